@@ -1,0 +1,215 @@
+r"""The exact posterior by a Pólya-urn filter over lag counts (SPEC section 2).
+
+With λ integrated out, the counts c of how many of the first s transitions came from each lag form a Markov chain,
+P(next lag = g | c) = (α + c_g) / (mα + s). The filter carries w_s(c) = P(c, the first s transitions):
+
+    w_{s+1}(c + e_g) += w_s(c) · (α + c_g) / (mα + s) · x_{m+s+1}(g),        w_0(0) = 1.
+
+All terms are positive, so nothing cancels. Counts are packed: a state is (c_1, .., c_{m-1}) alone, since c_m = s - d
+with d = c_1 + .. + c_{m-1} its *grade*, and its index within the grade does not depend on s. A step therefore updates
+each grade in place from itself (lag m) and from the grade below (the other lags), highest grade first.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdbench.baselines.posterior import Posterior, prefix_lengths
+from mdbench.errors import InputError
+from mdbench.tasks import Task, lag_likelihoods
+
+MEMORY_LIMIT = 4 * 2**30  # bytes, over all threads
+RESCALE_EVERY = 64  # steps; relative to uniform weights the evidence grows by at most m a step
+
+
+def urn(
+    task: Task,
+    contexts: Any,
+    *,
+    lengths: Sequence[int] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Posterior:
+    """Exact posterior of λ by the Pólya-urn filter, for ``contexts`` of shape (B, T).
+
+    Costs O(m · C(n+m, m)) time a sequence and O(C(n+m-1, m-1)) memory, n = T - m. ``progress(k)`` is called as k more
+    sequences are done.
+
+    Raises:
+        InputError: bad or impossible contexts, or counts that do not fit into 4 GiB.
+    """
+    x = lag_likelihoods(task, contexts)
+    batch, n, m = x.shape
+    wanted = prefix_lengths(task, n + m, lengths)
+    chunk = _chunk_size(n, m)
+    grades = _grades(n, m)
+    coefficients = [[task.concentration + c for c in grade.counts] for grade in grades]
+
+    posterior = Posterior(
+        "urn",
+        wanted,
+        mean=np.empty((batch, len(wanted), m)),
+        sd=np.empty((batch, len(wanted), m)),
+        log_evidence=np.empty((batch, len(wanted))),
+        error=np.full(batch, _rounding_bound(n, m)),
+    )
+
+    def run(start: int) -> None:
+        rows = slice(start, min(start + chunk, batch))
+        padded = np.ones((chunk, n, m))
+        padded[: rows.stop - start] = x[rows]
+        moments = _filter(padded, grades, coefficients, task.concentration, [length - m for length in wanted])
+        for into, values in zip((posterior.mean, posterior.sd, posterior.log_evidence), moments, strict=True):
+            into[rows] = values[: rows.stop - start]
+        if progress:
+            progress(rows.stop - start)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run, range(0, batch, chunk)))
+    return posterior
+
+
+def _filter(x, grades, coefficients, alpha: float, report_at: list[int]):
+    """Run the filter over likelihoods (B, n, m); return mean (B, P, m), sd and log evidence at those step counts."""
+    batch, n, m = x.shape
+    scale = x.mean(axis=-1)  # work relative to uniform weights; log evidence gets the scale back
+    relative = np.ascontiguousarray((x / scale[..., None]).transpose(1, 2, 0))  # (n, m, B)
+    log_scale = np.concatenate([np.zeros((1, batch)), np.cumsum(np.log(scale.T), axis=0)])
+    exponent = np.zeros(batch, dtype=np.int64)
+    weights = [np.zeros((grade.size, batch)) for grade in grades]
+    weights[0][:] = 1.0
+    largest = max(grade.size for grade in grades)
+    buffers = np.empty((2, largest, batch))
+
+    means, sds, log_evidences = [], [], []
+    for step in range(n + 1):
+        if step in report_at:
+            first, second, total = _moments(weights[: step + 1], grades, coefficients, alpha, step)
+            mean = first / total
+            means.append(mean)
+            sds.append(np.sqrt(np.maximum(second / total - mean**2, 0.0)))
+            log_evidences.append(log_scale[step] + np.log(total) + exponent * math.log(2.0))
+        if step == n:
+            break
+        likelihood = relative[step] / (m * alpha + step)
+        for d in range(min(step + 1, len(grades) - 1), -1, -1):
+            weights[d] *= (alpha + max(step - d, 0)) * likelihood[m - 1]
+            if d > 0:
+                _move_up(weights[d], weights[d - 1], grades[d], coefficients[d - 1], likelihood, buffers)
+        if (step + 1) % RESCALE_EVERY == 0:
+            shift = np.frexp(sum(w.sum(axis=0) for w in weights))[1]
+            exponent += shift
+            for w in weights:
+                np.ldexp(w, -shift, out=w)
+    return (
+        np.stack(means, axis=1).transpose(2, 1, 0),
+        np.stack(sds, axis=1).transpose(2, 1, 0),
+        np.array(log_evidences).T,
+    )
+
+
+def _move_up(target, source, grade: _Grade, coefficients, likelihood, buffers) -> None:
+    """Add to a grade what comes from the one below: for each lag g < m, (α + c_g) · x(g) · w(c) goes to c + e_g."""
+    moved, gathered = buffers[0, : len(source)], buffers[1, : len(target)]
+    for g, tail in enumerate(grade.arrives):
+        np.multiply(source, coefficients[g][:, None], out=moved)
+        moved *= likelihood[g]
+        if isinstance(tail, slice):
+            target[tail] += moved
+        else:
+            # np.add.at is far slower than gathering every row and zeroing those that nothing reaches.
+            np.take(moved, tail, axis=0, out=gathered, mode="clip")
+            gathered[grade.unreached[g]] = 0.0
+            target += gathered
+
+
+def _moments(weights, grades, coefficients, alpha: float, step: int):
+    """Σ_c w(c) E[λ_g | c], Σ_c w(c) E[λ_g² | c] (both (m, B)) and Σ_c w(c)."""
+    m, batch = len(coefficients[0]) + 1, weights[0].shape[1]
+    first, second, total = np.zeros((m, batch)), np.zeros((m, batch)), np.zeros(batch)
+    for d, w in enumerate(weights[: len(grades)]):
+        a = np.array([*coefficients[d], np.full(len(w), alpha + step - d)])  # (m, K): α + c_g
+        first += a @ w
+        second += (a * (a + 1)) @ w
+        total += w.sum(axis=0)
+    size = m * alpha + step
+    return first / size, second / (size * (size + 1)), total
+
+
+# ------------------------------------------------------------------------------------------------- packed counts
+
+
+@dataclass(frozen=True)
+class _Grade:
+    """The states (c_1, .., c_{m-1}) with one sum d, in lexicographic order.
+
+    c -> c + e_g keeps that order, so the images of the grade below are reached one after the other: ``arrives[g]`` is
+    the slice of this grade that they fill or, where they are no slice, for each state the source row to take, and
+    ``unreached[g]`` are the states with c_g = 0.
+    """
+
+    size: int
+    counts: tuple[Float[np.ndarray, " K"], ...]
+    arrives: tuple[slice | Int[np.ndarray, " K"], ...]
+    unreached: tuple[Int[np.ndarray, " U"], ...]
+
+
+@functools.lru_cache(maxsize=4)
+def _grades(n: int, m: int) -> list[_Grade]:
+    if m == 1:
+        return [_Grade(1, (), (), ())]
+    grades = []
+    for d in range(n + 1):
+        counts = _compositions(d, m - 1)
+        arrives: list[Any] = []
+        unreached = []
+        for g in range(m - 1):
+            reached = counts[:, g] > 0
+            where = np.flatnonzero(reached)
+            if d > 0 and where[-1] - where[0] + 1 == len(where):
+                arrives.append(slice(where[0], where[-1] + 1))
+            else:
+                arrives.append(np.maximum(np.cumsum(reached) - 1, 0))
+            unreached.append(np.flatnonzero(~reached))
+        columns = tuple(counts[:, g].astype(np.float64) for g in range(m - 1))
+        grades.append(_Grade(len(counts), columns, tuple(arrives), tuple(unreached)))
+    return grades
+
+
+def _compositions(total: int, parts: int) -> Int[np.ndarray, "K parts"]:
+    """All non-negative integer vectors of that many parts and that sum, in lexicographic order."""
+    if parts == 1:
+        return np.array([[total]])
+    blocks = []
+    for first in range(total + 1):
+        rest = _compositions(total - first, parts - 1)
+        blocks.append(np.column_stack([np.full(len(rest), first), rest]))
+    return np.concatenate(blocks)
+
+
+def _chunk_size(n: int, m: int) -> int:
+    """Sequences filtered together: the largest grade stays within about a megabyte, to be in the cache."""
+    largest = math.comb(n + m - 2, max(m - 2, 0))
+    chunk = min(max(2**17 // largest, 8), 1024)
+    states = math.comb(n + m - 1, m - 1)
+    needed = states * (8 * chunk * (os.cpu_count() or 1) + 40 * (m - 1))
+    if needed > MEMORY_LIMIT:
+        fits = max((k for k in range(1, n) if math.comb(k + m - 1, m - 1) <= states * MEMORY_LIMIT / needed), default=1)
+        raise InputError(
+            f"the urn needs {needed / 2**30:.1f} GiB for order {m} at length {n + m} (limit "
+            f"{MEMORY_LIMIT / 2**30:.0f} GiB); length {fits + m} would fit, or use the method 'exact'."
+        )
+    return chunk
+
+
+def _rounding_bound(n: int, m: int) -> float:
+    """Each step rounds each state at most m + 4 times, and nothing cancels; the mean is a ratio of two such sums."""
+    return 2 * (n + 1) * (m + 4) * np.finfo(np.float64).eps / 2

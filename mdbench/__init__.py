@@ -1,0 +1,40 @@
+"""mdbench: the benchmark suite for in-context inference in sequence models.
+
+    evaluate(predictors, task=..., lengths=...)     score predictors against exact gold
+    posterior(transition, order, sequences)         exact posteriors of one's own sequences
+    load_task(name), sample(task, length, n, seed)  the tasks and their sequences
+
+Nothing heavy is imported before it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mdbench.errors import InputError
+
+if TYPE_CHECKING:
+    from mdbench.evaluation import Evaluation, evaluate
+    from mdbench.posteriors import posterior
+    from mdbench.tasks import Task, load_suite, load_task, sample
+
+_HOMES = {
+    "Evaluation": "mdbench.evaluation",
+    "Task": "mdbench.tasks",
+    "evaluate": "mdbench.evaluation",
+    "load_suite": "mdbench.tasks",
+    "load_task": "mdbench.tasks",
+    "posterior": "mdbench.posteriors",
+    "sample": "mdbench.tasks",
+}
+
+__all__ = ["Evaluation", "InputError", "Task", "evaluate", "load_suite", "load_task", "posterior", "sample"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mdbench' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,317 @@
+"""The command line: arguments in, tables out. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mdbench.errors import InputError, unknown_name
+
+app = typer.Typer(
+    help="The benchmark suite for in-context inference in sequence models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Task = Annotated[list[str] | None, typer.Option("--task", help="Task name or task file (.toml); repeat for several.")]
+Lengths = Annotated[str | None, typer.Option("--lengths", help="Context lengths, separated by commas.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Device = Annotated[str, typer.Option("--device", help="torch device: cpu, cuda, ...")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the sequences.")]
+
+
+def main() -> None:
+    """Entry point: 2 for wrong usage, 1 for a failed run, one sentence on stderr for each."""
+    from mdbench.predictor import PredictorError
+
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error), 2)
+    except (PredictorError, FloatingPointError) as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left; there is nobody to tell
+        sys.exit(1)
+
+
+def _fail(sentence: str, code: int) -> None:
+    print(f"mdbench: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def evaluate(
+    predictor: Annotated[
+        list[str], typer.Option("--predictor", help="Name, or name:option=value,option=value; repeat for several.")
+    ],
+    task: Task = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Suite of tasks; core where neither this nor --task is given.")
+    ] = None,
+    lengths: Lengths = None,
+    n_sequences: Annotated[int, typer.Option(help="Sequences for each task and length.")] = 1024,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    references: Annotated[bool, typer.Option(help="Also score bayes, md1, constructed_l3 and uniform.")] = True,
+    as_json: Json = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    per_sequence: Annotated[Path | None, typer.Option(help="Write every sequence's scores (.csv or .parquet).")] = None,
+) -> None:
+    """Score predictors against the exact posterior."""
+    from mdbench.files import check_writable, write_text, write_whole
+
+    for path in (out, per_sequence):
+        if path is not None:
+            check_writable(path)
+    if per_sequence is not None and per_sequence.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--per-sequence writes .csv or .parquet, not '{per_sequence}'.")
+
+    from mdbench import evaluation, report
+
+    with report.progress_bars() as progress:
+        found = evaluation.evaluate(
+            predictor,
+            task=task,
+            suite=suite,
+            lengths=_whole_numbers(lengths, "--lengths"),
+            n_sequences=n_sequences,
+            seed=seed,
+            device=device,
+            references=evaluation.REFERENCES if references else (),
+            progress=progress,
+        )
+    if per_sequence is not None:
+        frame = found.per_sequence
+        write = frame.to_csv if per_sequence.suffix == ".csv" else frame.to_parquet
+        write_whole(per_sequence, lambda temporary: write(temporary, index=False))
+    if out is not None:
+        write_text(out, found.to_json() + "\n")
+    if as_json:
+        print(found.to_json())
+    else:
+        report.print_evaluation(found, highlighted=predictor)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List tasks, suites, predictors and baselines."""
+    from mdbench import registry, report, tasks
+
+    suites = {name: tasks.load_suite(name) for name in tasks.suite_names()}
+    listing = {
+        "tasks": {name: _task_summary(tasks.load_task(name)) for name in tasks.task_names()},
+        "suites": {name: f"{', '.join(s.tasks)} at {', '.join(map(str, s.lengths))}" for name, s in suites.items()},
+        "predictors": {name: entry.summary for name, entry in registry.predictor_entries().items()},
+        "baselines": _baselines(),
+    }
+    if as_json:
+        print(json.dumps(listing, indent=1, ensure_ascii=False))
+        return
+    for kind, entries in listing.items():
+        report.print_table(kind, ("name", "what it is"), list(entries.items()))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A task (or task file), suite, predictor or baseline.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a name means."""
+    from mdbench import registry, report, tasks
+
+    predictors, baselines = registry.predictor_entries(), _baselines()
+    details: dict[str, Any]
+    if name.endswith(".toml") or name in tasks.task_names():
+        task = tasks.load_task(name)
+        details = {
+            "kind": "task",
+            "name": task.name,
+            "n_states": task.n_states,
+            "order": task.order,
+            "concentration": task.concentration,
+            "lengths": list(task.lengths),
+            "version": task.version,
+            "task_hash": task.task_hash,
+            "transition": task.transition.tolist(),
+        }
+    elif name in tasks.suite_names():
+        suite = tasks.load_suite(name)
+        details = {"kind": "suite", "name": suite.name, "tasks": list(suite.tasks), "lengths": list(suite.lengths)}
+    elif name in predictors:
+        details = {"kind": "predictor", "name": name} | registry.describe(predictors[name])
+    elif name in baselines:
+        details = {"kind": "baseline", "name": name, "summary": baselines[name]}
+    else:
+        raise unknown_name(
+            "task, suite, predictor or baseline",
+            name,
+            [*tasks.task_names(), *tasks.suite_names(), *predictors, *baselines],
+        )
+    if as_json:
+        print(json.dumps(details, indent=1, ensure_ascii=False))
+    elif details["kind"] == "task":
+        report.print_task(name)
+    else:
+        for key, value in details.items():
+            print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+@app.command()
+def sample(
+    task: Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")],
+    n_sequences: Annotated[int, typer.Option(help="How many sequences.")],
+    length: Annotated[int, typer.Option(help="Length of the contexts; one more token is drawn.")],
+    out: Annotated[Path, typer.Option(help="File to write (.npz).")],
+    seed: Seed = 0,
+) -> None:
+    """Write the very sequences that `evaluate` scores for the same task, number and seed."""
+    from mdbench.files import check_writable, write_whole
+
+    check_writable(out)
+    if out.suffix != ".npz":
+        raise InputError(f"--out writes .npz, not '{out}'.")
+    if n_sequences < 1:
+        raise InputError(f"n-sequences must be at least 1, not {n_sequences}.")
+
+    import numpy as np
+
+    from mdbench import tasks
+
+    loaded = tasks.load_task(task)
+    drawn = tasks.sample(loaded, length, n_sequences, seed)
+    arrays = {
+        "tokens": drawn.tokens,
+        "weights": drawn.weights,
+        "next_probs": drawn.next_probs,
+        "transition": loaded.transition,
+    }
+    write_whole(out, lambda temporary: np.savez(temporary, **arrays))
+
+
+@app.command()
+def posterior(
+    transition: Annotated[Path, typer.Option(help="CSV of π: q rows of q numbers.")],
+    order: Annotated[int, typer.Option(help="m, the number of lags.")],
+    sequences: Annotated[Path, typer.Option(help="CSV, one sequence a line: states 0..q-1 separated by commas.")],
+    concentration: Annotated[float, typer.Option(help="α of the Dirichlet prior on the weights.")] = 1.0,
+    method: Annotated[str, typer.Option(help="exact or urn.")] = "exact",
+    prefixes: Annotated[bool, typer.Option("--prefixes", help="Also the posterior mean after every prefix.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Exact posterior of the mixture weights for your own sequences."""
+    from mdbench import posteriors, report
+
+    pi, rows = posteriors.read_transition(transition), posteriors.read_sequences(sequences)
+    with report.progress_bars() as progress:
+        found = posteriors.posterior(
+            pi,
+            order,
+            rows,
+            concentration=concentration,
+            method=method,
+            prefixes=prefixes,
+            progress=progress("posterior", len(rows)),
+        )
+    if as_json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        report.print_posterior(found)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")],
+    lengths: Annotated[str, typer.Option("--lengths", help="Context lengths, separated by commas; one run each.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs OUT/<task>/T<length>.")],
+    depth: Annotated[int, typer.Option(help="Number of layers.")] = 3,
+    target: Annotated[str, typer.Option(help="token, conditional or bayes.")] = "conditional",
+    steps: Annotated[int, typer.Option(help="Adam steps.")] = 60_000,
+    batch: Annotated[int, typer.Option(help="Sequences a step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, decaying to zero on a cosine.")] = 1e-2,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the initialisation and of the sequences.")] = 0,
+    device: Device = "cpu",
+) -> None:
+    """Train disentangled transformers; the same command goes on where it was interrupted."""
+    from mdbench import report, tasks, training
+
+    loaded = tasks.load_task(task)
+    for length in _whole_numbers(lengths, "--lengths") or []:
+        config = training.TrainingConfig(
+            length=length,
+            depth=depth,
+            target=target,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+        with report.progress_bars() as progress:
+            advance = progress(f"{loaded.name}, T = {length}", steps)
+            run = training.train(
+                loaded,
+                config,
+                out / loaded.name / f"T{length}",
+                device=device,
+                progress=lambda k, _loss, a=advance: a(k),
+            )
+        print(run)
+
+
+@app.command()
+def tune(
+    task: Task = None,
+    lengths: Lengths = None,
+    steps: Annotated[str, typer.Option(help="Numbers of steps, separated by commas.")] = "1,2,5",
+    out: Annotated[
+        Path | None, typer.Option(help="File to store them in; by default the one where they are looked up.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tune Mirror Descent's step sizes anew on calibration sequences and store them."""
+    from mdbench import report, tasks
+    from mdbench.predictors import tuning
+
+    every_length = sorted({length for name in tasks.suite_names() for length in tasks.load_suite(name).lengths})
+    wanted_steps = _whole_numbers(steps, "--steps") or []
+    rows = []
+    for name in task or tasks.task_names():
+        loaded = tasks.load_task(name)
+        built_in = name in tasks.task_names()
+        wanted = _whole_numbers(lengths, "--lengths") or (every_length if built_in else list(loaded.lengths))
+        with report.progress_bars() as progress:
+            advance = progress(f"{loaded.name}: step sizes", len(wanted) * len(wanted_steps))
+            found = tuning.tune(loaded, wanted, wanted_steps, advance)
+        tuning.store(out or (tuning.SHIPPED if built_in else tuning.cache_file()), loaded, found)
+        rows += [{"task": loaded.name, "length": L, "steps": k, "eta": eta} for (k, L), eta in found.items()]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        report.print_table("tuned step sizes", ("task", "T", "steps", "η"), [list(row.values()) for row in rows])
+
+
+def _whole_numbers(text: str | None, option: str) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} takes whole numbers separated by commas, such as 16,32, not '{text}'.") from None
+
+
+def _task_summary(task: Any) -> str:
+    return f"MTD with {task.n_states} states, order {task.order}, α = {task.concentration:g}"
+
+
+def _baselines() -> dict[str, str]:
+    from mdbench.posteriors import METHODS
+
+    return {name: (method.__doc__ or "").strip().splitlines()[0] for name, method in METHODS.items()}

@@ -1,0 +1,29 @@
+"""The one error that a person sees as a sentence instead of a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something that the caller gave is wrong. The message says what, where and what would be right."""
+
+
+class SequenceError(InputError):
+    """Something is wrong with one sequence of many; ``index`` (from 0) says with which."""
+
+    def __init__(self, index: int, what: str) -> None:
+        super().__init__(index, what)
+        self.index, self.what = index, what
+
+    def __str__(self) -> str:
+        return f"sequence {self.index + 1}: {self.what}"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """An :class:`InputError` for a name that nobody knows, with the nearest one that somebody does."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
+    return InputError(f"no {kind} '{name}'; {hint}")

@@ -1,0 +1,348 @@
+"""Score predictors against exact gold on sequences from tasks."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from mdbench import metrics
+from mdbench.baselines import exact
+from mdbench.device import check_device
+from mdbench.errors import InputError
+from mdbench.predictor import Predictor, Unsupported, check_length, check_output
+from mdbench.registry import build_predictor
+from mdbench.statistics import MeanInterval, mean_interval
+from mdbench.tasks import Sample, Task, load_suite, load_task, next_token_probs, sample
+
+SCHEMA_VERSION = 1
+REFERENCES = ("bayes", "md1", "constructed_l3", "uniform")
+CHUNK = 256  # contexts in one call of predict, padded to that; no option changes it, so no score depends on one
+
+Progress = Callable[[str, int], Callable[[int], None]]
+"""``progress(description, total)`` returns ``advance(k)``."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of one predictor in one cell (task, length): means over sequences, in nats (SPEC section 5).
+
+    ``excess_kl``, its standard error, its 95% interval and ``gold_error`` are None for the oracle, which is told λ;
+    standard errors and intervals are None where they do not exist (one sequence, infinite scores).
+    """
+
+    predictor: str
+    task: str
+    length: int
+    n_sequences: int
+    seed: int
+    kl: float
+    kl_se: float | None
+    excess_kl: float | None
+    excess_kl_se: float | None
+    excess_kl_ci: tuple[float, float] | None
+    cross_entropy: float
+    nll: float
+    gold_error: float | None
+    seconds: float
+
+    @property
+    def at_gold(self) -> bool:
+        """Whether the excess KL cannot be told from zero because the gold itself is only so good."""
+        return self.excess_kl is not None and self.gold_error is not None and self.excess_kl <= self.gold_error
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A predictor that cannot serve a cell of the suite, and why."""
+
+    predictor: str
+    task: str
+    length: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Two neighbours in a cell's ranking whose paired difference in excess KL is not told from zero."""
+
+    task: str
+    length: int
+    predictors: tuple[str, str]
+    difference: float
+    difference_ci: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate` returns.
+
+    Attributes:
+        results: one a predictor and cell, ranked by excess KL within the cell (the unranked oracle first).
+        skipped: cells of the suite that a predictor cannot serve.
+        ties: neighbours in the ranking that these sequences cannot tell apart.
+        per_sequence: every sequence's scores; columns predictor, task, length, sequence, kl, excess_kl, cross_entropy, nll.
+    """
+
+    results: list[Result]
+    skipped: list[Skipped]
+    ties: list[Tie]
+    per_sequence: pd.DataFrame = field(repr=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The results, one a row."""
+        return pd.DataFrame([asdict(result) for result in self.results])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: infinities as the strings "inf" and "-inf", what does not exist as null."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "results": [_json_ready(asdict(result)) for result in self.results],
+            "skipped": [_json_ready(asdict(skipped)) for skipped in self.skipped],
+            "ties": [_json_ready(asdict(tie)) for tie in self.ties],
+        }
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(index=False)
+
+
+def evaluate(
+    predictors: str | Predictor | Sequence[str | Predictor],
+    *,
+    task: str | Task | Sequence[str | Task] | None = None,
+    suite: str | None = None,
+    lengths: Sequence[int] | None = None,
+    n_sequences: int = 1024,
+    seed: int = 0,
+    device: str = "cpu",
+    references: Sequence[str] = REFERENCES,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score predictors on every cell (task, length) of some tasks or a suite, against exact gold.
+
+    Args:
+        predictors: names, such as ``"md1"`` or ``"md:steps=3,eta=theory"``, or objects with ``predict``.
+        task: tasks, task names or paths of task files; they are evaluated at their own lengths.
+        suite: name of a suite (default ``core`` where no task is given).
+        lengths: context lengths instead of the tasks' or the suite's own.
+        n_sequences: sequences a cell; more extend fewer, and all predictors see the same.
+        seed: of the sequences.
+        device: torch device for predictors that have one.
+        references: predictors scored beside the given ones.
+        progress: called to show progress.
+
+    Raises:
+        InputError: bad arguments, or an explicitly asked length that a given predictor cannot serve.
+        PredictorError: a predictor broke its contract.
+    """
+    if n_sequences < 1:
+        raise InputError(f"n-sequences must be at least 1, not {n_sequences}.")
+    if seed < 0:
+        raise InputError(f"seed must not be negative, not {seed}.")
+    check_device(device)
+    progress = progress or (lambda _description, _total: lambda _k: None)
+    given = [predictors] if isinstance(predictors, str) or hasattr(predictors, "predict") else list(predictors)
+    asked = [p if isinstance(p, str) else type(p).__name__ for p in given]
+    everyone: dict[str, str | Predictor] = dict(zip(asked, given, strict=True))
+    everyone |= {name: name for name in references if name not in everyone}
+    cells = _cells(task, suite, lengths)
+
+    servers: dict[str, dict[str, Any]] = {}  # task name -> predictor name -> what serves it
+    skipped: list[Skipped] = []
+    for task_, task_lengths in cells:
+        servers[task_.name] = {}
+        for name, predictor in everyone.items():
+            serves, refusals = _can_serve(predictor, task_, task_lengths, device)
+            if refusals and lengths is not None and name in asked:
+                raise refusals[0][1]
+            skipped += [Skipped(name, task_.name, length, str(why).rstrip(".")) for length, why in refusals]
+            if serves is not None:
+                servers[task_.name][name] = serves
+
+    frames, results, ties = [], [], []
+    for task_, task_lengths in cells:
+        for length, frame in _score_task(
+            task_, task_lengths, servers[task_.name], skipped, n_sequences, seed, progress
+        ):
+            cell_results = _summarise(frame, task_, length, n_sequences, seed)
+            results += cell_results
+            ties += _ties(cell_results, frame)
+            frames.append(frame.drop(columns=["gold_error", "seconds"]))
+    return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True))
+
+
+def _cells(task, suite: str | None, lengths: Sequence[int] | None) -> list[tuple[Task, list[int]]]:
+    """(task, lengths) of everything to evaluate, checked."""
+    if task is not None and suite is not None:
+        raise InputError("give a task or a suite, not both.")
+    if task is None:
+        found = load_suite(suite or "core")
+        cells = [(load_task(name), found.lengths) for name in found.tasks]
+    else:
+        tasks = [task] if isinstance(task, (str, Task)) else task
+        loaded = [t if isinstance(t, Task) else load_task(t) for t in tasks]
+        cells = [(t, t.lengths) for t in loaded]
+    if len({t.name for t, _ in cells}) < len(cells):
+        raise InputError("two of the tasks have the same name; rename one.")
+    checked = []
+    for t, own in cells:
+        wanted = sorted(set(own if lengths is None else lengths))
+        if not wanted:
+            raise InputError("lengths is empty; give at least one context length.")
+        for length in wanted:
+            t.check_length(length)
+        checked.append((t, wanted))
+    return checked
+
+
+def _can_serve(predictor: str | Predictor, task: Task, lengths: list[int], device: str):
+    """The built predictor (None if it cannot be built for this task) and [(length, refusal)]."""
+    try:
+        built = build_predictor(predictor, task, device) if isinstance(predictor, str) else predictor
+    except Unsupported as refusal:
+        return None, [(length, refusal) for length in lengths]
+    refusals = []
+    for length in lengths:
+        try:
+            check_length(built, length)
+        except Unsupported as refusal:
+            refusals.append((length, refusal))
+    return built, refusals
+
+
+def _score_task(
+    task: Task,
+    lengths: list[int],
+    servers: dict[str, Any],
+    skipped: list[Skipped],
+    n: int,
+    seed: int,
+    progress: Progress,
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """For each length, every predictor's scores of every sequence."""
+    drawn = sample(task, max(lengths), n, seed)
+    gold = exact(task, drawn.tokens[:, :-1], lengths=lengths, progress=progress(f"{task.name}: exact posterior", n))
+    off = {(s.predictor, s.length) for s in skipped if s.task == task.name}
+    advance = progress(f"{task.name}: predictors", n * sum((p, L) not in off for p in servers for L in lengths))
+    for k, length in enumerate(lengths):
+        contexts, next_tokens = drawn.tokens[:, :length], drawn.tokens[:, length]
+        truth = metrics.normalise(next_token_probs(task, drawn.weights, contexts))
+        bayes = metrics.normalise(next_token_probs(task, gold.mean[:, k], contexts))
+        bound = task.order * gold.error
+        frames = []
+        for name, predictor in servers.items():
+            if (name, length) in off:
+                continue
+            started = time.perf_counter()
+            probs = _predict(name, predictor, task, contexts, drawn, advance)
+            seconds = time.perf_counter() - started
+            told = hasattr(predictor, "predict_given_weights")
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "predictor": name,
+                        "task": task.name,
+                        "length": length,
+                        "sequence": np.arange(n),
+                        "kl": metrics.kl(truth, probs),
+                        "excess_kl": np.full(n, np.nan) if told else metrics.kl(bayes, probs),
+                        "cross_entropy": metrics.cross_entropy(truth, probs),
+                        "nll": metrics.nll(next_tokens, probs),
+                        "gold_error": np.full(n, np.nan) if told else metrics.gold_error(bayes, probs, bound),
+                        "seconds": seconds,
+                    }
+                )
+            )
+        yield length, pd.concat(frames, ignore_index=True) if frames else _nothing_scored(task, length)
+
+
+def _nothing_scored(task: Task, length: int):
+    raise InputError(f"no predictor can serve length {length} of task '{task.name}'.")
+
+
+def _predict(
+    name: str, predictor: Any, task: Task, contexts: np.ndarray, drawn: Sample, advance: Callable[[int], None]
+) -> Float[np.ndarray, "N q"]:
+    """Checked predictions, made in padded chunks of one size: no predictor sees how many sequences there are."""
+    parts = []
+    for start in range(0, len(contexts), CHUNK):
+        # Past the end the last sequence is repeated; every predictor gets a copy of its own.
+        rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
+        chunk = contexts[rows].astype(np.int64)
+        if hasattr(predictor, "predict_given_weights"):
+            output = predictor.predict_given_weights(chunk, drawn.weights[rows])
+        else:
+            output = predictor.predict(chunk)
+        real = min(CHUNK, len(contexts) - start)
+        parts.append(check_output(name, output, (CHUNK, task.n_states))[:real])
+        advance(real)
+    return np.concatenate(parts)
+
+
+def _summarise(frame: pd.DataFrame, task: Task, length: int, n: int, seed: int) -> list[Result]:
+    """One result a predictor, best excess KL first."""
+    results = []
+    for name, rows in frame.groupby("predictor", sort=False):
+        kl, excess = mean_interval(rows["kl"].to_numpy()), mean_interval(rows["excess_kl"].to_numpy())
+        told = bool(rows["excess_kl"].isna().all())
+        results.append(
+            Result(
+                predictor=str(name),
+                task=task.name,
+                length=length,
+                n_sequences=n,
+                seed=seed,
+                kl=kl.mean,
+                kl_se=kl.se,
+                excess_kl=None if told else excess.mean,
+                excess_kl_se=excess.se,
+                excess_kl_ci=excess.interval,
+                cross_entropy=float(rows["cross_entropy"].mean()),
+                nll=float(rows["nll"].mean()),
+                gold_error=None if told else float(rows["gold_error"].mean()),
+                seconds=float(rows["seconds"].iloc[0]),
+            )
+        )
+    return sorted(results, key=lambda result: -1.0 if result.excess_kl is None else result.excess_kl)
+
+
+def _ties(results: list[Result], frame: pd.DataFrame) -> list[Tie]:
+    """Neighbours in one cell's ranking that are not told apart: by chance or within the gold's error."""
+    scores = {str(name): rows["excess_kl"].to_numpy() for name, rows in frame.groupby("predictor", sort=False)}
+    ties = []
+    for better, worse in pairwise(result for result in results if result.excess_kl is not None):
+        difference = paired_difference(scores[worse.predictor], scores[better.predictor])
+        resolution = max(better.gold_error or 0.0, worse.gold_error or 0.0)
+        if difference.holds_zero or abs(difference.mean) <= resolution:
+            names = (better.predictor, worse.predictor)
+            ties.append(Tie(better.task, better.length, names, difference.mean, difference.interval))
+    return ties
+
+
+def paired_difference(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> MeanInterval:
+    """Mean of a - b over the same sequences; two infinite scores of one sequence differ by nothing known."""
+    with np.errstate(invalid="ignore"):
+        return mean_interval(a - b)
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

@@ -1,0 +1,49 @@
+"""Scores: arrays in, one number a sequence out, in nats and float64 (SPEC section 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def normalise(probs: Float[np.ndarray, "batch q"]) -> Float[np.ndarray, "batch q"]:
+    """Each row divided by its sum, in float64: otherwise an output that sums to 1.001 would score below Bayes."""
+    probs = np.asarray(probs, dtype=np.float64)
+    return probs / probs.sum(axis=-1, keepdims=True)
+
+
+def kl(p: Float[np.ndarray, "batch q"], p_hat: Float[np.ndarray, "batch q"]) -> Float[np.ndarray, " batch"]:
+    """KL(p ‖ p̂) = Σ_b [p log(p/p̂) - p + p̂]; infinite where p̂ gives 0 to a possible token.
+
+    Each term is p·(r - log(1 + r)) with r = (p̂ - p)/p, which no rounding makes noticeably negative: it resolves
+    1e-30 between nearly equal distributions, where p log(p/p̂) alone stops at 1e-16.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = (p_hat - p) / p
+        terms = np.where(p > 0, p * np.maximum(r - np.log1p(r), 0.0), p_hat)
+    return terms.sum(axis=-1)
+
+
+def cross_entropy(p: Float[np.ndarray, "batch q"], p_hat: Float[np.ndarray, "batch q"]) -> Float[np.ndarray, " batch"]:
+    """-Σ_b p(b) log p̂(b), with 0 log 0 = 0; infinite where p̂ gives 0 to a possible token."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return -np.where(p > 0, p * np.log(p_hat), 0.0).sum(axis=-1)
+
+
+def nll(tokens: Int[np.ndarray, " batch"], p_hat: Float[np.ndarray, "batch q"]) -> Float[np.ndarray, " batch"]:
+    """-log p̂(y_{T+1}) of the token that came; the only score that real data allows."""
+    with np.errstate(divide="ignore"):
+        return -np.log(p_hat[np.arange(len(tokens)), tokens])
+
+
+def gold_error(
+    gold: Float[np.ndarray, "batch q"], p_hat: Float[np.ndarray, "batch q"], bound: Float[np.ndarray, " batch"]
+) -> Float[np.ndarray, " batch"]:
+    """Bound on |KL(p_B ‖ p̂) - KL(p̃_B ‖ p̂)| when each entry of the gold p̃_B is within ``bound`` of p_B.
+
+    First order: |Δ_b| · |log(p̃_b/p̂_b)| (the terms -p + p̂ cancel to that); second order: Δ_b²/p̃_b.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(gold > 0, np.abs(np.log(gold / p_hat)), 0.0)
+        second = np.where(gold > 0, bound[:, None] ** 2 / gold, 0.0)
+    return (bound[:, None] * ratio + second).sum(axis=-1)

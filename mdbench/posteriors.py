@@ -1,0 +1,128 @@
+"""Posteriors of a person's own sequences under their own transition matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdbench import baselines
+from mdbench.errors import InputError, SequenceError, unknown_name
+from mdbench.tasks import Task, lag_likelihoods, next_token_probs
+
+METHODS = {"exact": baselines.exact, "urn": baselines.urn}
+
+
+def posterior(
+    transition: Any,
+    order: int,
+    sequences: Sequence[Sequence[int]],
+    *,
+    concentration: float = 1.0,
+    method: str = "exact",
+    prefixes: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Exact posterior of the mixture weights for each of some sequences, which may differ in length.
+
+    Args:
+        transition: π, q rows of q probabilities.
+        order: m, the number of lags.
+        sequences: states 0..q-1; each of at least m + 1.
+        concentration: α of the symmetric Dirichlet prior on the weights.
+        method: ``exact`` (quadrature) or ``urn`` (the Pólya-urn filter).
+        prefixes: also give the posterior mean after every prefix, from length m (the prior) on.
+        progress: called as ``progress(k)`` when k more sequences are done.
+
+    Returns:
+        What ``mdbench posterior --json`` prints: method, order, concentration and, for each sequence, length,
+        log_evidence (of y_{m+1..T} given the first m, in nats), posterior_mean, posterior_sd, next_token (p_B) and
+        error_estimate (bound on the error of the mean, and of log evidence relative to 1 + |log evidence|).
+
+    Raises:
+        InputError: bad numbers, or an impossible sequence; the message names it.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    task = Task("posterior", transition, order, concentration, lengths=(order + 1,))
+    tokens = [_check_sequence(task, k, sequence) for k, sequence in enumerate(sequences)]
+    if not tokens:
+        raise InputError("there are no sequences; give at least one.")
+
+    reports: list[dict[str, Any]] = [{}] * len(tokens)
+    for length in sorted({len(sequence) for sequence in tokens}):
+        group = [k for k, sequence in enumerate(tokens) if len(sequence) == length]
+        contexts = np.stack([tokens[k] for k in group])
+        lengths = range(order, length + 1) if prefixes else [length]
+        found = METHODS[method](task, contexts, lengths=lengths, progress=progress)
+        next_token = next_token_probs(task, found.mean[:, -1], contexts)
+        for row, k in enumerate(group):
+            reports[k] = {
+                "length": length,
+                "log_evidence": float(found.log_evidence[row, -1]),
+                "posterior_mean": found.mean[row, -1].tolist(),
+                "posterior_sd": found.sd[row, -1].tolist(),
+                "next_token": next_token[row].tolist(),
+                "error_estimate": float(found.error[row]),
+            }
+            if prefixes:
+                reports[k]["prefixes"] = {"length": list(found.lengths), "posterior_mean": found.mean[row].tolist()}
+    return {"method": method, "order": order, "concentration": concentration, "sequences": reports}
+
+
+def _check_sequence(task: Task, k: int, sequence: Sequence[int]) -> Int[np.ndarray, " length"]:
+    """The k-th sequence as an array, if it is long enough, of the task's states, and possible."""
+    array = np.asarray(sequence)
+    if array.ndim != 1 or (len(array) and not np.issubdtype(array.dtype, np.integer)):
+        raise SequenceError(k, "it must be a list of whole numbers.")
+    if len(array) < task.order + 1:
+        raise SequenceError(k, f"it has {len(array)} states; order {task.order} needs at least {task.order + 1}.")
+    try:
+        lag_likelihoods(task, array[None])
+    except SequenceError as error:
+        raise SequenceError(k, error.what) from None
+    return array
+
+
+# -------------------------------------------------------------------------------------------------------- files
+
+
+def read_transition(path: str | Path) -> Float[np.ndarray, "rows columns"]:
+    """The numbers of a CSV file with one row of the matrix a line."""
+    rows = _read_csv(path, float, "number")
+    if len({len(row) for _, row in rows}) > 1:
+        first, odd = len(rows[0][1]), next((line, row) for line, row in rows if len(row) != len(rows[0][1]))
+        raise InputError(f"'{path}', line {odd[0]}: {len(odd[1])} numbers, but the first line has {first}.")
+    return np.array([row for _, row in rows])
+
+
+def read_sequences(path: str | Path) -> list[list[int]]:
+    """The sequences of a CSV file with one sequence a line, states separated by commas."""
+    return [row for _, row in _read_csv(path, int, "state (a whole number)")]
+
+
+def _read_csv(path: str | Path, convert: Callable[[str], Any], what: str) -> list[tuple[int, list[Any]]]:
+    """(line number, values) of every line that is not blank."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"'{path}' cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
+        ) from None
+    rows = []
+    for line, content in enumerate(text.splitlines(), start=1):
+        if not content.strip():
+            continue
+        values = []
+        for cell in content.split(","):
+            try:
+                values.append(convert(cell.strip()))
+            except ValueError:
+                raise InputError(f"'{path}', line {line}: '{cell.strip()}' is not a {what}.") from None
+        rows.append((line, values))
+    if not rows:
+        raise InputError(f"'{path}' is empty.")
+    return rows

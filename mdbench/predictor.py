@@ -1,0 +1,66 @@
+"""The predictor contract: what a predictor is, and what its output must be.
+
+A *factory* ``build(task, **options)`` returns an object with one method, ``predict(contexts)``: int64 contexts
+(batch, length) to probabilities of the next token (batch, q). It sees contexts and nothing else. numpy goes in; numpy,
+or anything with ``__array__`` or DLPack, comes out.
+
+Optional: ``check_length(length)`` raises :class:`Unsupported` with the reason for a length that it cannot do.
+The built-in ``oracle`` alone is told λ: it has ``predict_given_weights(contexts, weights)`` instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdbench.errors import InputError
+
+SUM_TOLERANCE = 1e-3
+
+
+class Predictor(Protocol):
+    """Maps contexts to next-token probabilities."""
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Any:
+        """Probabilities of the next token, (batch, q): finite, not negative, rows within 1e-3 of summing to one."""
+
+
+class Unsupported(InputError):
+    """A predictor cannot serve this task or length; the message says why."""
+
+
+class PredictorError(RuntimeError):
+    """A predictor broke its contract."""
+
+
+def check_length(predictor: Predictor, length: int) -> None:
+    """Raise :class:`Unsupported` if the predictor says that it cannot do this length."""
+    if hasattr(predictor, "check_length"):
+        predictor.check_length(length)
+
+
+def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.ndarray, "batch q"]:
+    """``output`` in float64, each row divided by its sum.
+
+    Raises:
+        PredictorError: wrong type, shape or values; the message names the first offending row.
+    """
+    try:
+        probs = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
+        probs = probs.astype(np.float64)
+    except Exception as error:
+        raise PredictorError(f"predictor '{name}' returned {type(output).__name__}, not an array: {error}") from error
+    if probs.shape != shape:
+        raise PredictorError(f"predictor '{name}' returned shape {probs.shape}; expected {shape}, (batch, states).")
+    sums = probs.sum(axis=-1)
+    for what, bad in (
+        ("a value that is not finite", ~np.isfinite(probs).all(axis=-1)),
+        ("a negative probability", (probs < 0).any(axis=-1)),
+        (f"probabilities that do not sum to one within {SUM_TOLERANCE:g}", ~(np.abs(sums - 1) <= SUM_TOLERANCE)),
+    ):
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise PredictorError(f"predictor '{name}' returned {what} for sequence {row + 1} of a batch: {probs[row]}.")
+    return probs / sums[:, None]

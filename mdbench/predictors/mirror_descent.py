@@ -1,0 +1,77 @@
+r"""k steps of Mirror Descent on λ with the negative-entropy potential (SPEC section 3; the paper's Theorems 1 and 2).
+
+    λ⁰ = (1/m, .., 1/m),    λ^{j+1}_g ∝ λ^j_g exp(η ∂_g ℓ(λ^j)),    ∂_g ℓ(λ) = Σ_t x_t(g) / ⟨λ, x_t⟩
+
+The same update is EG_η of Helmbold, Schapire, Singer and Warmuth (Machine Learning 27:97-119, 1997).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdbench.errors import InputError
+from mdbench.tasks import Task, lag_likelihoods, next_token_probs
+
+
+class MirrorDescent:
+    """Predicts with the weights that ``steps`` full-batch steps of size ``eta`` reach.
+
+    Args:
+        task: the task.
+        steps: k, at least 1.
+        eta: ``tuned`` (one η shared by the steps, least excess KL on calibration sequences of this task and length),
+            ``theory`` (1/(mα + 1), Theorem 1; one step only), ``smooth`` (1/((T - m) m²), Theorem 2), or a number.
+    """
+
+    def __init__(self, task: Task, steps: int, eta: str | float = "tuned") -> None:
+        if not isinstance(steps, numbers.Integral) or steps < 1:
+            raise InputError(f"md: steps must be a whole number of at least 1, not {steps!r}.")
+        if isinstance(eta, str) and eta not in ("tuned", "theory", "smooth"):
+            raise InputError(f"md: eta must be tuned, theory, smooth or a number, not '{eta}'.")
+        if not isinstance(eta, str) and not 0 < eta < math.inf:
+            raise InputError(f"md: eta must be positive and finite, not {eta}.")
+        if eta == "theory" and steps != 1:
+            raise InputError(
+                f"md: eta=theory is Theorem 1's single step; with steps={steps} use tuned, smooth or a number."
+            )
+        self.task, self.steps, self.eta = task, int(steps), eta
+
+    def step_size(self, length: int) -> float:
+        """η for contexts of this length."""
+        m = self.task.order
+        if self.eta == "theory":
+            return 1 / (m * self.task.concentration + 1)
+        if self.eta == "smooth":
+            return 1 / ((length - m) * m**2)
+        if self.eta == "tuned":
+            from mdbench.predictors.tuning import tuned_step_size
+
+            return tuned_step_size(self.task, self.steps, length)
+        return float(self.eta)
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+        """P at λ^k."""
+        x = lag_likelihoods(self.task, contexts)
+        weights = mirror_descent(x, self.step_size(contexts.shape[1]), self.steps)
+        return next_token_probs(self.task, np.asarray(weights), contexts)
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def mirror_descent(x: Float[Array, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:
+    """λ^k from the lag likelihoods."""
+    weights = jnp.full((x.shape[0], x.shape[2]), 1 / x.shape[2])
+    for _ in range(steps):
+        weights = jax.nn.softmax(jnp.log(weights) + eta * log_likelihood_gradient(weights, x))
+    return weights
+
+
+def log_likelihood_gradient(weights: Float[Array, "batch m"], x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
+    """∂_g ℓ(λ) = Σ_t x_t(g) / ⟨λ, x_t⟩."""
+    return (x / jnp.einsum("btg,bg->bt", x, weights)[..., None]).sum(axis=1)

@@ -1,0 +1,66 @@
+"""Trained disentangled transformers: weights that :mod:`mdbench.training` made, each with its card."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from jaxtyping import Float, Int
+
+from mdbench.predictor import Unsupported
+from mdbench.predictors.transformer import DisentangledTransformer
+from mdbench.tasks import Task
+
+FLOOR = 1e-4  # the linear output is raised to this and divided by its sum; a declared property of the predictor
+
+
+class Trained:
+    """The shipped runs ``weights/<name>/<task>/T<length>``, one for each length.
+
+    Its output W_O h_T is linear and need not lie on the simplex: entries below ``FLOOR`` are raised to it, then each row
+    is divided by its sum.
+    """
+
+    def __init__(self, task: Task, name: str, device: str = "cpu") -> None:
+        self.task, self.name, self.device = task, name, device
+        folder = Path(str(resources.files("mdbench.predictors"))) / "weights" / name / task.name
+        self.models: dict[int, DisentangledTransformer] = {}
+        for run in sorted(folder.glob("T*")):
+            model, card = load_run(task, run)
+            self.models[card["config"]["length"]] = model.to(device)
+        if not self.models:
+            raise Unsupported(f"{name} has no weights for task '{task.name}'; `mdbench train` makes such.")
+
+    def check_length(self, length: int) -> None:
+        """Raise :class:`Unsupported` for a length without weights."""
+        if length not in self.models:
+            has = ", ".join(map(str, sorted(self.models)))
+            raise Unsupported(f"{self.name} has no weights for length {length} of {self.task.name} (it has {has})")
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+        """The floored and renormalised output."""
+        self.check_length(contexts.shape[1])
+        with torch.no_grad():
+            output = self.models[contexts.shape[1]](torch.from_numpy(contexts).to(self.device))
+        probs = np.maximum(output.cpu().numpy().astype(np.float64), FLOOR)
+        return probs / probs.sum(axis=-1, keepdims=True)
+
+
+def load_run(task: Task, run: Path) -> tuple[DisentangledTransformer, dict[str, Any]]:
+    """The model of a finished run and its card.
+
+    Raises:
+        Unsupported: the run was trained on another task.
+    """
+    card = json.loads((run / "card.json").read_text(encoding="utf-8"))
+    if card["task_hash"] != task.task_hash:
+        raise Unsupported(f"the weights in '{run}' were trained on another task than '{task.name}' (hashes differ)")
+    config = card["config"]
+    model = DisentangledTransformer(task.n_states, config["length"], config["depth"], card["model"]["d_rel"])
+    model.load_state_dict(safetensors.torch.load_file(run / "weights.safetensors"))
+    return model.eval(), card

@@ -1,0 +1,105 @@
+"""Step sizes tuned on calibration sequences, which evaluation never uses (SPEC section 3).
+
+The built-in tasks' step sizes stand in ``tuned_steps.json`` beside this file (``mdbench tune`` makes them anew). For
+any other task or length they are tuned at first use and kept in a file of the same form in the user's cache folder
+(``MDBENCH_CACHE`` names another). Both are keyed by task hash.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import platformdirs
+from scipy.optimize import minimize_scalar
+
+from mdbench import metrics
+from mdbench.baselines import exact
+from mdbench.errors import InputError
+from mdbench.files import write_text
+from mdbench.predictors.mirror_descent import mirror_descent
+from mdbench.tasks import Stream, Task, lag_likelihoods, next_token_probs, sample
+
+N_CALIBRATION = 2048
+SHIPPED = Path(__file__).parent / "tuned_steps.json"
+
+
+def tuned_step_size(task: Task, steps: int, length: int) -> float:
+    """The stored η for ``steps`` steps at this length, tuned now if nobody did before."""
+    for path in (SHIPPED, cache_file()):
+        found = _read(path).get(task.task_hash, {}).get("eta", {}).get(str(steps), {}).get(str(length))
+        if found is not None:
+            return float(found)
+    eta = tune_step_size(task, steps, length)
+    store(cache_file(), task, {(steps, length): eta})
+    return eta
+
+
+def tune_step_size(task: Task, steps: int, length: int) -> float:
+    """The one η, shared by all steps, that minimises mean KL(p_B ‖ p̂) over the calibration sequences."""
+    x, contexts, bayes = _calibration(task, length)
+
+    def excess_kl(log_eta: float) -> float:
+        weights = np.asarray(mirror_descent(x, np.exp(log_eta), steps))
+        return float(metrics.kl(bayes, next_token_probs(task, weights, contexts)).mean())
+
+    # The objective may have several valleys (large steps overshoot), so look everywhere before going downhill. From
+    # a hundredth of `smooth` to 10, beyond which one step already picks a single lag.
+    smooth = 1 / ((length - task.order) * task.order**2)
+    grid = np.linspace(np.log(smooth / 100), np.log(10.0), 60)
+    k = int(np.argmin([excess_kl(point) for point in grid]))
+    low, high = grid[max(k - 1, 0)], grid[min(k + 1, len(grid) - 1)]
+    return float(np.exp(minimize_scalar(excess_kl, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
+
+
+def tune(
+    task: Task, lengths: Iterable[int], steps: Iterable[int], done: Callable[[int], None] = lambda k: None
+) -> dict[tuple[int, int], float]:
+    """Tune every (steps, length) anew; ``done(1)`` is called after each."""
+    found = {}
+    for length in lengths:
+        for k in steps:
+            found[k, length] = tune_step_size(task, k, length)
+            done(1)
+    return found
+
+
+def store(path: Path, task: Task, found: dict[tuple[int, int], float]) -> None:
+    """Add step sizes, keyed by (steps, length), to a file of them."""
+    table = _read(path)
+    entry = table.setdefault(task.task_hash, {"task": task.name, "n_calibration": N_CALIBRATION, "eta": {}})
+    for (steps, length), eta in found.items():
+        by_length = entry["eta"].setdefault(str(steps), {})
+        by_length[str(length)] = eta
+        entry["eta"][str(steps)] = dict(sorted(by_length.items(), key=lambda item: int(item[0])))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(table, indent=1, sort_keys=False) + "\n")
+
+
+def cache_file() -> Path:
+    """Where step sizes of tasks that are not built in are kept."""
+    folder = os.environ.get("MDBENCH_CACHE") or platformdirs.user_cache_dir("mdbench", appauthor=False)
+    return Path(folder) / "tuned_steps.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"'{path}' is not a file of tuned step sizes; remove it, and they are tuned anew.") from None
+
+
+@functools.lru_cache(maxsize=2)
+def _calibration(task: Task, length: int):
+    """(lag likelihoods, contexts, p_B) of the calibration sequences."""
+    contexts = sample(task, length, N_CALIBRATION, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
+    bayes = next_token_probs(task, exact(task, contexts).mean[:, 0], contexts)
+    return jax.numpy.asarray(lag_likelihoods(task, contexts)), contexts, bayes

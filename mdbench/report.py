@@ -1,0 +1,151 @@
+"""Tables and progress for the terminal: results to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mdbench.evaluation import Evaluation, Result
+from mdbench.tasks import load_task
+
+
+def console() -> Console:
+    """Stdout; wide enough for the tables where it is not a terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """``progress(description, total)`` returning ``advance(k)``, as bars on stderr or, without a terminal, as lines."""
+    stderr = Console(stderr=True)
+    if not stderr.is_terminal:
+
+        def announce(description: str, total: int) -> Callable[[int], None]:
+            stderr.print(f"{description} ({total}) ...", highlight=False)
+            return lambda _k: None
+
+        yield announce
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        "left:",
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True) as bars:
+
+        def start(description: str, total: int) -> Callable[[int], None]:
+            bar = bars.add_task(description, total=total)
+            return lambda k: bars.advance(bar, k)
+
+        yield start
+
+
+def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
+    """One table a task: for each length the predictors by excess KL, what was skipped, and then the ties."""
+    out = console()
+    tasks = dict.fromkeys([r.task for r in evaluation.results] + [s.task for s in evaluation.skipped])
+    for task in tasks:
+        results = [r for r in evaluation.results if r.task == task]
+        table = Table(
+            title=f"{task}: {results[0].n_sequences} sequences a length, seed {results[0].seed}, scores in nats"
+        )
+        for heading in ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds"):
+            table.add_column(heading, justify="left" if heading == "predictor" else "right", no_wrap=True)
+        for length in dict.fromkeys(r.length for r in results):
+            for r in (r for r in results if r.length == length):
+                table.add_row(*_row(r), style="bold" if r.predictor in highlighted else "")
+            for s in (s for s in evaluation.skipped if (s.task, s.length) == (task, length)):
+                # The reason repeats what the row and the title say already; its gist is enough here.
+                table.add_row(
+                    str(length), s.predictor, "no weights" if "no weights" in s.reason else "cannot", style="dim"
+                )
+            table.add_section()
+        out.print(table)
+    for reason in dict.fromkeys(s.reason for s in evaluation.skipped):
+        out.print(f"Left out: {reason}.", highlight=False)
+    for tie in evaluation.ties:
+        a, b = tie.predictors
+        out.print(
+            f"Tied at {tie.task}, T = {tie.length}: {a} and {b} (paired difference {_g(tie.difference)}).",
+            highlight=False,
+        )
+    if any(r.at_gold for r in evaluation.results):
+        out.print("at gold: excess KL below the error of the exact posterior it is measured against.", highlight=False)
+
+
+def _row(r: Result) -> list[str]:
+    if r.excess_kl is None:
+        excess, interval = "not ranked", ""
+    elif r.at_gold:
+        excess, interval = "at gold", ""
+    else:
+        excess = _g(r.excess_kl)
+        interval = f"{r.excess_kl_ci[0]:.3g} .. {r.excess_kl_ci[1]:.3g}" if r.excess_kl_ci else "unknown"
+    return [str(r.length), r.predictor, _g(r.kl), excess, interval, _g(r.cross_entropy), _g(r.nll), f"{r.seconds:.2f}"]
+
+
+def _g(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A plain table."""
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*map(str, row))
+    console().print(table)
+
+
+def print_posterior(report: dict[str, Any]) -> None:
+    """One row a sequence; with prefixes, one row a prefix."""
+    title = f"posterior by {report['method']}: order {report['order']}, concentration {report['concentration']:g}"
+    sequences = report["sequences"]
+    if "prefixes" in sequences[0]:
+        rows = [
+            (k, length, _list(mean))
+            for k, s in enumerate(sequences, start=1)
+            for length, mean in zip(s["prefixes"]["length"], s["prefixes"]["posterior_mean"], strict=True)
+        ]
+        print_table(title, ("sequence", "prefix", "E[λ]"), rows)
+        return
+    rows = [
+        (
+            k,
+            s["length"],
+            f"{s['log_evidence']:.6f}",
+            _list(s["posterior_mean"]),
+            _list(s["posterior_sd"]),
+            _list(s["next_token"]),
+            f"{s['error_estimate']:.0e}",
+        )
+        for k, s in enumerate(sequences, start=1)
+    ]
+    print_table(title, ("sequence", "length", "log evidence", "E[λ]", "sd", "next token", "error"), rows)
+
+
+def _list(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def print_task(name: str) -> None:
+    """What defines a task."""
+    task = load_task(name)
+    out = console()
+    out.print(
+        f"task {task.name}: q = {task.n_states} states, order m = {task.order}, concentration α = {task.concentration:g}"
+    )
+    out.print(f"lengths {', '.join(map(str, task.lengths))}; version {task.version}; hash {task.task_hash}")
+    states = range(task.n_states)
+    rows = [(a, *(f"{p:.4f}" for p in task.transition[a])) for a in states]
+    print_table("transition matrix π (row: the token before)", ("", *map(str, states)), rows)

@@ -1,0 +1,41 @@
+"""Intervals for means over sequences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean, its standard error and the 95% Student-t interval.
+
+    One sequence has no standard error, and an infinite score has an infinite mean and neither: these are then None.
+    """
+
+    mean: float
+    se: float | None
+    interval: tuple[float, float] | None
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether the sign is left open: by the interval, or for lack of one unless the mean is infinite."""
+        if self.interval is None:
+            return not math.isinf(self.mean)
+        return self.interval[0] <= 0 <= self.interval[1]
+
+
+def mean_interval(values: Float[np.ndarray, " N"]) -> MeanInterval:
+    """Mean of independent values with its interval. Give differences for a paired comparison."""
+    mean = float(np.mean(values))
+    if len(values) < 2 or not np.isfinite(mean):
+        return MeanInterval(mean, None, None)
+    se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * se
+    return MeanInterval(mean, se, (mean - half, mean + half))

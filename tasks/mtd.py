@@ -1,0 +1,176 @@
+r"""The mixture of transition distributions as a NumPyro model, and sequences drawn from it.
+
+    λ ~ Dirichlet(α, .., α),   y_1..y_m ~ Uniform,   z_t ~ Categorical(λ),   y_t ~ π(y_{t - z_t}, ·)   for t > m
+
+| symbol | site      | shape (one sequence) |
+|--------|-----------|----------------------|
+| λ      | `weights` | (m,)                 |
+| y_1..m | `initial` | (m,)                 |
+| z_t    | `lag`     | (T - m,), values 0..m-1 for lags 1..m |
+| y_t    | `token`   | (T - m,)             |
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array, Float, Int
+from numpyro import handlers
+from numpyro.contrib.control_flow import scan
+
+from mdbench.tasks.task import Task, next_token_probs
+
+# Everything here is float64; jax decides that once for the process.
+jax.config.update("jax_enable_x64", True)
+
+CHUNK = 1024  # sequences drawn per compiled call; no result depends on it
+
+
+def mtd(task: Task, tokens: Int[Array, " length"] | None = None, length: int | None = None) -> None:
+    """NumPyro model of one sequence with z summed out: λ is its only latent (for NUTS and SVI).
+
+    Give ``tokens`` to condition on them, or none and ``length`` to draw them.
+    """
+    weights = _weights(task)
+    transition = jnp.asarray(task.transition)
+    if tokens is not None:
+        lagged = _condition_on_initial(task, tokens)
+        probs = jnp.einsum("g,tgq->tq", weights, transition[lagged])
+        with numpyro.plate("time", len(lagged)):
+            numpyro.sample("token", dist.Categorical(probs=probs), obs=tokens[task.order :])
+        return
+
+    def step(window, _):  # window: (m,), lag 1 first
+        token = numpyro.sample("token", dist.Categorical(probs=weights @ transition[window]))
+        return _shift(window, token), None
+
+    scan(step, _draw_initial(task), None, length=_n_transitions(task, length))
+
+
+def mtd_lags(task: Task, tokens: Int[Array, " length"] | None = None, length: int | None = None) -> None:
+    """NumPyro model of one sequence with the lags z explicit (for enumeration and Gibbs); arguments as :func:`mtd`."""
+    weights = _weights(task)
+    transition = jnp.asarray(task.transition)
+    if tokens is not None:
+        lagged = _condition_on_initial(task, tokens)
+        with numpyro.plate("time", len(lagged)):
+            lag = numpyro.sample("lag", dist.Categorical(probs=weights), infer={"enumerate": "parallel"})
+            previous = lagged[jnp.arange(len(lagged)), lag]
+            numpyro.sample("token", dist.Categorical(probs=transition[previous]), obs=tokens[task.order :])
+        return
+
+    def step(window, _):
+        lag = numpyro.sample("lag", dist.Categorical(probs=weights))
+        token = numpyro.sample("token", dist.Categorical(probs=transition[window[lag]]))
+        return _shift(window, token), None
+
+    scan(step, _draw_initial(task), None, length=_n_transitions(task, length))
+
+
+def _weights(task: Task):
+    return numpyro.sample("weights", dist.Dirichlet(jnp.full(task.order, float(task.concentration))))
+
+
+def _initial(task: Task):
+    return dist.Categorical(probs=jnp.full(task.n_states, 1 / task.n_states)).expand([task.order]).to_event(1)
+
+
+def _draw_initial(task: Task):
+    return numpyro.sample("initial", _initial(task))[::-1]
+
+
+def _condition_on_initial(task: Task, tokens):
+    """Observe y_1..y_m; return y_{t-g} for every later t: (n, m), lag 1 first."""
+    m, length = task.order, len(tokens)
+    numpyro.sample("initial", _initial(task), obs=tokens[:m])
+    return jnp.stack([tokens[m - g : length - g] for g in range(1, m + 1)], axis=-1)
+
+
+def _shift(window, token):
+    return jnp.concatenate([token[None], window[:-1]])
+
+
+def _n_transitions(task: Task, length: int | None) -> int:
+    if length is None:
+        raise ValueError("give tokens to condition on, or a length to draw")
+    return length - task.order
+
+
+# ---------------------------------------------------------------------------------------------------- sampling
+
+
+class Stream(enum.IntEnum):
+    """Key streams that never meet, whatever the seed."""
+
+    EVALUATION = 0
+    CALIBRATION = 1
+    TRAINING = 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sequences with what produced them.
+
+    Attributes:
+        tokens: (N, L+1): a context of length L and the token after it.
+        lags: (N, L+1-m): which lag, 1..m, each token from y_{m+1} on was drawn from.
+        weights: (N, m): λ.
+        next_probs: (N, q): p_λ(· | y_1..y_L), of which the last token is a draw.
+    """
+
+    tokens: Int[np.ndarray, "N L+1"]
+    lags: Int[np.ndarray, "N L+1-m"]
+    weights: Float[np.ndarray, "N m"]
+    next_probs: Float[np.ndarray, "N q"]
+
+
+def sample(
+    task: Task, length: int, n_sequences: int, seed: int, *, stream: Stream = Stream.EVALUATION, start: int = 0
+) -> Sample:
+    """Draw sequences ``start`` .. ``start + n_sequences - 1`` from :func:`mtd_lags`.
+
+    Sequence i depends on (task, stream, seed, i) alone: a longer draw extends a shorter one, in both directions.
+    """
+    task.check_length(length)
+    key = jax.random.key(seed)
+    for word in (int(stream), int(task.task_hash[:8], 16)):
+        key = jax.random.fold_in(key, word)
+    draw = _compiled_draw(task, length + 1)
+    parts = []
+    for first in range(start, start + n_sequences, CHUNK):
+        chunk = jax.tree.map(np.asarray, draw(key, np.arange(first, first + CHUNK, dtype=np.uint32)))
+        parts.append(jax.tree.map(lambda a, n=start + n_sequences - first: a[:n], chunk))
+    tokens, lags, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Sample(tokens, lags, weights, next_token_probs(task, weights, tokens[:, :-1]))
+
+
+def batches(task: Task, length: int, batch: int, seed: int, *, stream: Stream, start: int = 0) -> Iterator[Sample]:
+    """An endless supply of fresh batches; batch k holds sequences k·batch .. (k+1)·batch - 1, from k = ``start`` on."""
+    per_draw = max(1, 8 * CHUNK // batch)
+    step = start
+    while True:
+        many = sample(task, length, per_draw * batch, seed, stream=stream, start=step * batch)
+        for k in range(per_draw):
+            rows = slice(k * batch, (k + 1) * batch)
+            yield Sample(many.tokens[rows], many.lags[rows], many.weights[rows], many.next_probs[rows])
+        step += per_draw
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_draw(task: Task, length: int):
+    def draw_one(key, index):
+        model = handlers.seed(mtd_lags, jax.random.fold_in(key, index))
+        sites = handlers.trace(model).get_trace(task, length=length)
+        value = {name: sites[name]["value"] for name in ("initial", "token", "lag", "weights")}
+        tokens = jnp.concatenate([value["initial"], value["token"]])
+        return tokens, value["lag"] + 1, value["weights"]
+
+    return jax.jit(jax.vmap(draw_one, in_axes=(None, 0)))
