@@ -22,7 +22,8 @@ class Posterior:
         mean: (B, P, m) E[λ | y_1..y_length].
         sd: (B, P, m) posterior standard deviations.
         log_evidence: (B, P) log p(y_{m+1}..y_length | y_1..y_m), in nats.
-        error: (B,) bound, over the prefixes, on the absolute error of ``mean`` and of ``log_evidence / (1 + |log_evidence|)``.
+        error: (B,) bound, over the prefixes, on the absolute error of ``mean`` and on that of ``log_evidence`` relative
+            to 1 + |log_evidence|.
     """
 
     method: str

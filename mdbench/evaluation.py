@@ -89,7 +89,8 @@ class Evaluation:
         results: one a predictor and cell, ranked by excess KL within the cell (the unranked oracle first).
         skipped: cells of the suite that a predictor cannot serve.
         ties: neighbours in the ranking that these sequences cannot tell apart.
-        per_sequence: every sequence's scores; columns predictor, task, length, sequence, kl, excess_kl, cross_entropy, nll.
+        per_sequence: every sequence's scores, in the columns predictor, task, length, sequence, kl, excess_kl,
+            cross_entropy and nll.
     """
 
     results: list[Result]
@@ -156,6 +157,9 @@ def evaluate(
     progress = progress or (lambda _description, _total: lambda _k: None)
     given = [predictors] if isinstance(predictors, str) or hasattr(predictors, "predict") else list(predictors)
     asked = [p if isinstance(p, str) else type(p).__name__ for p in given]
+    for name in asked:
+        if asked.count(name) > 1:
+            raise InputError(f"two predictors are called '{name}'; give each once.")
     everyone: dict[str, str | Predictor] = dict(zip(asked, given, strict=True))
     everyone |= {name: name for name in references if name not in everyone}
     cells = _cells(task, suite, lengths)

@@ -142,9 +142,7 @@ def print_task(name: str) -> None:
     """What defines a task."""
     task = load_task(name)
     out = console()
-    out.print(
-        f"task {task.name}: q = {task.n_states} states, order m = {task.order}, concentration α = {task.concentration:g}"
-    )
+    out.print(f"task {task.name}: q = {task.n_states} states, order m = {task.order}, α = {task.concentration:g}")
     out.print(f"lengths {', '.join(map(str, task.lengths))}; version {task.version}; hash {task.task_hash}")
     states = range(task.n_states)
     rows = [(a, *(f"{p:.4f}" for p in task.transition[a])) for a in states]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mdbench.errors import InputError
 from mdbench.files import write_text, write_whole
-from mdbench.predictors.transformer import DisentangledTransformer
+from mdbench.predictors.transformer import DisentangledTransformer, one_thread
 from mdbench.tasks import Sample, Stream, Task, batches, next_token_probs
 
 TARGETS = ("token", "conditional", "bayes")
@@ -72,7 +72,7 @@ def train(
     out: str | Path,
     *,
     device: str = "cpu",
-    progress: Callable[[int, float], None] = lambda step, loss: None,
+    progress: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Path:
     """Train, or go on training, the run in the folder ``out``; return that folder.
 
@@ -90,24 +90,29 @@ def train(
         _check_identity(json.loads((out / CARD).read_text(encoding="utf-8")), identity, out)
         return out
 
+    with one_thread():
+        _run(task, config, out, identity, device, progress)
+    return out
+
+
+def _run(task: Task, config: TrainingConfig, out: Path, identity: dict, device: str, progress) -> None:
+    """Train from the last checkpoint, if there is one, to the end; leave weights and card in ``out``."""
     model = DisentangledTransformer(task.n_states, config.length, config.depth, d_rel=task.order)
     model.initialise(config.init_scale, torch.Generator().manual_seed(config.seed))
     model.to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    step, losses, seconds = _restore(out / CHECKPOINT, identity, model, optimiser)
+    done, losses, seconds = _restore(out / CHECKPOINT, identity, model, optimiser)
 
     started = time.monotonic() - seconds
     window = 0.0
-    for tokens, target in _training_batches(task, config, start=step, device=device):
-        if step == config.steps:
-            break
+    fresh = _training_batches(task, config, start=done, device=device)
+    for step, (tokens, target) in zip(range(done + 1, config.steps + 1), fresh, strict=False):
         for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+            group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / config.steps))
         loss = (model(tokens) - target).square().sum(-1).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        step += 1
         window += loss.detach()
         if step % LOSS_EVERY == 0 or step == config.steps:
             mean_loss = float(window) / ((step - 1) % LOSS_EVERY + 1)
@@ -137,7 +142,6 @@ def train(
     }
     write_text(out / CARD, json.dumps(card, indent=1) + "\n")
     (out / CHECKPOINT).unlink(missing_ok=True)
-    return out
 
 
 def _training_batches(task: Task, config: TrainingConfig, start: int, device: str) -> Iterator[tuple[Tensor, Tensor]]:

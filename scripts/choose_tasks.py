@@ -58,7 +58,8 @@ def main() -> None:
         rows = ",\n".join("    [" + ", ".join(repr(float(p)) for p in row) + "]" for row in task.transition)
         text = (
             f"# Written by scripts/choose_tasks.py: rows ~ Dirichlet(1, .., 1), {how}.\n"
-            f"version = {task.version}\norder = {m}\nconcentration = 1.0\nlengths = {LENGTHS}\ntransition = [\n{rows},\n]\n"
+            f"version = {task.version}\norder = {m}\nconcentration = 1.0\nlengths = {LENGTHS}\n"
+            f"transition = [\n{rows},\n]\n"
         )
         (Path(__file__).parents[1] / "tasks" / "data" / f"{task.name}.toml").write_text(text, encoding="utf-8")
 

@@ -42,18 +42,16 @@ class Task:
     version: int = 1
 
     def __post_init__(self) -> None:
-        transition = check_transition(self.transition, f"task '{self.name}'")
+        transition = check_transition(self.transition)
         transition.setflags(write=False)
         object.__setattr__(self, "transition", transition)
         object.__setattr__(self, "lengths", tuple(self.lengths))
         if not _is_integer(self.order) or self.order < 1:
-            raise InputError(f"task '{self.name}': order must be a whole number of at least 1, not {self.order!r}.")
+            raise InputError(f"order must be a whole number of at least 1, not {self.order!r}.")
         if not isinstance(self.concentration, numbers.Real) or not 0 < self.concentration < math.inf:
-            raise InputError(
-                f"task '{self.name}': concentration must be a positive number, not {self.concentration!r}."
-            )
+            raise InputError(f"concentration must be a positive number, not {self.concentration!r}.")
         if not self.lengths:
-            raise InputError(f"task '{self.name}': lengths is empty; give at least one context length.")
+            raise InputError("lengths is empty; give at least one context length.")
         for length in self.lengths:
             self.check_length(length)
 
@@ -61,7 +59,7 @@ class Task:
         """Raise :class:`InputError` unless a context of this length has at least one transition."""
         if not _is_integer(length) or length < self.order + 1:
             raise InputError(
-                f"task '{self.name}': length must be a whole number of at least order + 1 = {self.order + 1}, "
+                f"a context of task '{self.name}' needs a whole length of at least order + 1 = {self.order + 1}, "
                 f"not {length!r}."
             )
 
@@ -83,27 +81,27 @@ class Task:
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
 
-def check_transition(transition: Any, where: str) -> Float[np.ndarray, "q q"]:
+def check_transition(transition: Any) -> Float[np.ndarray, "q q"]:
     """A float64 copy of ``transition`` if it is a row-stochastic matrix (row sums within 1e-6 of 1).
 
     Raises:
-        InputError: it is not; the message begins with ``where`` and names the row.
+        InputError: it is not; the message names the row.
     """
     try:
         matrix = np.array(transition, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{where}: the transition matrix must be q rows of q numbers.") from None
+        raise InputError("the transition matrix must be q rows of q numbers.") from None
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise InputError(
-            f"{where}: the transition matrix must be square with at least 2 states, "
+            f"the transition matrix must be square with at least 2 states, "
             f"not of shape {' x '.join(map(str, matrix.shape))}."
         )
     for i, row in enumerate(matrix, start=1):
         if not np.isfinite(row).all() or (row < 0).any():
             worst = row[~(np.isfinite(row) & (row >= 0))][0]
-            raise InputError(f"{where}: row {i} of the transition matrix holds {worst:g}; probabilities are 0 to 1.")
+            raise InputError(f"row {i} of the transition matrix holds {worst:g}; probabilities are 0 to 1.")
         if abs(row.sum() - 1) > ROW_SUM_TOLERANCE:
-            raise InputError(f"{where}: row {i} of the transition matrix sums to {row.sum():.9g}; it must sum to 1.")
+            raise InputError(f"row {i} of the transition matrix sums to {row.sum():.9g}; it must sum to 1.")
     return matrix
 
 
@@ -214,7 +212,10 @@ def _parse_task(source: str, where: str) -> Task:
             raise InputError(f"task file '{where}' has no '{key}'.")
     if not isinstance(table.get("lengths", []), list):
         raise InputError(f"task file '{where}': lengths must be a list of whole numbers.")
-    return Task(**({"name": Path(where).stem} | table))
+    try:
+        return Task(**({"name": Path(where).stem} | table))
+    except InputError as error:
+        raise InputError(f"task file '{where}': {error}") from None
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from mdbench.predictors.mirror_descent import MirrorDescent
-from mdbench.predictors.transformer import DisentangledTransformer
+from mdbench.predictors.transformer import DisentangledTransformer, run_model
 from mdbench.tasks import Task
 
 LOG_FLOOR = -500.0  # stands in for log 0 where π has zeros: a lag that cannot be gets weight e^-500 beside one that can
@@ -32,9 +32,7 @@ class ConstructedL3:
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """W_O h_T, which here is on the simplex as it stands."""
-        model = self._model(contexts.shape[1])
-        with torch.no_grad():
-            return model(torch.from_numpy(contexts).to(self.device)).cpu().numpy()
+        return run_model(self._model(contexts.shape[1]), contexts)
 
     def _build(self, length: int) -> DisentangledTransformer:
         return construct_l3(self.task, length, self.step.step_size(length)).to(self.device)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
 from jaxtyping import Float, Int
 
 from mdbench.predictor import Unsupported
-from mdbench.predictors.transformer import DisentangledTransformer
+from mdbench.predictors.transformer import DisentangledTransformer, run_model
 from mdbench.tasks import Task
 
 FLOOR = 1e-4  # the linear output is raised to this and divided by its sum; a declared property of the predictor
@@ -22,12 +21,12 @@ FLOOR = 1e-4  # the linear output is raised to this and divided by its sum; a de
 class Trained:
     """The shipped runs ``weights/<name>/<task>/T<length>``, one for each length.
 
-    Its output W_O h_T is linear and need not lie on the simplex: entries below ``FLOOR`` are raised to it, then each row
-    is divided by its sum.
+    Their output W_O h_T is linear and need not lie on the simplex: entries below ``FLOOR`` are raised to it, then each
+    row is divided by its sum.
     """
 
     def __init__(self, task: Task, name: str, device: str = "cpu") -> None:
-        self.task, self.name, self.device = task, name, device
+        self.task, self.name = task, name
         folder = Path(str(resources.files("mdbench.predictors"))) / "weights" / name / task.name
         self.models: dict[int, DisentangledTransformer] = {}
         for run in sorted(folder.glob("T*")):
@@ -45,9 +44,7 @@ class Trained:
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """The floored and renormalised output."""
         self.check_length(contexts.shape[1])
-        with torch.no_grad():
-            output = self.models[contexts.shape[1]](torch.from_numpy(contexts).to(self.device))
-        probs = np.maximum(output.cpu().numpy().astype(np.float64), FLOOR)
+        probs = np.maximum(run_model(self.models[contexts.shape[1]], contexts), FLOOR)
         return probs / probs.sum(axis=-1, keepdims=True)
 
 

@@ -6,6 +6,10 @@ h⁰_i = one-hot(y_i);    layer l, causal:    e_ij = h_iᵀ (W_A h_j + R_A[i - j
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -56,6 +60,27 @@ class DisentangledTransformer(nn.Module):
             maps.append(layer.attention(h))
             h = torch.cat([h, layer.values(maps[-1], h)], dim=-1)
         return maps
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch on the CPU: these models are too small to share out.
+
+    Threads that wait for each other are a hundred times slower on a busy machine; and no sum depends on their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+    """The model's output in float64, computed on the model's device."""
+    device = next(model.parameters()).device
+    with one_thread(), torch.no_grad():
+        return model(torch.from_numpy(contexts).to(device)).cpu().numpy().astype(np.float64)
 
 
 class DisentangledAttention(nn.Module):

@@ -59,7 +59,7 @@ def tune_step_size(task: Task, steps: int, length: int) -> float:
 
 
 def tune(
-    task: Task, lengths: Iterable[int], steps: Iterable[int], done: Callable[[int], None] = lambda k: None
+    task: Task, lengths: Iterable[int], steps: Iterable[int], done: Callable[[int], None]
 ) -> dict[tuple[int, int], float]:
     """Tune every (steps, length) anew; ``done(1)`` is called after each."""
     found = {}

@@ -1,0 +1,28 @@
+# Two commands for everybody: `make evaluate` and `make test`. Both make the environment where it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: evaluate test test-all lint clean
+
+evaluate: $(INSTALLED)
+	$(VENV)/bin/mdbench evaluate --predictor trained_l3
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-all: $(INSTALLED)
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

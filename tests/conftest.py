@@ -1,0 +1,35 @@
+"""Shared fixtures: tasks, and a cache folder that no other run sees."""
+
+import numpy as np
+import pytest
+
+from mdbench.tasks import Task, load_task, sample
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(params=["mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4"])
+def core_task(request):
+    return load_task(request.param)
+
+
+@pytest.fixture
+def zeros_task():
+    """A task whose π has zeros."""
+    return Task("zeros", np.array([[0.5, 0.5, 0.0], [0.0, 0.3, 0.7], [0.9, 0.0, 0.1]]), order=2)
+
+
+def contexts_of(task, length, n, seed=0):
+    """Evaluation contexts as predictors get them."""
+    return sample(task, length, n, seed).tokens[:, :-1].astype(np.int64)
+
+
+def relabelled(task, order):
+    """The task after a permutation of its states: new state k is the old state ``order[k]``."""
+    return Task("relabelled", task.transition[np.ix_(order, order)], task.order, task.concentration)

@@ -1,0 +1,220 @@
+"""The command line as a person uses it: what is printed where, and how it fails."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mdbench import cli
+from mdbench.tasks import load_task, sample
+
+TASK = "mtd-q3-m2"
+
+
+@pytest.fixture
+def mdbench(monkeypatch, capsys):
+    """Run a command in this process; returns (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mdbench", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_help_imports_nothing_heavy():
+    """In a fresh process: neither jax nor torch nor pandas is loaded for --help."""
+    script = (
+        "import sys; sys.argv = ['mdbench', '--help']\n"
+        "from mdbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('jax', 'torch', 'numpy', 'pandas', 'scipy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
+    assert "evaluate" in found.stdout
+
+
+def test_evaluate_prints_one_json_object(mdbench, tmp_path):
+    arguments = (
+        "evaluate",
+        "--predictor",
+        "md:steps=3,eta=0.1",
+        "--task",
+        TASK,
+        "--lengths",
+        "16,20",
+        "--n-sequences",
+        20,
+    )
+    out, scores = tmp_path / "out.json", tmp_path / "scores.csv"
+    code, stdout, stderr = mdbench(*arguments, "--json", "--out", out, "--per-sequence", scores)
+    assert code == 0
+    parsed = json.loads(stdout)
+    assert parsed["schema_version"] == 1
+    assert set(parsed["results"][0]) == {
+        *("predictor", "task", "length", "n_sequences", "seed", "kl", "kl_se", "excess_kl", "excess_kl_se"),
+        *("excess_kl_ci", "cross_entropy", "nll", "gold_error", "seconds"),
+    }
+    assert len(parsed["results"]) == 2 * 5
+    assert json.loads(out.read_text()) == parsed
+    assert "exact posterior" in stderr
+    frame = pd.read_csv(scores)
+    for result in parsed["results"]:
+        rows = frame[(frame["predictor"] == result["predictor"]) & (frame["length"] == result["length"])]
+        assert len(rows) == 20
+        for score in ("kl", "excess_kl", "cross_entropy", "nll"):
+            assert rows[score].mean() == pytest.approx(result[score], rel=1e-9)
+
+
+def test_per_sequence_scores_as_parquet(mdbench, tmp_path):
+    path = tmp_path / "s.parquet"
+    arguments = ("evaluate", "--predictor", "uniform", "--task", TASK, "--lengths", "16", "--n-sequences", 5)
+    assert mdbench(*arguments, "--no-references", "--per-sequence", path)[0] == 0
+    assert len(pd.read_parquet(path)) == 5
+
+
+def test_evaluate_prints_a_table(mdbench):
+    code, stdout, _ = mdbench("evaluate", "--predictor", "trained_l3", "--task", TASK, "--n-sequences", 20)
+    assert code == 0
+    for text in ("trained_l3", "at gold", "no weights", "excess KL", "95% interval", "20 sequences", "Tied at"):
+        assert text in stdout
+
+
+def test_sample_writes_what_evaluate_scores(mdbench, tmp_path):
+    path = tmp_path / "s.npz"
+    assert mdbench("sample", "--task", TASK, "--n-sequences", 7, "--length", 16, "--seed", 3, "--out", path)[0] == 0
+    drawn = sample(load_task(TASK), 16, 7, seed=3)
+    with np.load(path, allow_pickle=False) as arrays:
+        assert set(arrays) == {"tokens", "weights", "next_probs", "transition"}
+        np.testing.assert_array_equal(arrays["tokens"], drawn.tokens)
+        np.testing.assert_array_equal(arrays["weights"], drawn.weights)
+        np.testing.assert_array_equal(arrays["next_probs"], drawn.next_probs)
+        np.testing.assert_array_equal(arrays["transition"], load_task(TASK).transition)
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    """CSV files of a matrix and two sequences, as options."""
+    (tmp_path / "pi.csv").write_text("0.75,0.25\n0.35,0.65\n")
+    (tmp_path / "seq.csv").write_text("0,1,1,0,1\n1,1,1\n")
+    return ["--transition", tmp_path / "pi.csv", "--sequences", tmp_path / "seq.csv"]
+
+
+def test_posterior_of_own_data(mdbench, own_data):
+    code, stdout, _ = mdbench("posterior", *own_data, "--order", 2, "--prefixes", "--json", "--method", "urn")
+    parsed = json.loads(stdout)
+    assert code == 0
+    assert (parsed["method"], parsed["order"], parsed["concentration"]) == ("urn", 2, 1.0)
+    assert [s["length"] for s in parsed["sequences"]] == [5, 3]
+    assert set(parsed["sequences"][0]) == {
+        *("length", "log_evidence", "posterior_mean", "posterior_sd", "next_token", "error_estimate", "prefixes")
+    }
+    assert parsed["sequences"][0]["prefixes"]["length"] == [2, 3, 4, 5]
+    for arguments in ((), ("--prefixes",)):
+        code, stdout, _ = mdbench("posterior", *own_data, "--order", 2, *arguments)
+        assert (code, "order 2" in stdout) == (0, True)
+
+
+def test_list_and_show_know_every_name(mdbench):
+    listing = json.loads(mdbench("list", "--json")[1])
+    assert set(listing) == {"tasks", "suites", "predictors", "baselines"}
+    assert set(listing["baselines"]) == {"exact", "urn"}
+    for names in listing.values():
+        for name in names:
+            code, stdout, _ = mdbench("show", name, "--json")
+            assert (code, "kind" in json.loads(stdout)) == (0, True)
+            assert mdbench("show", name)[0] == 0
+            assert name in mdbench("list")[1]
+
+
+def test_train_tune_and_use_a_task_of_ones_own(mdbench, tmp_path):
+    task = tmp_path / "mine.toml"
+    task.write_text("order = 1\nlengths = [6]\ntransition = [[0.5, 0.5], [0.2, 0.8]]\n")
+    arguments = ("train", "--task", task, "--lengths", "6", "--steps", 20, "--batch", 4, "--out", tmp_path / "runs")
+    code, stdout, _ = mdbench(*arguments)
+    assert (code, stdout.strip()) == (0, str(tmp_path / "runs" / "mine" / "T6"))
+    assert mdbench(*arguments)[0] == 0  # finished already
+    assert "holds a run with seed = 0, not 5" in mdbench(*arguments, "--seed", 5)[2]
+    code, stdout, _ = mdbench("tune", "--task", task, "--steps", "1", "--json", "--out", tmp_path / "eta.json")
+    assert code == 0
+    assert json.loads(stdout)[0]["length"] == 6
+    assert "mine" in (tmp_path / "eta.json").read_text()
+
+
+SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("evaluate", "--predictor", "trained_l33"), "no predictor 'trained_l33'; did you mean 'trained_l3'?"),
+        (("evaluate", "--predictor", "md1", "--task", "mtd-q5"), "no task 'mtd-q5'; did you mean 'mtd-q5-m3'?"),
+        (("evaluate", "--predictor", "md1", "--suite", "coree"), "no suite 'coree'; did you mean 'core'?"),
+        (("evaluate", "--predictor", "md1", "--n-sequences", 0), "n-sequences must be at least 1"),
+        (("evaluate", "--predictor", "md1", "--task", TASK, "--lengths", "16,x"), "--lengths takes whole numbers"),
+        (("evaluate", "--predictor", "md1", "--task", TASK, "--lengths", "2"), "at least order + 1 = 3"),
+        (("evaluate", "--predictor", "md1", "--out", "/nowhere/x.json"), "there is no folder '/nowhere'"),
+        (("evaluate", "--predictor", "md1", "--out", "/"), "it is a folder"),
+        (("evaluate", "--predictor", "md1", "--per-sequence", "x.txt"), "writes .csv or .parquet"),
+        (("evaluate", "--predictor", "md1", "--device", "cuda:99"), "device 'cuda:99' cannot be used here"),
+        (("evaluate", "--predictor", "trained_l3", "--task", TASK, "--lengths", "128"), "no weights for length 128"),
+        ((*SAMPLE, 0, "--out", "x.npz"), "n-sequences must be at least 1"),
+        ((*SAMPLE, 5, "--out", "/nowhere/x.npz"), "there is no folder"),
+        ((*SAMPLE, 5, "--out", "x.csv"), "writes .npz"),
+        (("show", "md11"), "did you mean 'md1'?"),
+        (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--target", "x"), "target must be one of"),
+        (("tune", "--task", "nothing"), "no task 'nothing'"),
+        (("posterior", "--transition", "absent", "--sequences", "x", "--order", 1), "cannot be read: No such file"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(mdbench, monkeypatch, tmp_path, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = mdbench(*arguments)
+    assert (code, stdout) == (2, "")
+    assert sentence in stderr
+    lines = [line for line in stderr.splitlines() if not line.endswith("...")]
+    assert len(lines) == 1
+    assert lines[0].startswith("mdbench: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("pi.csv", "0.75,0.35\n0.35,0.65\n", "row 1 of the transition matrix sums to 1.1"),
+        ("pi.csv", "1.25,-0.25\n0.35,0.65\n", "row 1 of the transition matrix holds -0.25"),
+        ("pi.csv", "0.75,0.25\n", "must be square"),
+        ("pi.csv", "a,b\n0.35,0.65\n", "line 1: 'a' is not a number"),
+        ("pi.csv", "", "is empty"),
+        ("pi.csv", "1,0\n0,1\n", "sequence 1: impossible"),
+        ("seq.csv", "0,1,2\n", "sequence 1: state 2 at position 3 is outside 0..1"),
+        ("seq.csv", "0,1,1\n0,1\n", "sequence 2: it has 2 states; order 2 needs at least 3"),
+        ("seq.csv", "0,one,1\n", "line 1: 'one' is not a state"),
+        ("seq.csv", "", "is empty"),
+    ],
+)
+def test_bad_own_data(mdbench, own_data, tmp_path, name, text, sentence):
+    (tmp_path / name).write_text(text)
+    code, stdout, stderr = mdbench("posterior", *own_data, "--order", 2)
+    assert (code, stdout) == (2, "")
+    assert sentence in stderr.splitlines()[-1]
+
+
+def test_a_predictor_that_breaks_its_contract_is_a_failed_run(mdbench, monkeypatch):
+    from mdbench.predictors.reference import Uniform
+
+    monkeypatch.setattr(Uniform, "predict", lambda _self, contexts: np.zeros((len(contexts), 3)))
+    code, stdout, stderr = mdbench("evaluate", "--predictor", "uniform", "--task", TASK, "--n-sequences", 5)
+    assert (code, stdout) == (1, "")
+    assert "predictor 'uniform' returned probabilities that do not sum to one" in stderr

@@ -1,0 +1,235 @@
+"""Evaluation: scores recomputed by hand, promises about batches and sequences, and what it refuses."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mdbench
+from mdbench.errors import InputError
+from mdbench.evaluation import CHUNK
+from mdbench.predictor import PredictorError
+from mdbench.tasks import Task, load_task, next_token_probs, sample
+
+TASK = "mtd-q3-m2"
+
+
+def one(evaluation, predictor, length=16):
+    """The result of one predictor and cell."""
+    return next(r for r in evaluation.results if (r.predictor, r.length) == (predictor, length))
+
+
+class LastToken:
+    """A predictor from outside: lag 1 alone."""
+
+    def __init__(self, change=lambda probs: probs):
+        self.transition, self.change = load_task(TASK).transition, change
+
+    def predict(self, contexts):
+        return self.change(self.transition[contexts[:, -1]])
+
+
+def test_scores_are_those_computed_by_hand():
+    n = 300
+    found = one(mdbench.evaluate(LastToken(), task=TASK, lengths=[16], n_sequences=n, seed=4), "LastToken")
+    drawn = sample(load_task(TASK), 16, n, seed=4)
+    p_hat = load_task(TASK).transition[drawn.tokens[:, -2]]
+    kl = (drawn.next_probs * np.log(drawn.next_probs / p_hat)).sum(axis=1)
+    assert found.kl == pytest.approx(kl.mean(), rel=1e-12)
+    assert found.kl_se == pytest.approx(kl.std(ddof=1) / np.sqrt(n), rel=1e-12)
+    cross_entropy = -(drawn.next_probs * np.log(p_hat)).sum(axis=1)
+    assert found.cross_entropy == pytest.approx(cross_entropy.mean(), rel=1e-12)
+    assert found.nll == pytest.approx(-np.log(p_hat[np.arange(n), drawn.tokens[:, -1]]).mean(), rel=1e-12)
+    mean = np.array([s["posterior_mean"] for s in _posteriors(drawn)])
+    bayes = next_token_probs(load_task(TASK), mean, drawn.tokens[:, :-1])
+    assert found.excess_kl == pytest.approx((bayes * np.log(bayes / p_hat)).sum(axis=1).mean(), rel=1e-10)
+
+
+def _posteriors(drawn):
+    task = load_task(TASK)
+    return mdbench.posterior(task.transition, task.order, drawn.tokens[:, :-1].tolist(), method="urn")["sequences"]
+
+
+def test_references_stand_beside_and_bayes_is_at_gold(core_task):
+    found = mdbench.evaluate("md2", task=core_task.name, lengths=[16], n_sequences=200)
+    assert {r.predictor for r in found.results} == {"md2", "bayes", "md1", "constructed_l3", "uniform"}
+    assert found.results[0].predictor == "bayes"
+    assert found.results[0].at_gold
+    assert not one(found, "md1").at_gold
+    md1, constructed = one(found, "md1"), one(found, "constructed_l3")
+    for score in ("kl", "excess_kl", "cross_entropy", "nll"):
+        assert getattr(constructed, score) == pytest.approx(getattr(md1, score), rel=1e-11)
+    assert {"md1", "constructed_l3"} in [set(tie.predictors) for tie in found.ties]
+
+
+def test_longer_lengths_and_more_sequences_extend_the_same_sequences():
+    small = mdbench.evaluate("md1", task=TASK, lengths=[16], n_sequences=10, references=()).per_sequence
+    large = mdbench.evaluate("md1", task=TASK, lengths=[16, 40], n_sequences=CHUNK + 40, references=()).per_sequence
+    common = large[(large["length"] == 16) & (large["sequence"] < 10)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(small, common, rtol=1e-9, atol=1e-14)  # gold of a prefix may round otherwise
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
+    def numbers(seed):
+        found = mdbench.evaluate("md1", task=TASK, lengths=[16], n_sequences=64, seed=seed, references=["em"])
+        return found.table.drop(columns="seconds")
+
+    pd.testing.assert_frame_equal(numbers(1), numbers(1), check_exact=True)
+    assert (numbers(1)["kl"] != numbers(2)["kl"]).all()
+
+
+def test_sequences_of_evaluation_are_those_of_sample():
+    seen = []
+
+    class Spy(LastToken):
+        def predict(self, contexts):
+            seen.append(contexts.copy())
+            return super().predict(contexts)
+
+    mdbench.evaluate(Spy(), task=TASK, lengths=[16, 20], n_sequences=300, seed=2, references=())
+    tokens = sample(load_task(TASK), 20, 300, seed=2).tokens
+    np.testing.assert_array_equal(np.concatenate(seen[:2])[:300], tokens[:, :16])
+    np.testing.assert_array_equal(np.concatenate(seen[2:])[:300], tokens[:, :20])
+    assert {len(chunk) for chunk in seen} == {CHUNK}
+    assert all(chunk.dtype == np.int64 for chunk in seen)
+
+
+def test_the_oracle_has_scores_but_no_rank():
+    found = mdbench.evaluate("oracle", task=TASK, lengths=[16], n_sequences=50)
+    oracle = one(found, "oracle")
+    assert oracle.kl == 0
+    assert (oracle.excess_kl, oracle.excess_kl_se, oracle.excess_kl_ci, oracle.gold_error) == (None,) * 4
+    assert not any("oracle" in tie.predictors for tie in found.ties)
+
+
+def test_a_zero_for_a_possible_token_scores_infinity_and_says_so():
+    def sure(probs):
+        return np.eye(3)[probs.argmax(axis=1)]
+
+    found = mdbench.evaluate(LastToken(sure), task=TASK, lengths=[16], n_sequences=50, references=["uniform"])
+    result = one(found, "LastToken")
+    assert result.kl == result.excess_kl == result.cross_entropy == np.inf
+    assert result.excess_kl_ci is None
+    assert found.results[-1].predictor == "LastToken"
+    assert not found.ties
+    parsed = json.loads(found.to_json())["results"][-1]
+    assert (parsed["kl"], parsed["kl_se"], parsed["excess_kl_ci"]) == ("inf", None, None)
+
+
+def test_an_output_within_a_thousandth_of_one_is_divided_by_its_sum():
+    exact_sum = mdbench.evaluate(LastToken(), task=TASK, lengths=[16], n_sequences=50, references=())
+    scaled = mdbench.evaluate(LastToken(lambda p: p * 1.0009), task=TASK, lengths=[16], n_sequences=50, references=())
+    assert scaled.results[0].excess_kl == pytest.approx(exact_sum.results[0].excess_kl, rel=1e-12)
+
+
+def put(probs, value):
+    probs = probs.copy()
+    probs[2, 1] = value
+    return probs
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda p: p[:, :2], r"returned shape \(256, 2\); expected \(256, 3\)"),
+        (lambda p: p[:-1], r"returned shape \(255, 3\)"),
+        (lambda p: p * 1.01, "do not sum to one within 0.001 for sequence 1"),
+        (lambda p: put(p, np.nan), "not finite for sequence 3"),
+        (lambda p: put(p, np.inf), "not finite for sequence 3"),
+        (lambda p: put(p, -1e-9), "a negative probability for sequence 3"),
+        (lambda _: "no array", "returned str, not an array"),
+        (lambda _: None, "returned NoneType"),
+    ],
+)
+def test_wrong_outputs_are_refused(change, sentence):
+    with pytest.raises(PredictorError, match=f"predictor 'LastToken' .*{sentence}"):
+        mdbench.evaluate(LastToken(change), task=TASK, lengths=[16], n_sequences=20, references=())
+
+
+def test_outputs_from_other_frameworks():
+    import jax.numpy as jnp
+    import torch
+
+    plain = mdbench.evaluate(LastToken(), task=TASK, lengths=[16], n_sequences=20, references=()).results[0]
+    for convert in (lambda p: torch.tensor(p, requires_grad=True), jnp.asarray):
+        other = mdbench.evaluate(LastToken(convert), task=TASK, lengths=[16], n_sequences=20, references=())
+        assert other.results[0].kl == plain.kl
+
+
+def test_a_predictor_that_writes_into_its_contexts_spoils_nothing():
+    class Vandal(LastToken):
+        def predict(self, contexts):
+            probs = super().predict(contexts)
+            contexts[:] = 0
+            return probs
+
+    found = mdbench.evaluate(Vandal(), task=TASK, lengths=[16], n_sequences=20, references=["md1"])
+    alone = mdbench.evaluate("md1", task=TASK, lengths=[16], n_sequences=20, references=())
+    assert one(found, "md1").kl == alone.results[0].kl
+
+
+def test_a_length_without_weights_is_left_out_of_a_suite_but_refused_where_asked_for():
+    found = mdbench.evaluate("trained_l3", task=TASK, n_sequences=8)  # the task's own lengths, 128 among them
+    assert [(s.predictor, s.length) for s in found.skipped] == [("trained_l3", 128)]
+    assert "no weights for length 128" in found.skipped[0].reason
+    assert {r.length for r in found.results if r.predictor == "trained_l3"} == {16, 32, 64}
+    assert {r.length for r in found.results if r.predictor == "md1"} == {16, 32, 64, 128}
+    with pytest.raises(InputError, match=r"no weights for length 128 of mtd-q3-m2 \(it has 16, 32, 64\)"):
+        mdbench.evaluate("trained_l3", task=TASK, lengths=[16, 128], n_sequences=8)
+
+
+def test_a_task_of_ones_own(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("order = 2\nlengths = [8]\ntransition = [[0.5, 0.5, 0.0], [0.0, 0.3, 0.7], [0.9, 0.0, 0.1]]\n")
+    found = mdbench.evaluate(["md1", "em"], task=str(path), n_sequences=30)
+    assert {r.predictor for r in found.results} == {"md1", "em", "bayes", "constructed_l3", "uniform"}
+    assert one(found, "bayes", 8).at_gold
+    assert all(np.isfinite(r.kl) for r in found.results if r.predictor != "em")
+
+
+def test_a_trained_transformer_meets_the_bar_at_q5_m3_t32():
+    """At most 1.1 times the excess KL of tuned md1, on the first 2,048 evaluation sequences."""
+    found = mdbench.evaluate("trained_l3", task="mtd-q5-m3", lengths=[32], n_sequences=2048, references=["md1"])
+    assert one(found, "trained_l3", 32).excess_kl <= 1.1 * one(found, "md1", 32).excess_kl
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mtd-q5-m3", "mtd-q10-m4"])
+def test_the_order_of_the_algorithms(name):
+    """In rank: bayes < md5 < md2 < md1 < uniform at every length, with tuned steps, 4,096 sequences and no ties."""
+    found = mdbench.evaluate(["bayes", "md5", "md2", "md1", "uniform"], task=name, n_sequences=4096, references=())
+    for length in (16, 32, 64, 128):
+        assert [r.predictor for r in found.results if r.length == length] == ["bayes", "md5", "md2", "md1", "uniform"]
+        assert one(found, "bayes", length).at_gold
+    assert not found.ties
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"task": TASK, "suite": "core"}, "a task or a suite, not both"),
+        ({"task": TASK, "n_sequences": 0}, "n-sequences must be at least 1"),
+        ({"task": TASK, "seed": -1}, "seed must not be negative"),
+        ({"task": TASK, "lengths": [2]}, "at least order . 1 = 3"),
+        ({"task": TASK, "lengths": []}, "lengths is empty"),
+        ({"task": [TASK, TASK]}, "the same name"),
+        ({"task": "mtd-q3-m3"}, "did you mean 'mtd-q3-m2'"),
+        ({"suite": "cores"}, "did you mean 'core'"),
+        ({"task": TASK, "device": "cudda"}, "device 'cudda' cannot be used here"),
+    ],
+)
+def test_bad_arguments(arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        mdbench.evaluate("md1", **arguments)
+
+
+def test_two_predictors_of_one_name_are_refused():
+    with pytest.raises(InputError, match="two predictors are called 'LastToken'"):
+        mdbench.evaluate([LastToken(), LastToken()], task=TASK, lengths=[16], n_sequences=4)
+
+
+def test_a_large_order_is_refused_with_what_would_fit():
+    task = Task("large", np.full((3, 3), 1 / 3), order=12, lengths=(64,))
+    with pytest.raises(InputError, match="fit"):
+        mdbench.evaluate("uniform", task=task, n_sequences=4, references=())

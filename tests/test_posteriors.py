@@ -1,0 +1,116 @@
+"""Posteriors of one's own data, from Python and from files."""
+
+import math
+
+import numpy as np
+import pytest
+
+import mdbench
+from mdbench.errors import InputError
+from mdbench.posteriors import read_sequences, read_transition
+
+PI = [[0.75, 0.25], [0.35, 0.65]]
+
+
+def test_two_transitions_by_hand():
+    """For y = (0, 1, 1): one weight at m = 1; at m = 2, p(y_3) = (a + b) / 2 with a = π(1, 1) and b = π(0, 1)."""
+    one = mdbench.posterior(PI, 1, [[0, 1, 1]])["sequences"][0]
+    assert one["posterior_mean"] == [1.0]
+    assert one["posterior_sd"] == [0.0]
+    assert one["log_evidence"] == pytest.approx(math.log(0.25 * 0.65), rel=1e-14)
+    np.testing.assert_allclose(one["next_token"], PI[1], rtol=1e-14)
+    two = mdbench.posterior(PI, 2, [[0, 1, 1]])["sequences"][0]
+    a, b = 0.65, 0.25
+    assert two["log_evidence"] == pytest.approx(math.log((a + b) / 2), rel=1e-14)
+    first = (2 * a + b) / (3 * (a + b))
+    assert two["posterior_mean"] == pytest.approx([first, 1 - first], rel=1e-14)
+    second = (3 * a + b) / (6 * (a + b))  # E[λ²] under Dirichlet(2, 1) is 1/2, under Dirichlet(1, 2) it is 1/6
+    assert two["posterior_sd"][0] == pytest.approx(math.sqrt(second - first**2), rel=1e-12)
+    assert two["next_token"] == pytest.approx(PI[1], rel=1e-14)
+    assert two["error_estimate"] < 1e-12
+
+
+@pytest.mark.parametrize("concentration", [0.3, 2.0])
+def test_methods_agree_on_sequences_of_different_lengths(concentration):
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(0, 2, length).tolist() for length in (9, 4, 30, 9, 4)]
+    a, b = (
+        mdbench.posterior(PI, 3, sequences, concentration=concentration, method=method, prefixes=True)
+        for method in ("exact", "urn")
+    )
+    assert (a["method"], b["method"]) == ("exact", "urn")
+    for mine, other, sequence in zip(a["sequences"], b["sequences"], sequences, strict=True):
+        assert mine["length"] == other["length"] == len(sequence)
+        for key in ("log_evidence", "posterior_mean", "posterior_sd", "next_token"):
+            np.testing.assert_allclose(mine[key], other[key], rtol=1e-10)
+        assert mine["prefixes"]["length"] == list(range(3, len(sequence) + 1))
+        np.testing.assert_allclose(mine["prefixes"]["posterior_mean"], other["prefixes"]["posterior_mean"], rtol=1e-10)
+        assert mine["prefixes"]["posterior_mean"][-1] == mine["posterior_mean"]
+
+
+def test_order_of_sequences_is_kept():
+    sequences = [[0, 1, 1, 0], [1, 1, 1], [0, 0, 0, 0]]
+    together = mdbench.posterior(PI, 2, sequences)["sequences"]
+    alone = [mdbench.posterior(PI, 2, [sequence])["sequences"][0] for sequence in sequences]
+    assert together == alone
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((PI, 2, [[0, 1, 1], [0, 1]]), "sequence 2: it has 2 states; order 2 needs at least 3"),
+        ((PI, 2, [[0, 1, 1], [0, 1, 2]]), r"sequence 2: state 2 at position 3 is outside 0\.\.1"),
+        ((PI, 2, [[0, 1, 1], [0.5, 1, 1]]), "sequence 2: it must be a list of whole numbers"),
+        (([[1, 0], [0, 1]], 1, [[0, 0], [1, 1, 0]]), "sequence 2: impossible .* state 0 at position 3"),
+        (([[0.5, 0.6], [0, 1]], 1, [[0, 0]]), "row 1 of the transition matrix sums to 1.1"),
+        ((PI, 0, [[0, 0]]), "order must be a whole number"),
+        ((PI, 2, []), "there are no sequences"),
+        ((PI, 2, [[]]), "sequence 1: it has 0 states"),
+    ],
+)
+def test_bad_arguments(arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        mdbench.posterior(*arguments)
+    with pytest.raises(InputError, match=sentence):
+        mdbench.posterior(*arguments, method="urn")
+
+
+def test_unknown_method():
+    with pytest.raises(InputError, match="no method 'exat'; did you mean 'exact'"):
+        mdbench.posterior(PI, 1, [[0, 1]], method="exat")
+
+
+def test_files_with_blank_lines_spaces_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_bytes("\ufeff0, 1,1\r\n\r\n1,0,0 ,1\r\n".encode())
+    assert read_sequences(path) == [[0, 1, 1], [1, 0, 0, 1]]
+    path.write_text("0.25,.75\n1,0\n")
+    np.testing.assert_array_equal(read_transition(path), [[0.25, 0.75], [1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "sentence"),
+    [
+        (read_sequences, "", "is empty"),
+        (read_sequences, "\n \n", "is empty"),
+        (read_sequences, "0,1\n0,a,1\n", "line 2: 'a' is not a state"),
+        (read_sequences, "0,1.0\n", "line 1: '1.0' is not a state"),
+        (read_sequences, "0,,1\n", "line 1: '' is not a state"),
+        (read_transition, "0.5,0.5\nx,1\n", "line 2: 'x' is not a number"),
+        (read_transition, "0.5,0.5\n1\n", "line 2: 1 numbers, but the first line has 2"),
+        (read_transition, "", "is empty"),
+    ],
+)
+def test_bad_files(tmp_path, read, text, sentence):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read(path)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_sequences(tmp_path / "absent.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(InputError, match="it is not UTF-8 text"):
+        read_sequences(tmp_path / "binary.csv")

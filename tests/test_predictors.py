@@ -1,0 +1,284 @@
+"""Built-in predictors: closed forms, second implementations, theorems, invariances."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdbench import metrics
+from mdbench.baselines import exact
+from mdbench.errors import InputError
+from mdbench.predictors.constructed import ConstructedL3, construct_l3
+from mdbench.predictors.maximum_likelihood import duality_gap, maximum_likelihood
+from mdbench.predictors.mirror_descent import MirrorDescent, mirror_descent
+from mdbench.predictors.transformer import run_model
+from mdbench.predictors.tuning import SHIPPED, cache_file, tune_step_size, tuned_step_size
+from mdbench.registry import build_predictor, predictor_entries
+from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, next_token_probs, sample
+from tests.conftest import contexts_of, relabelled
+
+SEIZURES = Path(__file__).parents[2] / "shared" / "data" / "epileptic_seizures.csv"
+
+
+def test_one_step_is_the_closed_form(core_task):
+    """λ̂_g ∝ exp(η m Σ_t γ_t(g)), SPEC section 3."""
+    x = lag_likelihoods(core_task, contexts_of(core_task, 32, 20))
+    gamma_sum = (x / x.sum(axis=-1, keepdims=True)).sum(axis=1)
+    unnormalised = np.exp(0.1 * core_task.order * gamma_sum)
+    expected = unnormalised / unnormalised.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(mirror_descent(x, 0.1, 1), expected, rtol=1e-13)
+
+
+def test_k_steps_in_plain_loops(core_task):
+    x = lag_likelihoods(core_task, contexts_of(core_task, 16, 2))
+    for steps in (1, 2, 5):
+        for k in range(2):
+            weights = [1 / core_task.order] * core_task.order
+            for _ in range(steps):
+                gradient = [
+                    sum(row[g] / sum(w * v for w, v in zip(weights, row, strict=True)) for row in x[k])
+                    for g in range(core_task.order)
+                ]
+                new = [w * np.exp(0.07 * d) for w, d in zip(weights, gradient, strict=True)]
+                weights = [w / sum(new) for w in new]
+            np.testing.assert_allclose(mirror_descent(x, 0.07, steps)[k], weights, rtol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])
+def test_theorem_1_one_step_is_the_posterior_mean_to_first_order(alpha):
+    """At η = 1/(mα + 1) halving the evidence divides the difference by four; at another η only by two."""
+    m, n = 3, 10
+    direction = np.random.default_rng(0).standard_normal((1, n, m))
+
+    def difference(size, eta):
+        """Against the exact mean: π is irrelevant here, so go through the quadrature's own likelihoods."""
+        x = 1 + size * direction
+        counts = np.array(list(np.ndindex(*(m,) * 6)))  # all lags of the first 6 transitions
+        from scipy.special import gammaln
+
+        c = np.stack([(counts == g).sum(axis=1) for g in range(m)], axis=1)
+        log_prior = gammaln(alpha + c).sum(axis=1)
+        weight = np.exp(log_prior - log_prior.max()) * np.prod(x[0, np.arange(6), counts], axis=1)
+        mean = (weight[:, None] * (alpha + c)).sum(axis=0) / weight.sum() / (m * alpha + 6)
+        return np.abs(np.asarray(mirror_descent(x[:, :6], eta, 1))[0] - mean).max()
+
+    theory = 1 / (m * alpha + 1)
+    assert difference(1e-3, theory) / difference(5e-4, theory) == pytest.approx(4, rel=0.02)
+    assert difference(1e-3, 1.1 * theory) / difference(5e-4, 1.1 * theory) == pytest.approx(2, rel=0.1)
+    task = Task("t", np.full((2, 2), 0.5), m, alpha)
+    assert MirrorDescent(task, 1, "theory").step_size(99) == theory
+
+
+def test_smooth_step_is_theorem_2():
+    task = load_task("mtd-q5-m3")
+    assert MirrorDescent(task, 2, "smooth").step_size(64) == 1 / (61 * 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"steps": 0}, "steps must be a whole number"),
+        ({"steps": 1.5}, "steps must be a whole number"),
+        ({"steps": 1, "eta": "best"}, "eta must be tuned, theory, smooth or a number"),
+        ({"steps": 1, "eta": -0.1}, "eta must be positive"),
+        ({"steps": 2, "eta": "theory"}, "single step"),
+    ],
+)
+def test_bad_options_of_md(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        MirrorDescent(load_task("mtd-q3-m2"), **options)
+
+
+# ------------------------------------------------------------------------------------------------------- tuning
+
+
+def test_tuned_step_is_a_minimum_on_the_calibration_sequences():
+    task = load_task("mtd-q3-m2")
+    contexts = sample(task, 32, 2048, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
+    bayes = next_token_probs(task, exact(task, contexts).mean[:, 0], contexts)
+    x = lag_likelihoods(task, contexts)
+
+    def excess(eta):
+        weights = np.asarray(mirror_descent(x, eta, 2))
+        return metrics.kl(bayes, next_token_probs(task, weights, contexts)).mean()
+
+    eta = tune_step_size(task, 2, 32)
+    assert eta == pytest.approx(tuned_step_size(task, 2, 32), rel=1e-4)  # the stored one is what tuning gives
+    others = [excess(eta * factor) for factor in np.geomspace(0.02, 20, 41) if abs(factor - 1) > 0.01]
+    assert excess(eta) < min(others)
+
+
+def test_step_sizes_are_stored_for_every_task_and_length_of_the_suites():
+    stored = json.loads(SHIPPED.read_text())
+    for suite in map(load_suite, ("core", "long")):
+        for name in suite.tasks:
+            for steps in ("1", "2", "5"):
+                etas = stored[load_task(name).task_hash]["eta"][steps]
+                assert {str(length) for length in suite.lengths} <= etas.keys()
+
+
+def test_another_task_is_tuned_at_first_use_and_cached():
+    task = Task("new", np.array([[0.6, 0.4], [0.2, 0.8]]), order=2)
+    eta = tuned_step_size(task, 1, 8)
+    cached = json.loads(cache_file().read_text())
+    assert cached[task.task_hash]["eta"]["1"]["8"] == eta
+    changed = json.dumps(cached).replace(repr(eta), "0.125")
+    cache_file().write_text(changed)
+    assert tuned_step_size(task, 1, 8) == 0.125
+    cache_file().write_text("{ damaged")
+    with pytest.raises(InputError, match="is not a file of tuned step sizes"):
+        tuned_step_size(task, 1, 8)
+    cache_file().unlink()
+
+
+# ------------------------------------------------------------------------------------------- maximum likelihood
+
+
+def em_iterations(x, iterations):
+    weights = np.full((len(x), x.shape[2]), 1 / x.shape[2])
+    for _ in range(iterations):
+        weights = (weights[:, None] * x / (x * weights[:, None]).sum(axis=-1, keepdims=True)).mean(axis=1)
+    return weights
+
+
+def log_likelihood(weights, x):
+    return np.log((x * weights[:, None]).sum(axis=-1)).sum(axis=1)
+
+
+def test_maximum_likelihood_is_where_em_goes(core_task):
+    x = lag_likelihoods(core_task, contexts_of(core_task, 64, 50))
+    weights = maximum_likelihood(x)
+    assert np.asarray(duality_gap(weights, x)).max() <= 1e-8
+    by_em = em_iterations(x, 3000)
+    gain = log_likelihood(weights, x) - log_likelihood(by_em, x)
+    assert gain.min() > -1e-8  # never below EM, ..
+    assert np.median(np.abs(weights - by_em).max(axis=1)) < 1e-6  # .. and at the same point where EM has arrived
+
+
+def test_maximum_likelihood_on_the_boundary_and_where_it_is_not_unique():
+    one_lag = Task("sharp", np.array([[0.999, 0.001], [0.001, 0.999]]), order=2)
+    x = lag_likelihoods(one_lag, np.tile([0, 1], 20)[None])
+    np.testing.assert_allclose(maximum_likelihood(x), [[0, 1]], atol=1e-9)
+    constant = lag_likelihoods(one_lag, np.zeros((1, 20), dtype=int))
+    np.testing.assert_allclose(maximum_likelihood(constant), [[0.5, 0.5]])
+
+
+@pytest.mark.skipif(not SEIZURES.exists(), reason="needs shared/data/epileptic_seizures.csv, which is not there")
+def test_published_fit_of_epileptic_seizures():
+    """Berchtold and Raftery 2002, Table 3: the MTD of order 2 has LL -119.5 given the first 14 observations."""
+    states = np.loadtxt(SEIZURES, skiprows=1, dtype=int)
+    task = Task("seizures", np.array([[0.75, 0.25], [0.3499, 0.6501]]), order=2)
+    x = lag_likelihoods(task, states[None])[:, 12:]
+    assert log_likelihood(np.array([[0.5519, 0.4481]]), x)[0] == pytest.approx(-119.5029, abs=1e-4)
+    np.testing.assert_allclose(maximum_likelihood(x), [[0.5519, 0.4481]], atol=2e-3)
+
+
+# --------------------------------------------------------------------------------------------------- constructed
+
+
+@pytest.mark.parametrize("length", [16, 32, 64, 128])
+def test_the_construction_is_one_step(core_task, length):
+    contexts = contexts_of(core_task, length, 16)
+    constructed = ConstructedL3(core_task).predict(contexts)
+    np.testing.assert_allclose(constructed, MirrorDescent(core_task, 1).predict(contexts), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [1e-4, 0.2, 5.0])
+def test_the_construction_at_other_step_sizes_and_with_zeros_in_pi(zeros_task, eta):
+    contexts = contexts_of(zeros_task, 20, 50)
+    one_step = MirrorDescent(zeros_task, 1, eta).predict(contexts)
+    np.testing.assert_allclose(ConstructedL3(zeros_task, eta).predict(contexts), one_step, rtol=0, atol=1e-12)
+
+
+def test_the_shortest_sequence(core_task):
+    contexts = contexts_of(core_task, core_task.order + 1, 5)
+    one_step = MirrorDescent(core_task, 1, 0.3).predict(contexts)
+    np.testing.assert_allclose(ConstructedL3(core_task, 0.3).predict(contexts), one_step, rtol=0, atol=1e-12)
+
+
+def test_a_construction_with_a_wrong_entry_is_not_one_step():
+    """What the tests above would see: one relative-position entry off by one lag."""
+    task = load_task("mtd-q5-m3")
+    contexts = contexts_of(task, 16, 8)
+    model = construct_l3(task, 16, 0.2)
+    right = run_model(model, contexts)
+    layer = model.layers[2]
+    layer.attend_offset.data = layer.attend_offset.data.roll(1, dims=0)
+    assert np.abs(run_model(model, contexts) - right).max() > 1e-3
+
+
+# ------------------------------------------------------------------------------------------------------ all others
+
+
+def test_bayes_is_gold_by_the_other_route(core_task):
+    contexts = contexts_of(core_task, 32, 20)
+    gold = next_token_probs(core_task, exact(core_task, contexts).mean[:, 0], contexts)
+    np.testing.assert_allclose(build_predictor("bayes", core_task).predict(contexts), gold, rtol=1e-12)
+
+
+def test_uniform_and_oracle(core_task):
+    drawn = sample(core_task, 16, 9, seed=0)
+    contexts = drawn.tokens[:, :-1]
+    lagged = core_task.transition[contexts[:, -core_task.order :]]
+    np.testing.assert_allclose(build_predictor("uniform", core_task).predict(contexts), lagged.mean(axis=1), rtol=1e-14)
+    oracle = build_predictor("oracle", core_task)
+    np.testing.assert_array_equal(oracle.predict_given_weights(contexts, drawn.weights), drawn.next_probs)
+
+
+@pytest.mark.parametrize("name", ["bayes", "uniform", "md:steps=3,eta=0.1", "em", "constructed_l3:eta=0.1"])
+def test_relabelling_the_states_relabels_the_prediction(core_task, name):
+    contexts = contexts_of(core_task, 20, 6)
+    order = np.random.default_rng(0).permutation(core_task.n_states)
+    plain = build_predictor(name, core_task).predict(contexts)
+    renamed = build_predictor(name, relabelled(core_task, order)).predict(np.argsort(order)[contexts])
+    np.testing.assert_allclose(renamed, plain[:, order], rtol=0, atol=1e-8 if name == "em" else 1e-12)
+
+
+@pytest.mark.parametrize("name", ["bayes", "uniform", "md5", "em", "constructed_l3", "trained_l3"])
+def test_a_prediction_depends_on_its_own_context_alone(name):
+    task = load_task("mtd-q5-m3")
+    contexts = contexts_of(task, 32, 12)
+    predictor = build_predictor(name, task)
+    whole = predictor.predict(contexts.copy())
+    tolerance = 1e-5 if name == "trained_l3" else 1e-10
+    np.testing.assert_allclose(predictor.predict(contexts[::-1].copy())[::-1], whole, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(predictor.predict(contexts[3:4].copy()), whole[3:4], rtol=0, atol=tolerance)
+
+
+# -------------------------------------------------------------------------------------------------------- registry
+
+
+def test_every_name_builds_or_says_which_option_it_needs():
+    task = load_task("mtd-q3-m2")
+    for name in predictor_entries():
+        if name == "md":
+            with pytest.raises(InputError, match="needs the option 'steps'"):
+                build_predictor(name, task)
+        else:
+            build_predictor(name, task)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("trained_l33", r"no predictor 'trained_l33'; did you mean 'trained_l3'\?"),
+        ("md:stepz=1", r"no option of predictor 'md' 'stepz'; did you mean 'steps'\?"),
+        ("md:steps", "write options as md:option=value"),
+        ("md1:steps=2", "no option of predictor 'md1' 'steps'"),
+        ("bayes:steps=2", "takes no options"),
+    ],
+)
+def test_bad_names_and_options(text, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build_predictor(text, load_task("mtd-q3-m2"))
+
+
+def test_trained_weights_are_refused_for_another_task():
+    task = load_task("mtd-q5-m3")
+    other = Task(task.name, task.transition[::-1], task.order)
+    with pytest.raises(InputError, match="were trained on another task"):
+        build_predictor("trained_l3", other)
+    unknown = Task("mine", task.transition, task.order)
+    with pytest.raises(InputError, match="no weights for task 'mine'"):
+        build_predictor("trained_l3", unknown)
