@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mdbench.errors import InputError, unknown_name
+from mdbench.errors import InputError, PredictorError, unknown_name
 
 app = typer.Typer(
     help="The benchmark suite for in-context inference in sequence models.",
@@ -28,8 +28,6 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the sequences.")]
 
 def main() -> None:
     """Entry point: 2 for wrong usage, 1 for a failed run, one sentence on stderr for each."""
-    from mdbench.predictor import PredictorError
-
     try:
         app()
     except InputError as error:
@@ -37,7 +35,7 @@ def main() -> None:
     except (PredictorError, FloatingPointError) as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail("interrupted.", 130)
+        _fail("interrupted; `mdbench train` goes on from its last checkpoint when it is run again.", 130)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         sys.exit(1)
@@ -179,8 +177,6 @@ def sample(
     check_writable(out)
     if out.suffix != ".npz":
         raise InputError(f"--out writes .npz, not '{out}'.")
-    if n_sequences < 1:
-        raise InputError(f"n-sequences must be at least 1, not {n_sequences}.")
 
     import numpy as np
 

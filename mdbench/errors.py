@@ -1,4 +1,4 @@
-"""The one error that a person sees as a sentence instead of a traceback."""
+"""Errors that a person sees as a sentence instead of a traceback."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ class SequenceError(InputError):
 
     def __str__(self) -> str:
         return f"sequence {self.index + 1}: {self.what}"
+
+
+class Unsupported(InputError):
+    """A predictor cannot serve this task or length; the message says why."""
+
+
+class PredictorError(RuntimeError):
+    """A predictor broke its contract."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

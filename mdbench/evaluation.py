@@ -17,8 +17,8 @@ from jaxtyping import Float
 from mdbench import metrics
 from mdbench.baselines import exact
 from mdbench.device import check_device
-from mdbench.errors import InputError
-from mdbench.predictor import Predictor, Unsupported, check_length, check_output
+from mdbench.errors import InputError, Unsupported
+from mdbench.predictor import Predictor, check_length, check_output
 from mdbench.registry import build_predictor
 from mdbench.statistics import MeanInterval, mean_interval
 from mdbench.tasks import Sample, Task, load_suite, load_task, next_token_probs, sample
@@ -149,10 +149,6 @@ def evaluate(
         InputError: bad arguments, or an explicitly asked length that a given predictor cannot serve.
         PredictorError: a predictor broke its contract.
     """
-    if n_sequences < 1:
-        raise InputError(f"n-sequences must be at least 1, not {n_sequences}.")
-    if seed < 0:
-        raise InputError(f"seed must not be negative, not {seed}.")
     check_device(device)
     progress = progress or (lambda _description, _total: lambda _k: None)
     given = [predictors] if isinstance(predictors, str) or hasattr(predictors, "predict") else list(predictors)

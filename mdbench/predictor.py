@@ -4,7 +4,7 @@ A *factory* ``build(task, **options)`` returns an object with one method, ``pred
 (batch, length) to probabilities of the next token (batch, q). It sees contexts and nothing else. numpy goes in; numpy,
 or anything with ``__array__`` or DLPack, comes out.
 
-Optional: ``check_length(length)`` raises :class:`Unsupported` with the reason for a length that it cannot do.
+Optional: ``check_length(length)`` raises ``mdbench.errors.Unsupported`` with the reason for a length that it cannot do.
 The built-in ``oracle`` alone is told λ: it has ``predict_given_weights(contexts, weights)`` instead.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.errors import InputError
+from mdbench.errors import PredictorError
 
 SUM_TOLERANCE = 1e-3
 
@@ -25,14 +25,6 @@ class Predictor(Protocol):
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Any:
         """Probabilities of the next token, (batch, q): finite, not negative, rows within 1e-3 of summing to one."""
-
-
-class Unsupported(InputError):
-    """A predictor cannot serve this task or length; the message says why."""
-
-
-class PredictorError(RuntimeError):
-    """A predictor broke its contract."""
 
 
 def check_length(predictor: Predictor, length: int) -> None:

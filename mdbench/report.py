@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,12 +27,7 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     """``progress(description, total)`` returning ``advance(k)``, as bars on stderr or, without a terminal, as lines."""
     stderr = Console(stderr=True)
     if not stderr.is_terminal:
-
-        def announce(description: str, total: int) -> Callable[[int], None]:
-            stderr.print(f"{description} ({total}) ...", highlight=False)
-            return lambda _k: None
-
-        yield announce
+        yield functools.partial(_progress_lines, stderr)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -47,6 +44,25 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
             return lambda k: bars.advance(bar, k)
 
         yield start
+
+
+def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[int], None]:
+    """A line at the start, and one whenever ten more seconds have passed."""
+    stderr.print(f"{description} ({total}) ...", highlight=False, soft_wrap=True)
+    started = shown = time.monotonic()
+    done = 0
+
+    def advance(k: int) -> None:
+        nonlocal done, shown
+        done += k
+        now = time.monotonic()
+        if now - shown >= 10 and 0 < done < total:
+            shown, left = now, (now - started) * (total - done) / done
+            stderr.print(
+                f"{description}: {done} of {total}, about {left:.0f} s left ...", highlight=False, soft_wrap=True
+            )
+
+    return advance
 
 
 def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:

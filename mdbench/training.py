@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mdbench.errors import InputError
-from mdbench.files import write_text, write_whole
+from mdbench.files import make_folder, write_text, write_whole
 from mdbench.predictors.transformer import DisentangledTransformer, one_thread
 from mdbench.tasks import Sample, Stream, Task, batches, next_token_probs
 
@@ -72,19 +72,18 @@ def train(
     out: str | Path,
     *,
     device: str = "cpu",
-    progress: Callable[[int, float], None] = lambda _step, _loss: None,
+    progress: Callable[[int], None] = lambda _steps: None,
 ) -> Path:
     """Train, or go on training, the run in the folder ``out``; return that folder.
 
-    ``progress(step, loss)`` is called every 100 steps with the mean loss since the last call.
+    ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first.
 
     Raises:
         InputError: the folder holds a run of another task or configuration, or a target that this task cannot have.
         FloatingPointError: the loss is not finite.
     """
     task.check_length(config.length)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(out)
     identity = {"task_hash": task.task_hash, "config": asdict(config)}
     if (out / CARD).exists():
         _check_identity(json.loads((out / CARD).read_text(encoding="utf-8")), identity, out)
@@ -103,6 +102,8 @@ def _run(task: Task, config: TrainingConfig, out: Path, identity: dict, device: 
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     done, losses, seconds = _restore(out / CHECKPOINT, identity, model, optimiser)
 
+    progress(done)
+
     started = time.monotonic() - seconds
     window = 0.0
     fresh = _training_batches(task, config, start=done, device=device)
@@ -115,7 +116,8 @@ def _run(task: Task, config: TrainingConfig, out: Path, identity: dict, device: 
         optimiser.step()
         window += loss.detach()
         if step % LOSS_EVERY == 0 or step == config.steps:
-            mean_loss = float(window) / ((step - 1) % LOSS_EVERY + 1)
+            in_window = (step - 1) % LOSS_EVERY + 1
+            mean_loss = float(window) / in_window
             if not math.isfinite(mean_loss):
                 raise FloatingPointError(
                     f"the loss became {mean_loss} within the {LOSS_EVERY} steps before step {step}; "
@@ -123,7 +125,7 @@ def _run(task: Task, config: TrainingConfig, out: Path, identity: dict, device: 
                 )
             losses.append(mean_loss)
             window = 0.0
-            progress(step, mean_loss)
+            progress(in_window)
         if step % CHECKPOINT_EVERY == 0:
             _save_checkpoint(out / CHECKPOINT, identity, model, optimiser, losses, time.monotonic() - started)
 

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Int
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 
+from mdbench.errors import InputError
 from mdbench.tasks.task import Task, next_token_probs
 
 # Everything here is float64; jax decides that once for the process.
@@ -138,8 +139,15 @@ def sample(
     """Draw sequences ``start`` .. ``start + n_sequences - 1`` from :func:`mtd_lags`.
 
     Sequence i depends on (task, stream, seed, i) alone: a longer draw extends a shorter one, in both directions.
+
+    Raises:
+        InputError: a length, number or seed that cannot be.
     """
     task.check_length(length)
+    if n_sequences < 1:
+        raise InputError(f"n-sequences must be at least 1, not {n_sequences}.")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed must be between 0 and 2^63 - 1, not {seed}.")
     key = jax.random.key(seed)
     for word in (int(stream), int(task.task_hash[:8], 16)):
         key = jax.random.fold_in(key, word)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import numbers
+import re
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -46,6 +47,10 @@ class Task:
         transition.setflags(write=False)
         object.__setattr__(self, "transition", transition)
         object.__setattr__(self, "lengths", tuple(self.lengths))
+        if not isinstance(self.name, str) or not re.fullmatch(r"[^./\\][^/\\]*", self.name):
+            raise InputError(f"name must be text without slashes that does not begin with a dot, not {self.name!r}.")
+        if not _is_integer(self.version):
+            raise InputError(f"version must be a whole number, not {self.version!r}.")
         if not _is_integer(self.order) or self.order < 1:
             raise InputError(f"order must be a whole number of at least 1, not {self.order!r}.")
         if not isinstance(self.concentration, numbers.Real) or not 0 < self.concentration < math.inf:

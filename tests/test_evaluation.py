@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 
 import mdbench
-from mdbench.errors import InputError
+from mdbench.errors import InputError, PredictorError
 from mdbench.evaluation import CHUNK
-from mdbench.predictor import PredictorError
 from mdbench.tasks import Task, load_task, next_token_probs, sample
 
 TASK = "mtd-q3-m2"
@@ -210,7 +209,7 @@ def test_the_order_of_the_algorithms(name):
     [
         ({"task": TASK, "suite": "core"}, "a task or a suite, not both"),
         ({"task": TASK, "n_sequences": 0}, "n-sequences must be at least 1"),
-        ({"task": TASK, "seed": -1}, "seed must not be negative"),
+        ({"task": TASK, "seed": -1}, "seed must be between 0"),
         ({"task": TASK, "lengths": [2]}, "at least order . 1 = 3"),
         ({"task": TASK, "lengths": []}, "lengths is empty"),
         ({"task": [TASK, TASK]}, "the same name"),

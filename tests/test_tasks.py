@@ -228,6 +228,8 @@ GOOD = {"order": "2", "transition": "[[0.5, 0.5], [0.1, 0.9]]", "lengths": "[8]"
         ({"transition": "[[0.5, 0.5]]"}, "must be square"),
         ({"transition": "[[0.5, 0.5], [1.0]]"}, "must be q rows of q numbers"),
         ({"transition": '"no"'}, "must be q rows of q numbers"),
+        ({"name": '"../x"'}, "name must be text without slashes"),
+        ({"version": "1.5"}, "version must be a whole number"),
         ({"ordre": "2"}, "did you mean 'order'?"),
         ({"order": ""}, "is not TOML"),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.torch
 from jaxtyping import Float, Int
 
-from mdbench.predictor import Unsupported
+from mdbench.errors import Unsupported
 from mdbench.predictors.transformer import DisentangledTransformer, run_model
 from mdbench.tasks import Task
 

@@ -22,7 +22,7 @@ from scipy.optimize import minimize_scalar
 from mdbench import metrics
 from mdbench.baselines import exact
 from mdbench.errors import InputError
-from mdbench.files import write_text
+from mdbench.files import make_folder, write_text
 from mdbench.predictors.mirror_descent import mirror_descent
 from mdbench.tasks import Stream, Task, lag_likelihoods, next_token_probs, sample
 
@@ -78,7 +78,7 @@ def store(path: Path, task: Task, found: dict[tuple[int, int], float]) -> None:
         by_length = entry["eta"].setdefault(str(steps), {})
         by_length[str(length)] = eta
         entry["eta"][str(steps)] = dict(sorted(by_length.items(), key=lambda item: int(item[0])))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_text(path, json.dumps(table, indent=1, sort_keys=False) + "\n")
 
 
