@@ -251,13 +251,12 @@ def train(
             seed=seed,
         )
         with report.progress_bars() as progress:
-            advance = progress(f"{loaded.name}, T = {length}", steps)
             run = training.train(
                 loaded,
                 config,
                 out / loaded.name / f"T{length}",
                 device=device,
-                progress=lambda k, _loss, a=advance: a(k),
+                progress=progress(f"{loaded.name}, T = {length}: steps", steps),
             )
         print(run)
 

@@ -57,7 +57,9 @@ class Result:
     @property
     def at_gold(self) -> bool:
         """Whether the excess KL cannot be told from zero because the gold itself is only so good."""
-        return self.excess_kl is not None and self.gold_error is not None and self.excess_kl <= self.gold_error
+        if self.excess_kl is None or self.gold_error is None:
+            return False
+        return math.isfinite(self.excess_kl) and self.excess_kl <= self.gold_error
 
 
 @dataclass(frozen=True)
@@ -326,7 +328,7 @@ def _ties(results: list[Result], frame: pd.DataFrame) -> list[Tie]:
     for better, worse in pairwise(result for result in results if result.excess_kl is not None):
         difference = paired_difference(scores[worse.predictor], scores[better.predictor])
         resolution = max(better.gold_error or 0.0, worse.gold_error or 0.0)
-        if difference.holds_zero or abs(difference.mean) <= resolution:
+        if difference.holds_zero or (math.isfinite(difference.mean) and abs(difference.mean) <= resolution):
             names = (better.predictor, worse.predictor)
             ties.append(Tie(better.task, better.length, names, difference.mean, difference.interval))
     return ties

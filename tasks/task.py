@@ -185,7 +185,7 @@ def load_task(name_or_path: str | Path) -> Task:
         return _parse_task(source, text)
     if text not in task_names():
         raise unknown_name("task", text, task_names())
-    return _parse_task((_data() / f"{text}.toml").read_text(encoding="utf-8"), text)
+    return _built_in(text)
 
 
 def suite_names() -> list[str]:
@@ -202,6 +202,11 @@ def load_suite(name: str) -> Suite:
         raise unknown_name("suite", name, suite_names())
     full = max(versions, key=lambda full: int(full.rsplit("-v", 1)[1]))
     return Suite(full, tuple(suites[full]["tasks"]), tuple(suites[full]["lengths"]))
+
+
+@functools.cache  # one object a task: compiled samplers are kept by task
+def _built_in(name: str) -> Task:
+    return _parse_task((_data() / f"{name}.toml").read_text(encoding="utf-8"), name)
 
 
 def _parse_task(source: str, where: str) -> Task:
