@@ -184,13 +184,16 @@ def sample(
 
     loaded = tasks.load_task(task)
     drawn = tasks.sample(loaded, length, n_sequences, seed)
-    arrays = {
-        "tokens": drawn.tokens,
-        "weights": drawn.weights,
-        "next_probs": drawn.next_probs,
-        "transition": loaded.transition,
-    }
-    write_whole(out, lambda temporary: np.savez(temporary, **arrays))
+    write_whole(
+        out,
+        lambda temporary: np.savez(
+            temporary,
+            tokens=drawn.tokens,
+            weights=drawn.weights,
+            next_probs=drawn.next_probs,
+            transition=loaded.transition,
+        ),
+    )
 
 
 @app.command()

@@ -128,23 +128,16 @@ def print_posterior(report: dict[str, Any]) -> None:
     title = f"posterior by {report['method']}: order {report['order']}, concentration {report['concentration']:g}"
     sequences = report["sequences"]
     if "prefixes" in sequences[0]:
-        rows = [
+        by_prefix = [
             (k, length, _list(mean))
             for k, s in enumerate(sequences, start=1)
             for length, mean in zip(s["prefixes"]["length"], s["prefixes"]["posterior_mean"], strict=True)
         ]
-        print_table(title, ("sequence", "prefix", "E[λ]"), rows)
+        print_table(title, ("sequence", "prefix", "E[λ]"), by_prefix)
         return
+    lists = ("posterior_mean", "posterior_sd", "next_token")
     rows = [
-        (
-            k,
-            s["length"],
-            f"{s['log_evidence']:.6f}",
-            _list(s["posterior_mean"]),
-            _list(s["posterior_sd"]),
-            _list(s["next_token"]),
-            f"{s['error_estimate']:.0e}",
-        )
+        (k, s["length"], f"{s['log_evidence']:.6f}", *(_list(s[key]) for key in lists), f"{s['error_estimate']:.0e}")
         for k, s in enumerate(sequences, start=1)
     ]
     print_table(title, ("sequence", "length", "log evidence", "E[λ]", "sd", "next token", "error"), rows)

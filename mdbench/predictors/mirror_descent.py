@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,7 @@ class MirrorDescent:
     """
 
     def __init__(self, task: Task, steps: int, eta: str | float = "tuned") -> None:
-        if not isinstance(steps, numbers.Integral) or steps < 1:
+        if not isinstance(steps, int) or steps < 1:
             raise InputError(f"md: steps must be a whole number of at least 1, not {steps!r}.")
         if isinstance(eta, str) and eta not in ("tuned", "theory", "smooth"):
             raise InputError(f"md: eta must be tuned, theory, smooth or a number, not '{eta}'.")
@@ -41,7 +40,7 @@ class MirrorDescent:
             raise InputError(
                 f"md: eta=theory is Theorem 1's single step; with steps={steps} use tuned, smooth or a number."
             )
-        self.task, self.steps, self.eta = task, int(steps), eta
+        self.task, self.steps, self.eta = task, steps, eta
 
     def step_size(self, length: int) -> float:
         """η for contexts of this length."""

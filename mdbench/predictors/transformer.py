@@ -29,11 +29,12 @@ class DisentangledTransformer(nn.Module):
     def __init__(self, n_states: int, length: int, depth: int, d_rel: int) -> None:
         super().__init__()
         self.n_states, self.length = n_states, length
-        self.layers = nn.ModuleList()
-        width = n_states
+        widths = [n_states]
         for _ in range(depth):
-            self.layers.append(DisentangledAttention(width, length, d_rel))
-            width = 2 * width + d_rel
+            widths.append(2 * widths[-1] + d_rel)
+        *inner, width = widths
+        layers = nn.ModuleList(DisentangledAttention(d, length, d_rel) for d in inner)
+        self.layers: list[DisentangledAttention] = layers  # type: ignore[assignment]  # what the ModuleList holds
         self.readout = nn.Parameter(torch.zeros(n_states, width))  # W_O
 
     def initialise(self, scale: float, generator: torch.Generator) -> None:
@@ -85,6 +86,8 @@ def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Fl
 
 class DisentangledAttention(nn.Module):
     """One layer: W_A (d, d), R_A (T, d), R_V (T, d_rel)."""
+
+    future: Tensor  # -inf above the diagonal
 
     def __init__(self, width: int, length: int, d_rel: int) -> None:
         super().__init__()
