@@ -1,5 +1,8 @@
 """Shared fixtures: tasks, and a cache folder that no other run sees."""
 
+import itertools
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -33,3 +36,20 @@ def contexts_of(task, length, n, seed=0):
 def relabelled(task, order):
     """The task after a permutation of its states: new state k is the old state ``order[k]``."""
     return Task("relabelled", task.transition[np.ix_(order, order)], task.order, task.concentration)
+
+
+def by_enumeration(x, alpha):
+    """E[λ], E[λ²] and evidence from all m^n assignments of lags, as fractions."""
+    n, m = x.shape
+    likelihood = [[Fraction(value) for value in row] for row in x.tolist()]
+    evidence, first, second = Fraction(0), [Fraction(0)] * m, [Fraction(0)] * m
+    for lags in itertools.product(range(m), repeat=n):
+        counts, mass = [alpha] * m, Fraction(1)
+        for t, g in enumerate(lags):
+            mass *= counts[g] / (m * alpha + t) * likelihood[t][g]
+            counts[g] += 1
+        evidence += mass
+        for g, a in enumerate(counts):
+            first[g] += mass * a / (m * alpha + n)
+            second[g] += mass * a * (a + 1) / ((m * alpha + n) * (m * alpha + n + 1))
+    return [f / evidence for f in first], [s / evidence for s in second], evidence

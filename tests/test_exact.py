@@ -1,7 +1,6 @@
 """The quadrature against closed forms, enumeration in rational arithmetic and a Pólya-urn filter in 80-bit floats."""
 
 import functools
-import itertools
 import math
 import os
 from fractions import Fraction
@@ -15,7 +14,7 @@ from mdbench.baselines.exact import MAX_WORK, _climb, _ladder
 from mdbench.baselines.jacobi import beta_rule
 from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods, load_task
-from tests.conftest import contexts_of, relabelled
+from tests.conftest import by_enumeration, contexts_of, relabelled
 
 EXTENDED = np.longdouble
 needs_extended = pytest.mark.skipif(
@@ -85,23 +84,6 @@ def test_nodes_next_to_the_ends_are_right_to_the_last_digits(a, b):
 
 
 # ------------------------------------------------------------------------------------------------------ small truths
-
-
-def by_enumeration(x, alpha):
-    """E[λ], E[λ²] and evidence from all m^n assignments of lags, as fractions."""
-    n, m = x.shape
-    likelihood = [[Fraction(value) for value in row] for row in x.tolist()]
-    evidence, first, second = Fraction(0), [Fraction(0)] * m, [Fraction(0)] * m
-    for lags in itertools.product(range(m), repeat=n):
-        counts, mass = [alpha] * m, Fraction(1)
-        for t, g in enumerate(lags):
-            mass *= counts[g] / (m * alpha + t) * likelihood[t][g]
-            counts[g] += 1
-        evidence += mass
-        for g, a in enumerate(counts):
-            first[g] += mass * a / (m * alpha + n)
-            second[g] += mass * a * (a + 1) / ((m * alpha + n) * (m * alpha + n + 1))
-    return [f / evidence for f in first], [s / evidence for s in second], evidence
 
 
 @needs_extended
@@ -221,6 +203,11 @@ def calibration(m, alpha, length, states, n_sequences):
     return np.concatenate(ratios)
 
 
+def report(m, length, alpha, ratios):
+    """A row of the table in docs/exact_gold.md (`pytest -s` shows it)."""
+    print(f"\nm={m} T={length} alpha={alpha:g}: {len(ratios)} sequences, {ratios.min():.2g} .. {ratios.max():.2g}")
+
+
 FAST = [(2, 16), (2, 64), (2, 128), (2, 256), (3, 16), (3, 64), (4, 16), (4, 32)]
 SLOW = [(3, 128), (3, 256), (4, 64), (4, 128)]
 
@@ -231,6 +218,7 @@ SLOW = [(3, 128), (3, 256), (4, 64), (4, 128)]
 def test_error_estimate_bounds_the_error_within_a_hundredfold(m, length, alpha):
     states = (2, 5) if length < 128 or m == 2 else (3,)
     ratios = calibration(m, alpha, length, states, n_sequences=5 if (m, length) != (4, 128) else 2)
+    report(m, length, alpha, ratios)
     assert ratios.min() > 1
     assert ratios.max() < 100
 
@@ -246,6 +234,7 @@ def test_error_estimate_at_order_4_and_length_256(alpha):
     found = every_prefix(task, contexts)
     mean, _, log_evidence = urn(lag_likelihoods(task, contexts), alpha)
     ratios = found.error / true_error(found, mean, log_evidence)
+    report(4, 256, alpha, ratios)
     assert ratios.min() > 1
     assert ratios.max() < 100
 
