@@ -318,7 +318,12 @@ def _summarise(frame: pd.DataFrame, task: Task, length: int, n: int, seed: int) 
                 seconds=float(rows["seconds"].iloc[0]),
             )
         )
-    return sorted(results, key=lambda result: -1.0 if result.excess_kl is None else result.excess_kl)
+    return sorted(results, key=_rank_key)
+
+
+def _rank_key(result: Result) -> float:
+    """Excess KL to ten digits, so that what differs by rounding alone stays in the order it was asked for."""
+    return -1.0 if result.excess_kl is None else float(f"{result.excess_kl:.9e}")
 
 
 def _ties(results: list[Result], frame: pd.DataFrame) -> list[Tie]:

@@ -88,12 +88,11 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
         out.print(table)
     for reason in dict.fromkeys(s.reason for s in evaluation.skipped):
         out.print(f"Left out: {reason}.", highlight=False)
+    tied: dict[tuple[str, ...], list[str]] = {}
     for tie in evaluation.ties:
-        a, b = tie.predictors
-        out.print(
-            f"Tied at {tie.task}, T = {tie.length}: {a} and {b} (paired difference {_g(tie.difference)}).",
-            highlight=False,
-        )
+        tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))
+    for (task, a, b), lengths in tied.items():
+        out.print(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.", highlight=False)
     if any(r.at_gold for r in evaluation.results):
         out.print("at gold: excess KL below the error of the exact posterior it is measured against.", highlight=False)
 
