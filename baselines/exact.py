@@ -14,6 +14,7 @@ then, such that the running product stays near that of a sequential plug-in esti
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -87,8 +88,8 @@ def _check_work(n: int, m: int) -> None:
     if work(n) > MAX_WORK:
         fits = max((fit for fit in range(1, n) if work(fit) <= MAX_WORK), default=None)
         raise InputError(
-            f"exact quadrature at order {m} and length {n + m} could take {work(n):.1e} grid nodes x transitions for a "
-            f"sequence, more than the limit of {MAX_WORK:.0e}; "
+            f"exact quadrature at order {m} and length {n + m} could take 1e{math.log10(work(n)):.0f} grid nodes x "
+            f"transitions for a sequence, more than the limit of {MAX_WORK:.0e}; "
             + (f"at this order, lengths up to {fits + m} fit." if fits else "no length fits at this order.")
         )
 
@@ -120,6 +121,8 @@ def _climb(
     ladder = _ladder(n)
     for n_nodes in ladder:
         pending = np.flatnonzero(error == np.inf)
+        if not pending.size:
+            break
         chunks = [pending[i : i + CHUNK] for i in range(0, len(pending), CHUNK)]
         rules = _padded_rules(n_nodes, ladder[-1], m, concentration)
         integrals = workers.map(functools.partial(_integrate, rules, n_nodes), (factors[rows] for rows in chunks))

@@ -49,7 +49,7 @@ def urn(
     x = lag_likelihoods(task, contexts)
     batch, n, m = x.shape
     wanted = prefix_lengths(task, n + m, lengths)
-    chunk = _chunk_size(n, m)
+    chunk, workers = plan(n, m)
     grades = _grades(n, m)
     coefficients = [[task.concentration + c for c in grade.counts] for grade in grades]
 
@@ -72,7 +72,7 @@ def urn(
         if progress:
             progress(rows.stop - start)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, range(0, batch, chunk)))
     return posterior
 
@@ -195,19 +195,28 @@ def _compositions(total: int, parts: int) -> Int[np.ndarray, "K parts"]:
     return np.concatenate(blocks)
 
 
-def _chunk_size(n: int, m: int) -> int:
-    """Sequences filtered together: the largest grade stays within about a megabyte, to be in the cache."""
-    largest = math.comb(n + m - 2, max(m - 2, 0))
-    chunk = min(max(2**17 // largest, 8), 1024)
-    states = math.comb(n + m - 1, m - 1)
-    needed = states * (8 * chunk * (os.cpu_count() or 1) + 40 * (m - 1))
-    if needed > MEMORY_LIMIT:
-        fits = max((k for k in range(1, n) if math.comb(k + m - 1, m - 1) <= states * MEMORY_LIMIT / needed), default=1)
+def plan(n: int, m: int) -> tuple[int, int]:
+    """(sequences filtered together, threads) for n transitions of order m.
+
+    The largest grade of a chunk stays within about a megabyte, to be in the cache, and all threads within the limit.
+
+    Raises:
+        InputError: not even one thread fits.
+    """
+    chunk = min(max(2**17 // math.comb(n + m - 2, max(m - 2, 0)), 8), 1024)
+
+    def threads_that_fit(n: int) -> int:
+        states = math.comb(n + m - 1, m - 1)
+        return (MEMORY_LIMIT - 40 * (m - 1) * states) // (8 * chunk * states)
+
+    threads = threads_that_fit(n)
+    if threads < 1:
+        fits = max((k for k in range(1, n) if threads_that_fit(k) >= 1), default=1)
         raise InputError(
-            f"the urn needs {needed / 2**30:.1f} GiB for order {m} at length {n + m} (limit "
-            f"{MEMORY_LIMIT / 2**30:.0f} GiB); length {fits + m} would fit, or use the method 'exact'."
+            f"the urn needs more than {MEMORY_LIMIT / 2**30:.0f} GiB for order {m} at length {n + m}; "
+            f"length {fits + m} would fit, or use the method 'exact'."
         )
-    return chunk
+    return chunk, min(threads, os.cpu_count() or 1)
 
 
 def _rounding_bound(n: int, m: int) -> float:

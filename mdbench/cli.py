@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,6 @@ from mdbench.errors import InputError, PredictorError, unknown_name
 
 app = typer.Typer(
     help="The benchmark suite for in-context inference in sequence models.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -28,17 +28,22 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the sequences.")]
 
 def main() -> None:
     """Entry point: 2 for wrong usage, 1 for a failed run, one sentence on stderr for each."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("mdbench").setLevel(logging.INFO)
     try:
-        app()
+        sys.exit(
+            typer.main.get_command(app).main(sys.argv[1:] or ["--help"], prog_name="mdbench", standalone_mode=False)
+        )
     except InputError as error:
         _fail(str(error), 2)
     except (PredictorError, FloatingPointError) as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; `mdbench train` goes on from its last checkpoint when it is run again.", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left; there is nobody to tell
-        sys.exit(1)
+    except typer.Abort:
+        _fail("interrupted.", 130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # the exceptions of Typer's own command line have it
+            raise
+        _fail(error.format_message(), 2)
 
 
 def _fail(sentence: str, code: int) -> None:
@@ -243,8 +248,8 @@ def train(
     from mdbench import report, tasks, training
 
     loaded = tasks.load_task(task)
-    for length in _whole_numbers(lengths, "--lengths") or []:
-        config = training.TrainingConfig(
+    configs = [
+        training.TrainingConfig(
             length=length,
             depth=depth,
             target=target,
@@ -253,15 +258,16 @@ def train(
             learning_rate=learning_rate,
             seed=seed,
         )
-        with report.progress_bars() as progress:
-            run = training.train(
-                loaded,
-                config,
-                out / loaded.name / f"T{length}",
-                device=device,
-                progress=progress(f"{loaded.name}, T = {length}: steps", steps),
-            )
-        print(run)
+        for length in _whole_numbers(lengths, "--lengths") or []
+    ]
+    for config in configs:
+        folder = out / loaded.name / f"T{config.length}"
+        try:
+            with report.progress_bars() as progress:
+                advance = progress(f"{loaded.name}, T = {config.length}: steps", steps)
+                print(training.train(loaded, config, folder, device=device, progress=advance))
+        except KeyboardInterrupt:
+            _fail(f"interrupted; the same command goes on from the last checkpoint in '{folder}'.", 130)
 
 
 @app.command()
@@ -270,25 +276,37 @@ def tune(
     lengths: Lengths = None,
     steps: Annotated[str, typer.Option(help="Numbers of steps, separated by commas.")] = "1,2,5",
     out: Annotated[
-        Path | None, typer.Option(help="File to store them in; by default the one where they are looked up.")
+        Path | None, typer.Option(help="Table (JSON) to store them in; by default where they are looked up.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Tune Mirror Descent's step sizes anew on calibration sequences and store them."""
     from mdbench import report, tasks
+    from mdbench.files import check_writable
     from mdbench.predictors import tuning
 
     every_length = sorted({length for name in tasks.suite_names() for length in tasks.load_suite(name).lengths})
     wanted_steps = _whole_numbers(steps, "--steps") or []
+    names = task or tasks.task_names()
+    table = out or (tuning.SHIPPED if set(names) <= set(tasks.task_names()) else None)
+    if table is not None:
+        check_writable(table)
     rows = []
-    for name in task or tasks.task_names():
+    for name in names:
         loaded = tasks.load_task(name)
-        built_in = name in tasks.task_names()
-        wanted = _whole_numbers(lengths, "--lengths") or (every_length if built_in else list(loaded.lengths))
+        wanted = _whole_numbers(lengths, "--lengths") or (
+            every_length if name in tasks.task_names() else loaded.lengths
+        )
+        for length in wanted:
+            loaded.check_length(length)
         with report.progress_bars() as progress:
             advance = progress(f"{loaded.name}: step sizes", len(wanted) * len(wanted_steps))
             found = tuning.tune(loaded, wanted, wanted_steps, advance)
-        tuning.store(out or (tuning.SHIPPED if built_in else tuning.cache_file()), loaded, found)
+        if table is not None:
+            tuning.store(table, loaded, found)
+        else:
+            for (k, length), eta in found.items():
+                tuning.cache(loaded, k, length, eta)
         rows += [{"task": loaded.name, "length": L, "steps": k, "eta": eta} for (k, L), eta in found.items()]
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -300,7 +318,7 @@ def _whole_numbers(text: str | None, option: str) -> list[int] | None:
     if text is None:
         return None
     try:
-        return [int(part) for part in text.split(",")]
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise InputError(f"{option} takes whole numbers separated by commas, such as 16,32, not '{text}'.") from None
 

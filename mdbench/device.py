@@ -16,8 +16,8 @@ def check_device(device: str) -> str:
     import torch
 
     try:
-        torch.empty(0, device=torch.device(device))
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"device '{device}' cannot be used here: {reason}; use cpu.") from None
     return device

@@ -22,7 +22,11 @@ class SequenceError(InputError):
 
 
 class Unsupported(InputError):
-    """A predictor cannot serve this task or length; the message says why."""
+    """A predictor cannot serve this task or length: the message says why, and ``label`` says it in a word or two."""
+
+    def __init__(self, message: str, label: str = "unsupported") -> None:
+        super().__init__(message)
+        self.label = label
 
 
 class PredictorError(RuntimeError):

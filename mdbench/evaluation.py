@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A predictor that cannot serve a cell of the suite, and why."""
+    """A predictor that cannot serve a cell of the suite, and why: in a sentence, and in a word or two."""
 
     predictor: str
     task: str
     length: int
     reason: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,9 @@ class Evaluation:
 def evaluate(
     predictors: str | Predictor | Sequence[str | Predictor],
     *,
-    task: str | Task | Sequence[str | Task] | None = None,
+    task: str | Path | Task | Sequence[str | Path | Task] | None = None,
     suite: str | None = None,
-    lengths: Sequence[int] | None = None,
+    lengths: int | Sequence[int] | None = None,
     n_sequences: int = 1024,
     seed: int = 0,
     device: str = "cpu",
@@ -153,40 +155,50 @@ def evaluate(
     """
     check_device(device)
     progress = progress or (lambda _description, _total: lambda _k: None)
-    given = [predictors] if isinstance(predictors, str) or hasattr(predictors, "predict") else list(predictors)
-    asked = [p if isinstance(p, str) else type(p).__name__ for p in given]
-    for name in asked:
-        if asked.count(name) > 1:
-            raise InputError(f"two predictors are called '{name}'; give each once.")
-    everyone: dict[str, str | Predictor] = dict(zip(asked, given, strict=True))
-    everyone |= {name: name for name in references if name not in everyone}
+    everyone, asked = _name_predictors(predictors, references)
     cells = _cells(task, suite, lengths)
 
-    servers: dict[str, dict[str, Any]] = {}  # task name -> predictor name -> what serves it
     skipped: list[Skipped] = []
+    servers: dict[tuple[str, int], dict[str, Any]] = {}  # (task, length) -> predictor name -> what serves it
     for task_, task_lengths in cells:
-        servers[task_.name] = {}
+        servers |= {(task_.name, length): {} for length in task_lengths}
         for name, predictor in everyone.items():
-            serves, refusals = _can_serve(predictor, task_, task_lengths, device)
-            if refusals and lengths is not None and name in asked:
-                raise refusals[0][1]
-            skipped += [Skipped(name, task_.name, length, str(why).rstrip(".")) for length, why in refusals]
-            if serves is not None:
-                servers[task_.name][name] = serves
+            for length, served in _serve(predictor, task_, task_lengths, device):
+                if not isinstance(served, Unsupported):
+                    servers[task_.name, length][name] = served
+                elif lengths is not None and name in asked:
+                    raise served
+                else:
+                    skipped.append(Skipped(name, task_.name, length, str(served), served.label))
+    if not any(servers.values()):
+        raise InputError(skipped[0].reason)
 
     frames, results, ties = [], [], []
     for task_, task_lengths in cells:
-        for length, frame in _score_task(
-            task_, task_lengths, servers[task_.name], skipped, n_sequences, seed, progress
-        ):
-            cell_results = _summarise(frame, task_, length, n_sequences, seed)
-            results += cell_results
-            ties += _ties(cell_results, frame)
-            frames.append(frame.drop(columns=["gold_error", "seconds"]))
+        by_length = {length: servers[task_.name, length] for length in task_lengths}
+        for length, scores in _score_task(task_, by_length, n_sequences, seed, progress):
+            cell_results = [_summarise(s, task_, length, seed) for s in scores]
+            results += sorted(cell_results, key=_rank_key)
+            ties += _ties(sorted(cell_results, key=_rank_key), {s.predictor: s.excess_kl for s in scores})
+            frames += [s.frame(task_.name, length) for s in scores]
     return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True))
 
 
-def _cells(task, suite: str | None, lengths: Sequence[int] | None) -> list[tuple[Task, list[int]]]:
+def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, str | Predictor], list[str]]:
+    """Name -> predictor of all that are to be scored, and the names of those that were asked for."""
+    given = [predictors] if isinstance(predictors, str) or not isinstance(predictors, Iterable) else list(predictors)
+    asked = []
+    for p in given:
+        if isinstance(p, type) or not (isinstance(p, str) or hasattr(p, "predict") or _is_told(p)):
+            raise InputError(f"a predictor is a name or an object with a method predict(contexts), not {p!r}.")
+        asked.append(p if isinstance(p, str) else type(p).__name__)
+        if asked.count(asked[-1]) > 1:
+            raise InputError(f"two predictors are called '{asked[-1]}'; give each once.")
+    everyone: dict[str, str | Predictor] = dict(zip(asked, given, strict=True))
+    return everyone | {name: name for name in references if name not in everyone}, asked
+
+
+def _cells(task, suite: str | None, lengths: int | Sequence[int] | None) -> list[tuple[Task, list[int]]]:
     """(task, lengths) of everything to evaluate, checked."""
     if task is not None and suite is not None:
         raise InputError("give a task or a suite, not both.")
@@ -194,85 +206,95 @@ def _cells(task, suite: str | None, lengths: Sequence[int] | None) -> list[tuple
         found = load_suite(suite or "core")
         cells = [(load_task(name), found.lengths) for name in found.tasks]
     else:
-        tasks = [task] if isinstance(task, (str, Task)) else task
+        tasks = [task] if isinstance(task, (str, Path, Task)) else task
         loaded = [t if isinstance(t, Task) else load_task(t) for t in tasks]
         cells = [(t, t.lengths) for t in loaded]
     if len({t.name for t, _ in cells}) < len(cells):
         raise InputError("two of the tasks have the same name; rename one.")
     checked = []
     for t, own in cells:
-        wanted = sorted(set(own if lengths is None else lengths))
+        wanted = list(own if lengths is None else np.atleast_1d(np.asarray(lengths)).tolist())
         if not wanted:
             raise InputError("lengths is empty; give at least one context length.")
         for length in wanted:
             t.check_length(length)
-        checked.append((t, wanted))
+        checked.append((t, sorted(set(wanted))))
     return checked
 
 
-def _can_serve(predictor: str | Predictor, task: Task, lengths: list[int], device: str):
-    """The built predictor (None if it cannot be built for this task) and [(length, refusal)]."""
+def _serve(
+    predictor: str | Predictor, task: Task, lengths: list[int], device: str
+) -> Iterator[tuple[int, Any | Unsupported]]:
+    """For each length what predicts there: the built predictor, or why it cannot."""
     try:
         built = build_predictor(predictor, task, device) if isinstance(predictor, str) else predictor
     except Unsupported as refusal:
-        return None, [(length, refusal) for length in lengths]
-    refusals = []
+        yield from ((length, refusal) for length in lengths)
+        return
     for length in lengths:
         try:
             check_length(built, length)
+            yield length, built
         except Unsupported as refusal:
-            refusals.append((length, refusal))
-    return built, refusals
+            yield length, refusal
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """One predictor's scores in one cell, an entry a sequence; None where the predictor is told λ."""
+
+    predictor: str
+    kl: Float[np.ndarray, " N"]
+    excess_kl: Float[np.ndarray, " N"] | None
+    cross_entropy: Float[np.ndarray, " N"]
+    nll: Float[np.ndarray, " N"]
+    gold_error: Float[np.ndarray, " N"] | None
+    seconds: float
+
+    def frame(self, task: str, length: int) -> pd.DataFrame:
+        columns = {"predictor": self.predictor, "task": task, "length": length, "sequence": np.arange(len(self.kl))}
+        columns |= {"kl": self.kl, "excess_kl": np.nan if self.excess_kl is None else self.excess_kl}
+        return pd.DataFrame(columns | {"cross_entropy": self.cross_entropy, "nll": self.nll})
 
 
 def _score_task(
-    task: Task,
-    lengths: list[int],
-    servers: dict[str, Any],
-    skipped: list[Skipped],
-    n: int,
-    seed: int,
-    progress: Progress,
-) -> Iterator[tuple[int, pd.DataFrame]]:
-    """For each length, every predictor's scores of every sequence."""
+    task: Task, servers: dict[int, dict[str, Any]], n: int, seed: int, progress: Progress
+) -> Iterator[tuple[int, list[_Scores]]]:
+    """For each length, the scores of every predictor that serves it."""
+    lengths = [length for length, by_name in servers.items() if by_name]
+    if not lengths:
+        return
     drawn = sample(task, max(lengths), n, seed)
     gold = exact(task, drawn.tokens[:, :-1], lengths=lengths, progress=progress(f"{task.name}: exact posterior", n))
-    off = {(s.predictor, s.length) for s in skipped if s.task == task.name}
-    advance = progress(f"{task.name}: predictors", n * sum((p, L) not in off for p in servers for L in lengths))
+    advance = progress(f"{task.name}: predictors", n * sum(len(by_name) for by_name in servers.values()))
     for k, length in enumerate(lengths):
         contexts, next_tokens = drawn.tokens[:, :length], drawn.tokens[:, length]
         truth = metrics.normalise(next_token_probs(task, drawn.weights, contexts))
         bayes = metrics.normalise(next_token_probs(task, gold.mean[:, k], contexts))
-        bound = task.order * gold.error
-        frames = []
-        for name, predictor in servers.items():
-            if (name, length) in off:
-                continue
+        scores = []
+        for name, predictor in servers[length].items():
             started = time.perf_counter()
             probs = _predict(name, predictor, task, contexts, drawn, advance)
             seconds = time.perf_counter() - started
-            told = hasattr(predictor, "predict_given_weights")
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "predictor": name,
-                        "task": task.name,
-                        "length": length,
-                        "sequence": np.arange(n),
-                        "kl": metrics.kl(truth, probs),
-                        "excess_kl": np.full(n, np.nan) if told else metrics.kl(bayes, probs),
-                        "cross_entropy": metrics.cross_entropy(truth, probs),
-                        "nll": metrics.nll(next_tokens, probs),
-                        "gold_error": np.full(n, np.nan) if told else metrics.gold_error(bayes, probs, bound),
-                        "seconds": seconds,
-                    }
+            told = _is_told(predictor)
+            scores.append(
+                _Scores(
+                    predictor=name,
+                    kl=metrics.kl(truth, probs),
+                    excess_kl=None if told else metrics.kl(bayes, probs),
+                    cross_entropy=metrics.cross_entropy(truth, probs),
+                    nll=metrics.nll(next_tokens, probs),
+                    # Each weight errs by at most gold.error, and no entry of π exceeds 1.
+                    gold_error=None if told else metrics.gold_error(bayes, probs, task.order * gold.error),
+                    seconds=seconds,
                 )
             )
-        yield length, pd.concat(frames, ignore_index=True) if frames else _nothing_scored(task, length)
+        yield length, scores
 
 
-def _nothing_scored(task: Task, length: int):
-    raise InputError(f"no predictor can serve length {length} of task '{task.name}'.")
+def _is_told(predictor: Any) -> bool:
+    """Whether it gets the weights λ, as the oracle does."""
+    return hasattr(predictor, "predict_given_weights")
 
 
 def _predict(
@@ -284,7 +306,7 @@ def _predict(
         # Past the end the last sequence is repeated; every predictor gets a copy of its own.
         rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
         chunk = contexts[rows].astype(np.int64)
-        if hasattr(predictor, "predict_given_weights"):
+        if _is_told(predictor):
             output = predictor.predict_given_weights(chunk, drawn.weights[rows])
         else:
             output = predictor.predict(chunk)
@@ -294,31 +316,27 @@ def _predict(
     return np.concatenate(parts)
 
 
-def _summarise(frame: pd.DataFrame, task: Task, length: int, n: int, seed: int) -> list[Result]:
-    """One result a predictor, best excess KL first."""
-    results = []
-    for name, rows in frame.groupby("predictor", sort=False):
-        kl, excess = mean_interval(rows["kl"].to_numpy()), mean_interval(rows["excess_kl"].to_numpy())
-        told = bool(rows["excess_kl"].isna().all())
-        results.append(
-            Result(
-                predictor=str(name),
-                task=task.name,
-                length=length,
-                n_sequences=n,
-                seed=seed,
-                kl=kl.mean,
-                kl_se=kl.se,
-                excess_kl=None if told else excess.mean,
-                excess_kl_se=excess.se,
-                excess_kl_ci=excess.interval,
-                cross_entropy=float(rows["cross_entropy"].mean()),
-                nll=float(rows["nll"].mean()),
-                gold_error=None if told else float(rows["gold_error"].mean()),
-                seconds=float(rows["seconds"].iloc[0]),
-            )
-        )
-    return sorted(results, key=_rank_key)
+def _summarise(scores: _Scores, task: Task, length: int, seed: int) -> Result:
+    """Means with their intervals."""
+    kl = mean_interval(scores.kl)
+    excess = None if scores.excess_kl is None else mean_interval(scores.excess_kl)
+    mean, se, interval = (excess.mean, excess.se, excess.interval) if excess else (None, None, None)
+    return Result(
+        predictor=scores.predictor,
+        task=task.name,
+        length=length,
+        n_sequences=len(scores.kl),
+        seed=seed,
+        kl=kl.mean,
+        kl_se=kl.se,
+        excess_kl=mean,
+        excess_kl_se=se,
+        excess_kl_ci=interval,
+        cross_entropy=float(np.mean(scores.cross_entropy)),
+        nll=float(np.mean(scores.nll)),
+        gold_error=None if scores.gold_error is None else float(np.mean(scores.gold_error)),
+        seconds=scores.seconds,
+    )
 
 
 def _rank_key(result: Result) -> float:
@@ -326,9 +344,8 @@ def _rank_key(result: Result) -> float:
     return -1.0 if result.excess_kl is None else float(f"{result.excess_kl:.9e}")
 
 
-def _ties(results: list[Result], frame: pd.DataFrame) -> list[Tie]:
+def _ties(results: list[Result], scores: dict[str, Any]) -> list[Tie]:
     """Neighbours in one cell's ranking that are not told apart: by chance or within the gold's error."""
-    scores = {str(name): rows["excess_kl"].to_numpy() for name, rows in frame.groupby("predictor", sort=False)}
     ties = []
     for better, worse in pairwise(result for result in results if result.excess_kl is not None):
         difference = paired_difference(scores[worse.predictor], scores[better.predictor])

@@ -18,9 +18,9 @@ def kl(p: Float[np.ndarray, "batch q"], p_hat: Float[np.ndarray, "batch q"]) -> 
     Each term is p·(r - log(1 + r)) with r = (p̂ - p)/p, which no rounding makes noticeably negative: it resolves
     1e-30 between nearly equal distributions, where p log(p/p̂) alone stops at 1e-16.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         r = (p_hat - p) / p
-        terms = np.where(p > 0, p * np.maximum(r - np.log1p(r), 0.0), p_hat)
+        terms = np.where(np.isfinite(r), p * np.maximum(r - np.log1p(r), 0.0), p_hat)  # beyond: p is 0 or next to it
     return terms.sum(axis=-1)
 
 

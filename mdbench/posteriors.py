@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from mdbench import baselines
 from mdbench.errors import InputError, SequenceError, unknown_name
-from mdbench.tasks import Task, lag_likelihoods, next_token_probs
+from mdbench.tasks import Task, check_order, lag_likelihoods, next_token_probs
 
 METHODS = {"exact": baselines.exact, "urn": baselines.urn}
 
@@ -47,6 +47,7 @@ def posterior(
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
+    check_order(order)
     task = Task("posterior", transition, order, concentration, lengths=(order + 1,))
     tokens = [_check_sequence(task, k, sequence) for k, sequence in enumerate(sequences)]
     if not tokens:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from mdbench import metrics
 from mdbench.errors import PredictorError
 
 SUM_TOLERANCE = 1e-3
@@ -40,8 +41,7 @@ def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.nda
         PredictorError: wrong type, shape or values; the message names the first offending row.
     """
     try:
-        probs = np.asarray(output.detach().cpu() if hasattr(output, "detach") else output)
-        probs = probs.astype(np.float64)
+        probs = _to_float64(output)
     except Exception as error:
         raise PredictorError(f"predictor '{name}' returned {type(output).__name__}, not an array: {error}") from error
     if probs.shape != shape:
@@ -55,4 +55,12 @@ def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.nda
         if bad.any():
             row = int(np.argmax(bad))
             raise PredictorError(f"predictor '{name}' returned {what} for sequence {row + 1} of a batch: {probs[row]}.")
-    return probs / sums[:, None]
+    return metrics.normalise(probs)
+
+
+def _to_float64(output: Any) -> np.ndarray:
+    if hasattr(output, "detach"):  # torch: off the tape and the device, and bfloat16 to what numpy knows
+        output = output.detach().cpu().double()
+    if not hasattr(output, "__array__") and hasattr(output, "__dlpack__"):
+        output = np.from_dlpack(output)
+    return np.asarray(output).astype(np.float64)

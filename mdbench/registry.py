@@ -72,6 +72,8 @@ def parse_predictor(text: str) -> tuple[PredictorEntry, dict[str, Any]]:
         key, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"predictor '{text}': write options as {name}:option=value, not '{item}'.")
+        if key.strip() in options:
+            raise InputError(f"predictor '{text}': option '{key.strip()}' is given twice.")
         options[key.strip()] = _literal(value.strip())
     return entries[name], options
 
@@ -79,22 +81,25 @@ def parse_predictor(text: str) -> tuple[PredictorEntry, dict[str, Any]]:
 def option_defaults(entry: PredictorEntry) -> dict[str, Any]:
     """Options that a person may give, with their defaults (``inspect.Parameter.empty``: must be given)."""
     parameters = list(inspect.signature(entry.load()).parameters.values())[1:]  # the first is the task
-    return {p.name: p.default for p in parameters if p.name != "device" and p.name not in entry.options}
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return {p.name: p.default for p in named if p.name != "device" and p.name not in entry.options}
 
 
 def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
     """Build a named predictor for a task; ``device`` goes to those factories that take one."""
     entry, options = parse_predictor(text)
     known = option_defaults(entry)
-    for key in options.keys() - known.keys():
+    factory = entry.load()
+    parameters = inspect.signature(factory).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in () if takes_any else options.keys() - known.keys():
         if not known:
             raise InputError(f"predictor '{entry.name}' takes no options, so not '{key}'.")
         raise unknown_name(f"option of predictor '{entry.name}'", key, known)
     for key, default in known.items():
         if default is inspect.Parameter.empty and key not in options:
             raise InputError(f"predictor '{entry.name}' needs the option '{key}': write {entry.name}:{key}=...")
-    factory = entry.load()
-    if "device" in inspect.signature(factory).parameters:
+    if "device" in parameters:
         options["device"] = device
     return factory(task, **entry.options, **options)
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mdbench.evaluation import Evaluation, Result
+from mdbench.evaluation import Evaluation, Result, Skipped
 from mdbench.tasks import load_task
 
 
@@ -47,17 +48,21 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
 
 
 def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[int], None]:
-    """A line at the start, and one whenever ten more seconds have passed."""
+    """A line at the start, and one whenever ten more seconds have passed.
+
+    The time left is judged from the second call on: the first may report what an earlier, interrupted run did.
+    """
     stderr.print(f"{description} ({total}) ...", highlight=False, soft_wrap=True)
-    started = shown = time.monotonic()
-    done = 0
+    shown, done = time.monotonic(), 0
+    first: tuple[float, int] | None = None
 
     def advance(k: int) -> None:
-        nonlocal done, shown
+        nonlocal done, shown, first
         done += k
         now = time.monotonic()
-        if now - shown >= 10 and 0 < done < total:
-            shown, left = now, (now - started) * (total - done) / done
+        first = first or (now, done)
+        if now - shown >= 10 and first[1] < done < total:
+            shown, left = now, (now - first[0]) * (total - done) / (done - first[1])
             stderr.print(
                 f"{description}: {done} of {total}, about {left:.0f} s left ...", highlight=False, soft_wrap=True
             )
@@ -66,35 +71,35 @@ def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[
 
 
 def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
-    """One table a task: for each length the predictors by excess KL, what was skipped, and then the ties."""
+    """One table a task: for each length the predictors by excess KL, then what was left out, and the ties."""
     out = console()
-    tasks = dict.fromkeys([r.task for r in evaluation.results] + [s.task for s in evaluation.skipped])
-    for task in tasks:
-        results = [r for r in evaluation.results if r.task == task]
-        table = Table(
-            title=f"{task}: {results[0].n_sequences} sequences a length, seed {results[0].seed}, scores in nats"
-        )
+    n_sequences, seed = evaluation.results[0].n_sequences, evaluation.results[0].seed
+    rows: list[Result | Skipped] = [*evaluation.results, *evaluation.skipped]
+    cells = sorted({(row.task, row.length) for row in rows})
+    for task in dict.fromkeys(row.task for row in rows):
+        table = Table(title=escape(f"{task}: {n_sequences} sequences a length, seed {seed}, scores in nats"))
         for heading in ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds"):
             table.add_column(heading, justify="left" if heading == "predictor" else "right", no_wrap=True)
-        for length in dict.fromkeys(r.length for r in results):
-            for r in (r for r in results if r.length == length):
+        for cell in (cell for cell in cells if cell[0] == task):
+            for r in (r for r in evaluation.results if (r.task, r.length) == cell):
                 table.add_row(*_row(r), style="bold" if r.predictor in highlighted else "")
-            for s in (s for s in evaluation.skipped if (s.task, s.length) == (task, length)):
-                # The reason repeats what the row and the title say already; its gist is enough here.
-                table.add_row(
-                    str(length), s.predictor, "no weights" if "no weights" in s.reason else "cannot", style="dim"
-                )
+            for s in (s for s in evaluation.skipped if (s.task, s.length) == cell):
+                table.add_row(str(s.length), escape(s.predictor), escape(s.label), style="dim")
             table.add_section()
         out.print(table)
+
+    def say(line: str) -> None:
+        out.print(escape(line), highlight=False)
+
     for reason in dict.fromkeys(s.reason for s in evaluation.skipped):
-        out.print(f"Left out: {reason}.", highlight=False)
+        say(f"Left out: {reason}")
     tied: dict[tuple[str, ...], list[str]] = {}
     for tie in evaluation.ties:
         tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))
     for (task, a, b), lengths in tied.items():
-        out.print(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.", highlight=False)
+        say(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
     if any(r.at_gold for r in evaluation.results):
-        out.print("at gold: excess KL below the error of the exact posterior it is measured against.", highlight=False)
+        say("at gold: excess KL below the error of the exact posterior it is measured against.")
 
 
 def _row(r: Result) -> list[str]:
@@ -105,7 +110,16 @@ def _row(r: Result) -> list[str]:
     else:
         excess = _g(r.excess_kl)
         interval = f"{r.excess_kl_ci[0]:.3g} .. {r.excess_kl_ci[1]:.3g}" if r.excess_kl_ci else "unknown"
-    return [str(r.length), r.predictor, _g(r.kl), excess, interval, _g(r.cross_entropy), _g(r.nll), f"{r.seconds:.2f}"]
+    return [
+        str(r.length),
+        escape(r.predictor),
+        _g(r.kl),
+        excess,
+        interval,
+        _g(r.cross_entropy),
+        _g(r.nll),
+        f"{r.seconds:.2f}",
+    ]
 
 
 def _g(value: float) -> str:
@@ -118,7 +132,7 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any
     for heading in headings:
         table.add_column(heading)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     console().print(table)
 
 
@@ -150,7 +164,9 @@ def print_task(name: str) -> None:
     """What defines a task."""
     task = load_task(name)
     out = console()
-    out.print(f"task {task.name}: q = {task.n_states} states, order m = {task.order}, α = {task.concentration:g}")
+    out.print(
+        f"task {escape(task.name)}: q = {task.n_states} states, order m = {task.order}, α = {task.concentration:g}"
+    )
     out.print(f"lengths {', '.join(map(str, task.lengths))}; version {task.version}; hash {task.task_hash}")
     states = range(task.n_states)
     rows = [(a, *(f"{p:.4f}" for p in task.transition[a])) for a in states]

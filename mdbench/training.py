@@ -22,6 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from mdbench.device import check_device
 from mdbench.errors import InputError
 from mdbench.files import make_folder, write_text, write_whole
 from mdbench.predictors.transformer import DisentangledTransformer, one_thread
@@ -64,6 +65,11 @@ class TrainingConfig:
         for name in ("length", "depth", "steps", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("learning_rate", "init_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed must be between 0 and 2^63 - 1, not {self.seed}.")
 
 
 def train(
@@ -83,6 +89,7 @@ def train(
         FloatingPointError: the loss is not finite.
     """
     task.check_length(config.length)
+    check_device(device)
     out = make_folder(out)
     identity = {"task_hash": task.task_hash, "config": asdict(config)}
     if (out / CARD).exists():

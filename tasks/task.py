@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 import numbers
 import re
 import tomllib
@@ -19,7 +18,8 @@ from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, SequenceError, unknown_name
 
-ROW_SUM_TOLERANCE = 1e-6
+ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
+CONCENTRATIONS = (1e-10, 1e10)  # beyond, float64 holds no useful posterior
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,10 @@ class Task:
             raise InputError(f"name must be text without slashes that does not begin with a dot, not {self.name!r}.")
         if not _is_integer(self.version):
             raise InputError(f"version must be a whole number, not {self.version!r}.")
-        if not _is_integer(self.order) or self.order < 1:
-            raise InputError(f"order must be a whole number of at least 1, not {self.order!r}.")
-        if not isinstance(self.concentration, numbers.Real) or not 0 < self.concentration < math.inf:
-            raise InputError(f"concentration must be a positive number, not {self.concentration!r}.")
+        check_order(self.order)
+        low, high = CONCENTRATIONS
+        if not isinstance(self.concentration, numbers.Real) or not low <= self.concentration <= high:
+            raise InputError(f"concentration must be a number from {low:g} to {high:g}, not {self.concentration!r}.")
         if not self.lengths:
             raise InputError("lengths is empty; give at least one context length.")
         for length in self.lengths:
@@ -86,8 +86,16 @@ class Task:
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
 
+def check_order(order: Any) -> None:
+    """Raise :class:`InputError` unless ``order`` is a whole number of at least 1."""
+    if not _is_integer(order) or order < 1:
+        raise InputError(f"order must be a whole number of at least 1, not {order!r}.")
+
+
 def check_transition(transition: Any) -> Float[np.ndarray, "q q"]:
-    """A float64 copy of ``transition`` if it is a row-stochastic matrix (row sums within 1e-6 of 1).
+    """A float64 copy of ``transition`` if it is a row-stochastic matrix, up to rounding to six places.
+
+    Rows that are off by more than rounding in float64 are divided by their sum.
 
     Raises:
         InputError: it is not; the message names the row.
@@ -105,8 +113,11 @@ def check_transition(transition: Any) -> Float[np.ndarray, "q q"]:
         if not np.isfinite(row).all() or (row < 0).any():
             worst = row[~(np.isfinite(row) & (row >= 0))][0]
             raise InputError(f"row {i} of the transition matrix holds {worst:g}; probabilities are 0 to 1.")
-        if abs(row.sum() - 1) > ROW_SUM_TOLERANCE:
+        off = abs(row.sum() - 1)
+        if off > ROUNDED * len(row):
             raise InputError(f"row {i} of the transition matrix sums to {row.sum():.9g}; it must sum to 1.")
+        if off > 1e-12:
+            row /= row.sum()
     return matrix
 
 

@@ -152,9 +152,22 @@ def test_outputs_from_other_frameworks():
     import torch
 
     plain = mdbench.evaluate(LastToken(), task=TASK, lengths=[16], n_sequences=20, references=()).results[0]
-    for convert in (lambda p: torch.tensor(p, requires_grad=True), jnp.asarray):
+
+    class DLPackAlone:
+        def __init__(self, array):
+            self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+    for convert in (lambda p: torch.tensor(p, requires_grad=True), jnp.asarray, DLPackAlone):
         other = mdbench.evaluate(LastToken(convert), task=TASK, lengths=[16], n_sequences=20, references=())
         assert other.results[0].kl == plain.kl
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 0.1)):
+        rounded = LastToken(lambda p, dtype=dtype: torch.tensor(p).to(dtype))
+        if dtype == torch.bfloat16:  # three digits: off by more than a thousandth
+            with pytest.raises(PredictorError, match="do not sum to one"):
+                mdbench.evaluate(rounded, task=TASK, lengths=[16], n_sequences=20, references=())
+        else:
+            other = mdbench.evaluate(rounded, task=TASK, lengths=[16], n_sequences=20, references=())
+            assert other.results[0].kl == pytest.approx(plain.kl, rel=tolerance)
 
 
 def test_a_predictor_that_writes_into_its_contexts_spoils_nothing():
@@ -177,6 +190,48 @@ def test_a_length_without_weights_is_left_out_of_a_suite_but_refused_where_asked
     assert {r.length for r in found.results if r.predictor == "md1"} == {16, 32, 64, 128}
     with pytest.raises(InputError, match=r"no weights for length 128 of mtd-q3-m2 \(it has 16, 32, 64\)"):
         mdbench.evaluate("trained_l3", task=TASK, lengths=[16, 128], n_sequences=8)
+
+
+def test_without_references_a_length_without_weights_is_left_out_too():
+    found = mdbench.evaluate("trained_l3", task=TASK, n_sequences=8, references=())
+    assert [r.length for r in found.results] == [16, 32, 64]
+    assert [s.length for s in found.skipped] == [128]
+    other = Task("mine", load_task(TASK).transition, 2, lengths=(16,))
+    with pytest.raises(InputError, match="no weights for task 'mine'"):
+        mdbench.evaluate("trained_l3", task=other, n_sequences=8, references=())
+
+
+@pytest.mark.parametrize(
+    ("task", "n"),
+    [
+        (Task("one-lag", np.array([[0.5, 0.5], [0.1, 0.9]]), order=1, lengths=(2, 9)), 5),
+        (Task("shortest", np.array([[0.5, 0.5], [0.1, 0.9]]), order=3, lengths=(4,)), 1),
+        (Task("flat", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e3, lengths=(9,)), 5),
+        (Task("spiky", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e-3, lengths=(9,)), 5),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_tasks_at_the_edge(task, n):
+    found = mdbench.evaluate(["md2", "em"], task=task, n_sequences=n)
+    assert len(found.results) == 6 * len(task.lengths)
+    assert all(np.isfinite(r.kl) and np.isfinite(r.cross_entropy) for r in found.results)
+    assert all(r.at_gold for r in found.results if r.predictor == "bayes")
+    json.loads(found.to_json())
+
+
+def test_what_python_callers_may_pass(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("order = 1\nlengths = [8]\ntransition = [[0.5, 0.5], [0.2, 0.8]]\n")
+    a = mdbench.evaluate("md1", task=path, lengths=np.array([5, 4]), n_sequences=3, references=())
+    assert [r.length for r in a.results] == [4, 5]
+    json.loads(a.to_json())
+    assert mdbench.evaluate("md1", task=path, lengths=5, n_sequences=3, references=()).results[0].kl == a.results[1].kl
+    from mdbench.predictors.reference import Oracle
+
+    assert mdbench.evaluate(Oracle(load_task(TASK)), task=TASK, lengths=16, n_sequences=3).results[0].kl == 0
+    for wrong in (LastToken, 5, [object()]):
+        with pytest.raises(InputError, match="a predictor is a name or an object with a method predict"):
+            mdbench.evaluate(wrong, task=TASK, n_sequences=3)
 
 
 def test_a_task_of_ones_own(tmp_path):

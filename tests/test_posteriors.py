@@ -1,6 +1,7 @@
 """Posteriors of one's own data, from Python and from files."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_order_of_sequences_is_kept():
         (([[1, 0], [0, 1]], 1, [[0, 0], [1, 1, 0]]), "sequence 2: impossible .* state 0 at position 3"),
         (([[0.5, 0.6], [0, 1]], 1, [[0, 0]]), "row 1 of the transition matrix sums to 1.1"),
         ((PI, 0, [[0, 0]]), "order must be a whole number"),
+        ((PI, "2", [[0, 0]]), "order must be a whole number"),
         ((PI, 2, []), "there are no sequences"),
         ((PI, 2, [[]]), "sequence 1: it has 0 states"),
     ],
@@ -114,3 +116,14 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(InputError, match="it is not UTF-8 text"):
         read_sequences(tmp_path / "binary.csv")
+
+
+def test_no_rule_is_built_once_all_sequences_have_converged(monkeypatch):
+    """The exact rule for T = 3000 would take minutes to build."""
+    module = sys.modules["mdbench.baselines.exact"]
+    built = []
+    original = module.beta_rule
+    monkeypatch.setattr(module, "beta_rule", lambda n, a, b: built.append(n) or original(n, a, b))
+    sequence = np.random.default_rng(0).integers(0, 2, 3000).tolist()
+    mdbench.posterior(PI, 2, [sequence])
+    assert max(built) < 200

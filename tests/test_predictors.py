@@ -80,7 +80,10 @@ def test_smooth_step_is_theorem_2():
     [
         ({"steps": 0}, "steps must be a whole number"),
         ({"steps": 1.5}, "steps must be a whole number"),
-        ({"steps": 1, "eta": "best"}, "eta must be tuned, theory, smooth or a number"),
+        ({"steps": True}, "steps must be a whole number"),
+        ({"steps": 1, "eta": "best"}, "eta must be tuned, theory, smooth or a number, not 'best'"),
+        ({"steps": 1, "eta": None}, "eta must be tuned, theory, smooth or a number, not None"),
+        ({"steps": 1, "eta": [1]}, "eta must be tuned, theory, smooth or a number"),
         ({"steps": 1, "eta": -0.1}, "eta must be positive"),
         ({"steps": 2, "eta": "theory"}, "single step"),
     ],
@@ -118,18 +121,37 @@ def test_step_sizes_are_stored_for_every_task_and_length_of_the_suites():
                 assert {str(length) for length in suite.lengths} <= etas.keys()
 
 
-def test_another_task_is_tuned_at_first_use_and_cached():
-    task = Task("new", np.array([[0.6, 0.4], [0.2, 0.8]]), order=2)
+def test_another_task_is_tuned_at_first_use_and_cached(caplog):
+    pi = np.array([[0.6, 0.4], [0.2, 0.8]])
+    task, twin, third, fourth = (Task(name, pi, order=2) for name in ("new", "twin", "third", "fourth"))
     eta = tuned_step_size(task, 1, 8)
-    cached = json.loads(cache_file().read_text())
-    assert cached[task.task_hash]["eta"]["1"]["8"] == eta
-    changed = json.dumps(cached).replace(repr(eta), "0.125")
-    cache_file().write_text(changed)
-    assert tuned_step_size(task, 1, 8) == 0.125
-    cache_file().write_text("{ damaged")
-    with pytest.raises(InputError, match="is not a file of tuned step sizes"):
-        tuned_step_size(task, 1, 8)
-    cache_file().unlink()
+    path = cache_file(task, 1, 8)
+    assert json.loads(path.read_text())["eta"] == eta
+    path.write_text('{"eta": 0.125}')
+    assert tuned_step_size(twin, 1, 8) == 0.125  # the same task under another name
+    path.write_text("[]")
+    assert tuned_step_size(third, 1, 8) == eta
+    assert "is damaged; tuning that step size anew" in caplog.text
+    path.unlink()
+    path.mkdir()  # cannot be written
+    assert tuned_step_size(fourth, 1, 8) == eta
+    assert "it is a folder. The step size is tuned again next time." in caplog.text
+    path.rmdir()
+
+
+def test_tuning_is_not_misled_by_step_sizes_that_overshoot(zeros_task):
+    """Large steps take weights below what float64 holds, where π has zeros: infinite scores, but no NaN."""
+    eta = tune_step_size(zeros_task, 5, 128)
+    contexts = contexts_of(zeros_task, 128, 200)
+    bayes = next_token_probs(zeros_task, exact(zeros_task, contexts).mean[:, 0], contexts)
+
+    def excess(steps, eta):
+        return metrics.kl(bayes, MirrorDescent(zeros_task, steps, eta).predict(contexts)).mean()
+
+    assert excess(5, eta) < excess(1, tune_step_size(zeros_task, 1, 128)) / 4
+    for large in (1.0, 100.0, 1e6):
+        assert np.isfinite(MirrorDescent(zeros_task, 5, large).predict(contexts)).all()
+    assert excess(5, 100.0) == np.inf
 
 
 # ------------------------------------------------------------------------------------------- maximum likelihood
@@ -162,6 +184,14 @@ def test_maximum_likelihood_on_the_boundary_and_where_it_is_not_unique():
     np.testing.assert_allclose(maximum_likelihood(x), [[0, 1]], atol=1e-9)
     constant = lag_likelihoods(one_lag, np.zeros((1, 20), dtype=int))
     np.testing.assert_allclose(maximum_likelihood(constant), [[0.5, 0.5]])
+
+
+def test_weights_that_vanish_at_the_maximum_are_zero_and_not_merely_small(zeros_task):
+    x = lag_likelihoods(zeros_task, contexts_of(zeros_task, 16, 300))
+    weights = maximum_likelihood(x)
+    assert (weights == 0).any(axis=1).mean() > 0.1
+    assert not ((weights > 0) & (weights < 1e-7)).any()
+    assert np.asarray(duality_gap(weights, x)).max() <= 1e-8
 
 
 @pytest.mark.skipif(not SEIZURES.exists(), reason="needs shared/data/epileptic_seizures.csv, which is not there")
@@ -265,6 +295,7 @@ def test_every_name_builds_or_says_which_option_it_needs():
         ("trained_l33", r"no predictor 'trained_l33'; did you mean 'trained_l3'\?"),
         ("md:stepz=1", r"no option of predictor 'md' 'stepz'; did you mean 'steps'\?"),
         ("md:steps", "write options as md:option=value"),
+        ("md:steps=1,steps=2", "option 'steps' is given twice"),
         ("md1:steps=2", "no option of predictor 'md1' 'steps'"),
         ("bayes:steps=2", "takes no options"),
     ],
@@ -282,3 +313,31 @@ def test_trained_weights_are_refused_for_another_task():
     unknown = Task("mine", task.transition, task.order)
     with pytest.raises(InputError, match="no weights for task 'mine'"):
         build_predictor("trained_l3", unknown)
+
+
+@pytest.mark.parametrize("length", [16, 32, 64])
+def test_shipped_weights_are_there_and_far_better_than_ignoring_the_context(core_task, length):
+    contexts = contexts_of(core_task, length, 512)
+    bayes = next_token_probs(core_task, exact(core_task, contexts).mean[:, 0], contexts)
+    trained, uniform = (build_predictor(name, core_task).predict(contexts) for name in ("trained_l3", "uniform"))
+    assert metrics.kl(bayes, trained).mean() < metrics.kl(bayes, uniform).mean() / 10
+
+
+def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    import mdbench.registry as registry
+
+    points = [
+        EntryPoint("guess", f"{__name__}:build_guess", registry.GROUP),
+        EntryPoint("md1", "not.there:build", registry.GROUP),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda **_: points)
+    assert predictor_entries()["md1"].target.startswith("mdbench.")  # a built-in wins
+    guess = build_predictor("guess:colour=blue", load_task("mtd-q3-m2"))
+    assert guess == ("mtd-q3-m2", {"colour": "blue"})
+
+
+def build_guess(task, **options):
+    """A factory as the contract has it."""
+    return task.name, options

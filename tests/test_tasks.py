@@ -110,7 +110,7 @@ def test_batches_are_consecutive_sequences_of_the_training_stream():
 
 
 def test_sample_has_the_distribution_of_the_task():
-    """Weights, first tokens, lags and tokens against their probabilities: |z| < 4.5 in every one of 31 tests."""
+    """Weights, first tokens, lags and tokens against their probabilities: |z| < 4.5 in every one of 28 tests."""
     n, length = 20_000, 6
     drawn = sample(TASK, length, n, seed=0)
     z = []
@@ -134,8 +134,6 @@ def test_sample_has_the_distribution_of_the_task():
         z.append(d.mean() / (d.std() / np.sqrt(n)))
     assert len(z) == 28
     assert np.abs(z).max() < 4.5
-    tokens_from_lags = PI[drawn.tokens[np.arange(n), 5 + 1 - drawn.lags[:, -1]], drawn.tokens[:, -1]]
-    assert (tokens_from_lags > 0).all()
 
 
 def test_drawn_tokens_follow_their_lags(zeros_task):
@@ -171,7 +169,7 @@ def test_built_in_tasks_are_worth_solving(core_task):
     bayes = next_token_probs(core_task, urn(core_task, contexts).mean[:, 0], contexts)
     uniform = next_token_probs(core_task, np.full((256, core_task.order), 1 / core_task.order), contexts)
     excess = metrics.kl(bayes, uniform)
-    assert excess.mean() + 3 * excess.std() / 16 > 0.01
+    assert excess.mean() - 3 * excess.std() / 16 > 0.01
 
 
 def test_suites_are_frozen():
@@ -217,8 +215,9 @@ GOOD = {"order": "2", "transition": "[[0.5, 0.5], [0.1, 0.9]]", "lengths": "[8]"
         ({"order": "0"}, "order must be a whole number of at least 1"),
         ({"order": "1.5"}, "order must be a whole number"),
         ({"order": "true"}, "order must be a whole number"),
-        ({"concentration": "-1.0"}, "concentration must be a positive number"),
-        ({"concentration": "inf"}, "concentration must be a positive number"),
+        ({"concentration": "-1.0"}, "concentration must be a number from 1e-10 to 1e.10, not -1.0"),
+        ({"concentration": "inf"}, "concentration must be a number from"),
+        ({"concentration": "1e-300"}, "concentration must be a number from"),
         ({"lengths": "[2]"}, "at least order + 1 = 3"),
         ({"lengths": "[]"}, "lengths is empty"),
         ({"lengths": "8"}, "lengths must be a list"),
@@ -237,8 +236,15 @@ GOOD = {"order": "2", "transition": "[[0.5, 0.5], [0.1, 0.9]]", "lengths": "[8]"
 def test_a_bad_task_file_is_refused_with_a_sentence(tmp_path, change, sentence):
     path = tmp_path / "bad.toml"
     path.write_text("\n".join(f"{key} = {value}" for key, value in (GOOD | change).items()))
-    with pytest.raises(InputError, match=sentence.replace("+", r"\+").replace("?", r"\?")):
+    with pytest.raises(InputError, match=sentence.replace("order +", r"order \+").replace("?", r"\?")):
         load_task(path)
+
+
+def test_rows_rounded_to_six_places_are_taken_and_divided_by_their_sum():
+    task = Task("thirds", np.full((3, 3), 0.333333), order=1)
+    np.testing.assert_allclose(task.transition, 1 / 3, rtol=1e-15)
+    with pytest.raises(InputError, match=r"row 1 of the transition matrix sums to 0\.99999"):
+        Task("off", np.full((3, 3), 0.33333), order=1)
 
 
 def test_names_nobody_knows():

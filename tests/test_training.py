@@ -99,8 +99,17 @@ def test_a_folder_with_another_run_is_refused(tmp_path, monkeypatch):
     [
         ({"target": "truth"}, "target must be one of token, conditional, bayes"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"seed": -1}, "seed must be between 0"),
     ],
 )
 def test_bad_configurations(change, sentence):
     with pytest.raises(InputError, match=sentence):
         TrainingConfig(length=6, **change)
+
+
+def test_an_unusable_device_leaves_nothing_behind(tmp_path):
+    for device in ("cuda:77", "nonsense", "meta"):
+        with pytest.raises(InputError, match=f"device '{device}' cannot be used here"):
+            train(TASK, TrainingConfig(length=6), tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()

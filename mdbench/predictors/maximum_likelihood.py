@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdbench.predictors.mirror_descent import log_likelihood_gradient
 from mdbench.tasks import Task, lag_likelihoods, next_token_probs
 
 GAP = 1e-8  # nats
@@ -43,6 +42,11 @@ def maximum_likelihood(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "
     if not (gap <= GAP).all():
         raise FloatingPointError(f"maximum likelihood: the duality gap stands at {gap.max():.1e} nats, above {GAP:g}.")
     return weights
+
+
+def log_likelihood_gradient(weights: Float[Array, "batch m"], x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
+    """∂_g ℓ(λ) = Σ_t x_t(g) / ⟨λ, x_t⟩."""
+    return (x / jnp.einsum("btg,bg->bt", x, weights)[..., None]).sum(axis=1)
 
 
 def duality_gap(weights: Float[Array, "batch m"], x: Float[Array, "batch n m"]) -> Float[Array, " batch"]:
@@ -80,7 +84,12 @@ def _interior_point(x: Float[Array, "batch n m"]):
         going = (duality_gap(weights, x) > GAP)[:, None]
         return iteration + 1, jnp.where(going, new_weights, weights), jnp.where(going, new_slack, slack)
 
-    _, weights, _ = jax.lax.while_loop(unfinished, body, (0, weights, jnp.full((batch, m), float(n))))
+    _, weights, slack = jax.lax.while_loop(unfinished, body, (0, weights, jnp.full((batch, m), float(n))))
+    # Where the slack is the larger of the two, the maximum has λ_g = 0, and a prediction that rests on g is impossible
+    # rather than improbable. Taken at its word wherever the gap allows it (it does not where nothing was to be done).
+    cut = jnp.where(weights < slack, 0.0, weights)
+    cut = cut / cut.sum(axis=-1, keepdims=True)
+    weights = jnp.where((duality_gap(cut, x) <= GAP)[:, None], cut, weights)
     return weights, duality_gap(weights, x)
 
 

@@ -7,8 +7,8 @@ The same update is EG_η of Helmbold, Schapire, Singer and Warmuth (Machine Lear
 
 from __future__ import annotations
 
-import functools
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods, next_token_probs
+
+STEP_SIZES = ("tuned", "theory", "smooth")
+LARGEST_LOG_RATIO = 600.0  # log of x/⟨λ, x⟩: keeps a gradient finite where a weight has all but vanished
 
 
 class MirrorDescent:
@@ -30,15 +33,14 @@ class MirrorDescent:
     """
 
     def __init__(self, task: Task, steps: int, eta: str | float = "tuned") -> None:
-        if not isinstance(steps, int) or steps < 1:
-            raise InputError(f"md: steps must be a whole number of at least 1, not {steps!r}.")
-        if isinstance(eta, str) and eta not in ("tuned", "theory", "smooth"):
-            raise InputError(f"md: eta must be tuned, theory, smooth or a number, not '{eta}'.")
+        check_steps(steps)
+        if isinstance(eta, bool) or not (eta in STEP_SIZES if isinstance(eta, str) else isinstance(eta, numbers.Real)):
+            raise InputError(f"eta must be {', '.join(STEP_SIZES)} or a number, not {eta!r}.")
         if not isinstance(eta, str) and not 0 < eta < math.inf:
-            raise InputError(f"md: eta must be positive and finite, not {eta}.")
+            raise InputError(f"eta must be positive and finite, not {eta}.")
         if eta == "theory" and steps != 1:
             raise InputError(
-                f"md: eta=theory is Theorem 1's single step; with steps={steps} use tuned, smooth or a number."
+                f"eta=theory is Theorem 1's single step; with steps={steps} use tuned, smooth or a number."
             )
         self.task, self.steps, self.eta = task, steps, eta
 
@@ -55,6 +57,10 @@ class MirrorDescent:
             return tuned_step_size(self.task, self.steps, length)
         return float(self.eta)
 
+    def check_length(self, length: int) -> None:
+        """Have the step size ready, so that tuning it at first use is not timed as prediction."""
+        self.step_size(length)
+
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """P at λ^k."""
         x = lag_likelihoods(self.task, contexts)
@@ -62,15 +68,21 @@ class MirrorDescent:
         return next_token_probs(self.task, np.asarray(weights), contexts)
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+def check_steps(steps: int) -> None:
+    """Raise :class:`InputError` unless ``steps`` is a whole number of at least 1."""
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise InputError(f"steps must be a whole number of at least 1, not {steps!r}.")
+
+
+@jax.jit
 def mirror_descent(x: Float[Array, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:
-    """λ^k from the lag likelihoods."""
-    weights = jnp.full((x.shape[0], x.shape[2]), 1 / x.shape[2])
-    for _ in range(steps):
-        weights = jax.nn.softmax(jnp.log(weights) + eta * log_likelihood_gradient(weights, x))
-    return weights
+    """λ^k from the lag likelihoods, in logarithms: a large step takes a weight below what float64 can hold."""
+    log_x = jnp.log(x)
 
+    def step(_, log_weights):
+        log_mixture = jax.nn.logsumexp(log_weights[:, None, :] + log_x, axis=-1, keepdims=True)  # log⟨λ, x_t⟩
+        gradient = jnp.exp(jnp.minimum(log_x - log_mixture, LARGEST_LOG_RATIO)).sum(axis=1)
+        return jax.nn.log_softmax(log_weights + eta * gradient)
 
-def log_likelihood_gradient(weights: Float[Array, "batch m"], x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
-    """∂_g ℓ(λ) = Σ_t x_t(g) / ⟨λ, x_t⟩."""
-    return (x / jnp.einsum("btg,bg->bt", x, weights)[..., None]).sum(axis=1)
+    start = jnp.full((x.shape[0], x.shape[2]), -math.log(x.shape[2]))
+    return jnp.exp(jax.lax.fori_loop(0, steps, step, start))

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.baselines import urn
+from mdbench.baselines.urn import plan
+from mdbench.errors import InputError, Unsupported
 from mdbench.tasks import Task, next_token_probs
 
 
@@ -14,6 +16,13 @@ class Bayes:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+
+    def check_length(self, length: int) -> None:
+        """Raise :class:`Unsupported` for a length whose urn does not fit into memory."""
+        try:
+            plan(length - self.task.order, self.task.order)
+        except InputError as error:
+            raise Unsupported(str(error), label="too large") from None
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """p_B(· | y) of SPEC section 1."""

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.torch
 from jaxtyping import Float, Int
 
+from mdbench import metrics
 from mdbench.errors import Unsupported
 from mdbench.predictors.transformer import DisentangledTransformer, run_model
 from mdbench.tasks import Task
@@ -29,23 +30,23 @@ class Trained:
         self.task, self.name = task, name
         folder = Path(str(resources.files("mdbench.predictors"))) / "weights" / name / task.name
         self.models: dict[int, DisentangledTransformer] = {}
-        for run in sorted(folder.glob("T*")):
-            model, card = load_run(task, run)
+        for card_file in sorted(folder.glob("T*/card.json")):
+            model, card = load_run(task, card_file.parent)
             self.models[card["config"]["length"]] = model.to(device)
         if not self.models:
-            raise Unsupported(f"{name} has no weights for task '{task.name}'; `mdbench train` makes such.")
+            raise Unsupported(f"{name} has no weights for task '{task.name}'.", label="no weights")
 
     def check_length(self, length: int) -> None:
         """Raise :class:`Unsupported` for a length without weights."""
         if length not in self.models:
             has = ", ".join(map(str, sorted(self.models)))
-            raise Unsupported(f"{self.name} has no weights for length {length} of {self.task.name} (it has {has})")
+            message = f"{self.name} has no weights for length {length} of {self.task.name} (it has {has})."
+            raise Unsupported(message, label="no weights")
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """The floored and renormalised output."""
         self.check_length(contexts.shape[1])
-        probs = np.maximum(run_model(self.models[contexts.shape[1]], contexts), FLOOR)
-        return probs / probs.sum(axis=-1, keepdims=True)
+        return metrics.normalise(np.maximum(run_model(self.models[contexts.shape[1]], contexts), FLOOR))
 
 
 def load_run(task: Task, run: Path) -> tuple[DisentangledTransformer, dict[str, Any]]:
@@ -56,7 +57,8 @@ def load_run(task: Task, run: Path) -> tuple[DisentangledTransformer, dict[str, 
     """
     card = json.loads((run / "card.json").read_text(encoding="utf-8"))
     if card["task_hash"] != task.task_hash:
-        raise Unsupported(f"the weights in '{run}' were trained on another task than '{task.name}' (hashes differ)")
+        message = f"the weights in '{run}' were trained on another task than '{task.name}' (their hashes differ)."
+        raise Unsupported(message, label="other task")
     config = card["config"]
     model = DisentangledTransformer(task.n_states, config["length"], config["depth"], card["model"]["d_rel"])
     model.load_state_dict(safetensors.torch.load_file(run / "weights.safetensors"))

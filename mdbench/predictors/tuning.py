@@ -1,14 +1,15 @@
 """Step sizes tuned on calibration sequences, which evaluation never uses (SPEC section 3).
 
 The built-in tasks' step sizes stand in ``tuned_steps.json`` beside this file (``mdbench tune`` makes them anew). For
-any other task or length they are tuned at first use and kept in a file of the same form in the user's cache folder
-(``MDBENCH_CACHE`` names another). Both are keyed by task hash.
+any other task or length they are tuned at first use and kept in the user's cache folder (``MDBENCH_CACHE`` names
+another), one small file each. Both are found by task hash.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,26 +24,41 @@ from mdbench import metrics
 from mdbench.baselines import exact
 from mdbench.errors import InputError
 from mdbench.files import make_folder, write_text
-from mdbench.predictors.mirror_descent import mirror_descent
+from mdbench.predictors.mirror_descent import check_steps, mirror_descent
 from mdbench.tasks import Stream, Task, lag_likelihoods, next_token_probs, sample
 
+VERSION = 1  # raised when another way of tuning makes cached values stale
 N_CALIBRATION = 2048
 SHIPPED = Path(__file__).parent / "tuned_steps.json"
 
+log = logging.getLogger(__name__)
 
+
+@functools.lru_cache(maxsize=256)
 def tuned_step_size(task: Task, steps: int, length: int) -> float:
     """The stored η for ``steps`` steps at this length, tuned now if nobody did before."""
-    for path in (SHIPPED, cache_file()):
-        found = _read(path).get(task.task_hash, {}).get("eta", {}).get(str(steps), {}).get(str(length))
-        if found is not None:
-            return float(found)
+    shipped = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.exists() else {}
+    found = shipped.get(task.task_hash, {}).get("eta", {}).get(str(steps), {}).get(str(length))
+    if found is not None:
+        return float(found)
+    path = cache_file(task, steps, length)
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["eta"])
+    except FileNotFoundError:
+        log.info("%s, T = %d: tuning η for %d steps on %d sequences ...", task.name, length, steps, N_CALIBRATION)
+    except (OSError, ValueError, TypeError, KeyError):
+        log.warning("'%s' is damaged; tuning that step size anew ...", path)
     eta = tune_step_size(task, steps, length)
-    store(cache_file(), task, {(steps, length): eta})
+    try:
+        cache(task, steps, length, eta)
+    except InputError as error:
+        log.warning("%s The step size is tuned again next time.", error)
     return eta
 
 
 def tune_step_size(task: Task, steps: int, length: int) -> float:
     """The one η, shared by all steps, that minimises mean KL(p_B ‖ p̂) over the calibration sequences."""
+    check_steps(steps)
     x, contexts, bayes = _calibration(task, length)
 
     def excess_kl(log_eta: float) -> float:
@@ -53,7 +69,12 @@ def tune_step_size(task: Task, steps: int, length: int) -> float:
     # a hundredth of `smooth` to 10, beyond which one step already picks a single lag.
     smooth = 1 / ((length - task.order) * task.order**2)
     grid = np.linspace(np.log(smooth / 100), np.log(10.0), 60)
-    k = int(np.argmin([excess_kl(point) for point in grid]))
+    values = np.array([excess_kl(point) for point in grid])
+    if not np.isfinite(values).any():
+        raise InputError(
+            f"task '{task.name}', length {length}: no step size has a finite excess KL; give eta a number."
+        )
+    k = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
     low, high = grid[max(k - 1, 0)], grid[min(k + 1, len(grid) - 1)]
     return float(np.exp(minimize_scalar(excess_kl, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
 
@@ -71,30 +92,30 @@ def tune(
 
 
 def store(path: Path, task: Task, found: dict[tuple[int, int], float]) -> None:
-    """Add step sizes, keyed by (steps, length), to a file of them."""
-    table = _read(path)
-    entry = table.setdefault(task.task_hash, {"task": task.name, "n_calibration": N_CALIBRATION, "eta": {}})
-    for (steps, length), eta in found.items():
-        by_length = entry["eta"].setdefault(str(steps), {})
-        by_length[str(length)] = eta
-        entry["eta"][str(steps)] = dict(sorted(by_length.items(), key=lambda item: int(item[0])))
-    make_folder(path.parent)
-    write_text(path, json.dumps(table, indent=1, sort_keys=False) + "\n")
-
-
-def cache_file() -> Path:
-    """Where step sizes of tasks that are not built in are kept."""
-    folder = os.environ.get("MDBENCH_CACHE") or platformdirs.user_cache_dir("mdbench", appauthor=False)
-    return Path(folder) / "tuned_steps.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
+    """Add step sizes, keyed by (steps, length), to a table such as the shipped one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"'{path}' is not a file of tuned step sizes; remove it, and they are tuned anew.") from None
+        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        entry = table.setdefault(task.task_hash, {"task": task.name, "n_calibration": N_CALIBRATION, "eta": {}})
+        for (steps, length), eta in found.items():
+            by_length = entry["eta"].setdefault(str(steps), {}) | {str(length): eta}
+            entry["eta"][str(steps)] = dict(sorted(by_length.items(), key=lambda item: int(item[0])))
+    except (ValueError, AttributeError, TypeError, KeyError):
+        raise InputError(f"'{path}' is not a table of tuned step sizes; name another file or remove it.") from None
+    write_text(path, json.dumps(table, indent=1) + "\n")
+
+
+def cache(task: Task, steps: int, length: int, eta: float) -> None:
+    """Keep a step size for the next process."""
+    path = cache_file(task, steps, length)
+    make_folder(path.parent)
+    write_text(path, json.dumps({"task": task.name, "steps": steps, "length": length, "eta": eta}) + "\n")
+
+
+def cache_file(task: Task, steps: int, length: int) -> Path:
+    """Where a step size of a task that is not built in is kept."""
+    folder = os.environ.get("MDBENCH_CACHE") or platformdirs.user_cache_dir("mdbench", appauthor=False)
+    name = f"v{VERSION}-n{N_CALIBRATION}-{task.task_hash}-k{steps}-T{length}.json"
+    return Path(folder) / "step_sizes" / name
 
 
 @functools.lru_cache(maxsize=2)
