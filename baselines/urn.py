@@ -38,7 +38,7 @@ def urn(
     lengths: Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Posterior:
-    """Exact posterior of λ by the Pólya-urn filter, for ``contexts`` of shape (B, T).
+    """Exact posterior by the Pólya-urn filter, for ``contexts`` of shape (B, T).
 
     Costs O(m · C(n+m, m)) time a sequence and O(C(n+m-1, m-1)) memory, n = T - m. ``progress(k)`` is called as k more
     sequences are done.
@@ -214,7 +214,7 @@ def plan(n: int, m: int) -> tuple[int, int]:
         fits = max((k for k in range(1, n) if threads_that_fit(k) >= 1), default=1)
         raise InputError(
             f"the urn needs more than {MEMORY_LIMIT / 2**30:.0f} GiB for order {m} at length {n + m}; "
-            f"length {fits + m} would fit, or use the method 'exact'."
+            f"length {fits + m} would fit."
         )
     return chunk, min(threads, os.cpu_count() or 1)
 

@@ -10,7 +10,7 @@ Nothing heavy is imported before it is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mdbench.errors import InputError
+from mdbench.errors import InputError, Unsupported
 
 if TYPE_CHECKING:
     from mdbench.evaluation import Evaluation, evaluate
@@ -27,7 +27,17 @@ _HOMES = {
     "sample": "mdbench.tasks",
 }
 
-__all__ = ["Evaluation", "InputError", "Task", "evaluate", "load_suite", "load_task", "posterior", "sample"]
+__all__ = [
+    "Evaluation",
+    "InputError",
+    "Task",
+    "Unsupported",
+    "evaluate",
+    "load_suite",
+    "load_task",
+    "posterior",
+    "sample",
+]
 
 
 def __getattr__(name: str) -> Any:

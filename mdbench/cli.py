@@ -51,6 +51,23 @@ def _fail(sentence: str, code: int) -> None:
     sys.exit(code)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"mdbench {version('mdbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def evaluate(
     predictor: Annotated[
@@ -165,7 +182,8 @@ def show(
         report.print_task(name)
     else:
         for key, value in details.items():
-            print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+            if value:
+                print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 @app.command()

@@ -107,6 +107,9 @@ class Evaluation:
         """The results, one a row."""
         return pd.DataFrame([asdict(result) for result in self.results])
 
+    def __str__(self) -> str:
+        return self.table.to_string(index=False)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: infinities as the strings "inf" and "-inf", what does not exist as null."""
         return {
@@ -203,7 +206,7 @@ def _cells(task, suite: str | None, lengths: int | Sequence[int] | None) -> list
     if task is not None and suite is not None:
         raise InputError("give a task or a suite, not both.")
     if task is None:
-        found = load_suite(suite or "core")
+        found = load_suite("core" if suite is None else suite)
         cells = [(load_task(name), found.lengths) for name in found.tasks]
     else:
         tasks = [task] if isinstance(task, (str, Path, Task)) else task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,11 @@ def write_text(path: str | Path, text: str) -> None:
 def check_writable(path: str | Path) -> None:
     """Raise :class:`InputError` if a file could not be written at ``path``; better before a long run than after it."""
     path = Path(path)
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"cannot write '{path}': the name is too long.") from None
     if path.is_dir():
         raise InputError(f"cannot write '{path}': it is a folder.")
     if path.exists() and not path.is_file():

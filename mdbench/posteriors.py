@@ -80,7 +80,9 @@ def _check_sequence(task: Task, k: int, sequence: Sequence[int]) -> Int[np.ndarr
     if array.ndim != 1 or (len(array) and not np.issubdtype(array.dtype, np.integer)):
         raise SequenceError(k, "it must be a list of whole numbers.")
     if len(array) < task.order + 1:
-        raise SequenceError(k, f"it has {len(array)} states; order {task.order} needs at least {task.order + 1}.")
+        raise SequenceError(
+            k, f"its length is {len(array)}; order {task.order} needs at least {task.order + 1} states."
+        )
     try:
         lag_likelihoods(task, array[None])
     except SequenceError as error:
@@ -120,6 +122,8 @@ def _read_csv(path: str | Path, convert: Callable[[str], Any], what: str) -> lis
         values = []
         for cell in content.split(","):
             try:
+                if "_" in cell or not cell.isascii():  # Python would take 1_0 for 10, and digits of other scripts
+                    raise ValueError
                 values.append(convert(cell.strip()))
             except ValueError:
                 raise InputError(f"'{path}', line {line}: '{cell.strip()}' is not a {what}.") from None

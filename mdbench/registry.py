@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from mdbench.errors import InputError, unknown_name
+from mdbench.errors import InputError, PredictorError, unknown_name
 
 GROUP = "mdbench.predictors"
 
@@ -24,7 +24,10 @@ class PredictorEntry:
 
     def load(self) -> Any:
         """Import the factory ``build(task, **options)``."""
-        return EntryPoint(self.name, self.target, GROUP).load()
+        try:
+            return EntryPoint(self.name, self.target, GROUP).load()
+        except (ImportError, AttributeError) as error:
+            raise PredictorError(f"predictor '{self.name}' ({self.summary}) cannot be loaded: {error}.") from error
 
 
 _MD = "mdbench.predictors.mirror_descent:MirrorDescent"
@@ -48,6 +51,7 @@ _BUILT_IN = [
         "three-layer disentangled transformer, trained",
         {"name": "trained_l3"},
     ),
+    PredictorEntry("run", "mdbench.predictors.trained:Run", "run:FOLDER, a run of `mdbench train`"),
 ]
 BUILT_IN = {entry.name: entry for entry in _BUILT_IN}
 
@@ -62,13 +66,15 @@ def predictor_entries() -> dict[str, PredictorEntry]:
 
 
 def parse_predictor(text: str) -> tuple[PredictorEntry, dict[str, Any]]:
-    """``name`` or ``name:option=value,option=value`` to the entry and the options given there."""
+    """``name``, ``name:option=value,option=value`` or ``run:FOLDER`` to the entry and the options given there."""
     name, _, rest = text.partition(":")
     entries = predictor_entries()
     if name not in entries:
         raise unknown_name("predictor", name, entries)
+    if name == "run":
+        return entries[name], {"path": rest}
     options = {}
-    for item in filter(None, rest.split(",")):
+    for item in rest.split(",") if rest else []:
         key, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"predictor '{text}': write options as {name}:option=value, not '{item}'.")
@@ -95,7 +101,7 @@ def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
     for key in () if takes_any else options.keys() - known.keys():
         if not known:
             raise InputError(f"predictor '{entry.name}' takes no options, so not '{key}'.")
-        raise unknown_name(f"option of predictor '{entry.name}'", key, known)
+        raise InputError(f"predictor '{entry.name}': {unknown_name('option', key, known)}")
     for key, default in known.items():
         if default is inspect.Parameter.empty and key not in options:
             raise InputError(f"predictor '{entry.name}' needs the option '{key}': write {entry.name}:{key}=...")

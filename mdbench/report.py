@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -70,6 +71,22 @@ def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[
     return advance
 
 
+COLUMNS = ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds")
+ALWAYS_SHOWN = COLUMNS[:5]
+
+
+def print_whole(table: Table) -> None:
+    """Print a table at its full width: a number cut short is worse than a line that wraps."""
+    out = console()
+    out.width = max(out.width, _full_width(table))
+    out.print(table, soft_wrap=True)
+
+
+def _full_width(table: Table) -> int:
+    out = console()
+    return Measurement.get(out, out.options.update(max_width=10_000), table).maximum
+
+
 def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
     """One table a task: for each length the predictors by excess KL, then what was left out, and the ties."""
     out = console()
@@ -78,7 +95,7 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
     cells = sorted({(row.task, row.length) for row in rows})
     for task in dict.fromkeys(row.task for row in rows):
         table = Table(title=escape(f"{task}: {n_sequences} sequences a length, seed {seed}, scores in nats"))
-        for heading in ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds"):
+        for heading in COLUMNS:
             table.add_column(heading, justify="left" if heading == "predictor" else "right", no_wrap=True)
         for cell in (cell for cell in cells if cell[0] == task):
             for r in (r for r in evaluation.results if (r.task, r.length) == cell):
@@ -86,7 +103,9 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
             for s in (s for s in evaluation.skipped if (s.task, s.length) == cell):
                 table.add_row(str(s.length), escape(s.predictor), escape(s.label), style="dim")
             table.add_section()
-        out.print(table)
+        while len(table.columns) > len(ALWAYS_SHOWN) and _full_width(table) > out.width:
+            table.columns.pop()  # a narrow terminal does without the last columns
+        print_whole(table)
 
     def say(line: str) -> None:
         out.print(escape(line), highlight=False)
@@ -130,10 +149,10 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any
     """A plain table."""
     table = Table(title=title, title_justify="left")
     for heading in headings:
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    console().print(table)
+    print_whole(table)
 
 
 def print_posterior(report: dict[str, Any]) -> None:

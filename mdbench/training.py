@@ -29,6 +29,7 @@ from mdbench.predictors.transformer import DisentangledTransformer, one_thread
 from mdbench.tasks import Sample, Stream, Task, batches, next_token_probs
 
 TARGETS = ("token", "conditional", "bayes")
+DEEPEST = 10
 LOSS_EVERY = 100  # steps averaged into one point of the loss curve
 CHECKPOINT_EVERY = 1000  # steps; a multiple of LOSS_EVERY
 WEIGHTS, CARD, CHECKPOINT = "weights.safetensors", "card.json", "checkpoint.safetensors"
@@ -65,6 +66,8 @@ class TrainingConfig:
         for name in ("length", "depth", "steps", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.depth > DEEPEST:
+            raise InputError(f"depth must be at most {DEEPEST}, not {self.depth}: each layer doubles the width.")
         for name in ("learning_rate", "init_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")

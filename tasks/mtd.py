@@ -32,6 +32,7 @@ from mdbench.tasks.task import Task, next_token_probs
 # Everything here is float64; jax decides that once for the process.
 jax.config.update("jax_enable_x64", True)
 
+MOST_TOKENS = 10**9  # in one draw
 CHUNK = 1024  # sequences drawn per compiled call; no result depends on it
 
 
@@ -144,10 +145,12 @@ def sample(
         InputError: a length, number or seed that cannot be.
     """
     task.check_length(length)
-    if n_sequences < 1:
-        raise InputError(f"n-sequences must be at least 1, not {n_sequences}.")
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed must be between 0 and 2^63 - 1, not {seed}.")
+    if not isinstance(n_sequences, int) or n_sequences < 1:
+        raise InputError(f"n-sequences must be a whole number of at least 1, not {n_sequences}.")
+    if n_sequences * (length + 1) > MOST_TOKENS:
+        raise InputError(f"{n_sequences} sequences of {length} tokens do not fit into memory; draw fewer.")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed}.")
     key = jax.random.key(seed)
     for word in (int(stream), int(task.task_hash[:8], 16)):
         key = jax.random.fold_in(key, word)

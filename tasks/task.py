@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from mdbench.errors import InputError, SequenceError, unknown_name
 
 ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
+LONGEST = 1_000_000  # tokens in a context
 CONCENTRATIONS = (1e-10, 1e10)  # beyond, float64 holds no useful posterior
 
 
@@ -62,6 +63,8 @@ class Task:
 
     def check_length(self, length: int) -> None:
         """Raise :class:`InputError` unless a context of this length has at least one transition."""
+        if _is_integer(length) and length > LONGEST:
+            raise InputError(f"a context of {length} tokens is too long; {LONGEST} is the most.")
         if not _is_integer(length) or length < self.order + 1:
             raise InputError(
                 f"a context of task '{self.name}' needs a whole length of at least order + 1 = {self.order + 1}, "

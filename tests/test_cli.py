@@ -91,6 +91,39 @@ def test_evaluate_prints_a_table(mdbench):
         assert text in stdout
 
 
+def test_no_number_is_cut_short_on_a_narrow_terminal(mdbench, monkeypatch):
+    from rich.console import Console
+
+    from mdbench import report
+
+    monkeypatch.setattr(report, "console", lambda: Console(width=60))
+    narrow = mdbench("evaluate", "--predictor", "md:steps=3,eta=0.1", "--task", TASK, "--n-sequences", 20)[1]
+    assert "excess KL" in narrow
+    assert "NLL" not in narrow  # the last columns give way ..
+    assert "…" not in narrow + mdbench("show", "mtd-q10-m4")[1]  # .. and no number is shortened
+
+
+def test_version(mdbench):
+    from importlib.metadata import version
+
+    assert mdbench("--version")[:2] == (0, f"mdbench {version('mdbench')}\n")
+
+
+def test_an_interrupt_says_how_to_go_on(mdbench, monkeypatch, tmp_path):
+    from mdbench import evaluation, training
+
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupt)
+    code, _, stderr = mdbench("train", "--task", TASK, "--lengths", "16", "--out", tmp_path)
+    assert code == 130
+    assert "the same command goes on from the last checkpoint" in stderr
+    monkeypatch.setattr(evaluation, "evaluate", interrupt)
+    code, _, stderr = mdbench("evaluate", "--predictor", "md1")
+    assert (code, stderr.strip().splitlines()[-1]) == (130, "mdbench: interrupted.")
+
+
 def test_sample_writes_what_evaluate_scores(mdbench, tmp_path):
     path = tmp_path / "s.npz"
     assert mdbench("sample", "--task", TASK, "--n-sequences", 7, "--length", 16, "--seed", 3, "--out", path)[0] == 0
@@ -161,7 +194,7 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
         (("evaluate", "--predictor", "trained_l33"), "no predictor 'trained_l33'; did you mean 'trained_l3'?"),
         (("evaluate", "--predictor", "md1", "--task", "mtd-q5"), "no task 'mtd-q5'; did you mean 'mtd-q5-m3'?"),
         (("evaluate", "--predictor", "md1", "--suite", "coree"), "no suite 'coree'; did you mean 'core'?"),
-        (("evaluate", "--predictor", "md1", "--n-sequences", 0), "n-sequences must be at least 1"),
+        (("evaluate", "--predictor", "md1", "--n-sequences", 0), "n-sequences must be a whole number of at least 1"),
         (("evaluate", "--predictor", "md1", "--task", TASK, "--lengths", "16,x"), "--lengths takes whole numbers"),
         (("evaluate", "--predictor", "md1", "--task", TASK, "--lengths", "2"), "at least order + 1 = 3"),
         (("evaluate", "--predictor", "md1", "--out", "/nowhere/x.json"), "there is no folder '/nowhere'"),
@@ -169,9 +202,22 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
         (("evaluate", "--predictor", "md1", "--per-sequence", "x.txt"), "writes .csv or .parquet"),
         (("evaluate", "--predictor", "md1", "--device", "cuda:99"), "device 'cuda:99' cannot be used here"),
         (("evaluate", "--predictor", "trained_l3", "--task", TASK, "--lengths", "128"), "no weights for length 128"),
-        ((*SAMPLE, 0, "--out", "x.npz"), "n-sequences must be at least 1"),
+        ((*SAMPLE, 0, "--out", "x.npz"), "n-sequences must be a whole number of at least 1"),
         ((*SAMPLE, 5, "--out", "/nowhere/x.npz"), "there is no folder"),
         ((*SAMPLE, 5, "--out", "x.csv"), "writes .npz"),
+        (("evaluate", "--predictor", "md1", "--task", TASK, "--lengths", "9" * 12), "is too long"),
+        (("evaluate", "--predictor", "md1", "--suite", ""), "no suite ''"),
+        (("evaluate", "--predictor", "md1", "--out", "x" * 300), "the name is too long"),
+        (("evaluate", "--predictor", "md:steps=3,,", "--task", TASK), "write options as md:option=value"),
+        ((*SAMPLE, 10**12, "--out", "x.npz"), "do not fit into memory"),
+        (("sample", "--task", TASK), "Missing option"),
+        (("posterior", "--order", "2.5"), "Invalid value for '--order'"),
+        (("evaluat",), "No such command 'evaluat'"),
+        (("tune", "--task", TASK, "--steps", "0", "--out", "t.json"), "steps must be a whole number from 1"),
+        (("tune", "--task", TASK, "--out", "no/t.json"), "there is no folder"),
+        (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--depth", 100), "depth must be at most 10"),
+        (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--learning-rate", "nan"), "learning_rate must be"),
+        (("evaluate", "--predictor", "run:nowhere", "--task", TASK), "'nowhere' is not a finished run"),
         (("show", "md11"), "did you mean 'md1'?"),
         (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--target", "x"), "target must be one of"),
         (("tune", "--task", "nothing"), "no task 'nothing'"),
@@ -199,7 +245,7 @@ def test_bad_input_is_one_sentence_and_exit_2(mdbench, monkeypatch, tmp_path, ar
         ("pi.csv", "", "is empty"),
         ("pi.csv", "1,0\n0,1\n", "sequence 1: impossible"),
         ("seq.csv", "0,1,2\n", "sequence 1: state 2 at position 3 is outside 0..1"),
-        ("seq.csv", "0,1,1\n0,1\n", "sequence 2: it has 2 states; order 2 needs at least 3"),
+        ("seq.csv", "0,1,1\n0,1\n", "sequence 2: its length is 2; order 2 needs at least 3"),
         ("seq.csv", "0,one,1\n", "line 1: 'one' is not a state"),
         ("seq.csv", "", "is empty"),
     ],

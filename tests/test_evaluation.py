@@ -264,8 +264,8 @@ def test_the_order_of_the_algorithms(name):
     ("arguments", "sentence"),
     [
         ({"task": TASK, "suite": "core"}, "a task or a suite, not both"),
-        ({"task": TASK, "n_sequences": 0}, "n-sequences must be at least 1"),
-        ({"task": TASK, "seed": -1}, "seed must be between 0"),
+        ({"task": TASK, "n_sequences": 0}, "n-sequences must be a whole number of at least 1"),
+        ({"task": TASK, "seed": -1}, "seed must be a whole number from 0"),
         ({"task": TASK, "lengths": [2]}, "at least order . 1 = 3"),
         ({"task": TASK, "lengths": []}, "lengths is empty"),
         ({"task": [TASK, TASK]}, "the same name"),

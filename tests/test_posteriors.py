@@ -59,7 +59,7 @@ def test_order_of_sequences_is_kept():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((PI, 2, [[0, 1, 1], [0, 1]]), "sequence 2: it has 2 states; order 2 needs at least 3"),
+        ((PI, 2, [[0, 1, 1], [0, 1]]), "sequence 2: its length is 2; order 2 needs at least 3"),
         ((PI, 2, [[0, 1, 1], [0, 1, 2]]), r"sequence 2: state 2 at position 3 is outside 0\.\.1"),
         ((PI, 2, [[0, 1, 1], [0.5, 1, 1]]), "sequence 2: it must be a list of whole numbers"),
         (([[1, 0], [0, 1]], 1, [[0, 0], [1, 1, 0]]), "sequence 2: impossible .* state 0 at position 3"),
@@ -67,7 +67,7 @@ def test_order_of_sequences_is_kept():
         ((PI, 0, [[0, 0]]), "order must be a whole number"),
         ((PI, "2", [[0, 0]]), "order must be a whole number"),
         ((PI, 2, []), "there are no sequences"),
-        ((PI, 2, [[]]), "sequence 1: it has 0 states"),
+        ((PI, 2, [[]]), "sequence 1: its length is 0"),
     ],
 )
 def test_bad_arguments(arguments, sentence):
@@ -97,6 +97,7 @@ def test_files_with_blank_lines_spaces_and_a_byte_order_mark(tmp_path):
         (read_sequences, "\n \n", "is empty"),
         (read_sequences, "0,1\n0,a,1\n", "line 2: 'a' is not a state"),
         (read_sequences, "0,1.0\n", "line 1: '1.0' is not a state"),
+        (read_sequences, "0,1_0\n", "line 1: '1_0' is not a state"),
         (read_sequences, "0,,1\n", "line 1: '' is not a state"),
         (read_transition, "0.5,0.5\nx,1\n", "line 2: 'x' is not a number"),
         (read_transition, "0.5,0.5\n1\n", "line 2: 1 numbers, but the first line has 2"),

@@ -8,7 +8,7 @@ import pytest
 
 from mdbench import metrics
 from mdbench.baselines import exact
-from mdbench.errors import InputError
+from mdbench.errors import InputError, PredictorError
 from mdbench.predictors.constructed import ConstructedL3, construct_l3
 from mdbench.predictors.maximum_likelihood import duality_gap, maximum_likelihood
 from mdbench.predictors.mirror_descent import MirrorDescent, mirror_descent
@@ -285,6 +285,9 @@ def test_every_name_builds_or_says_which_option_it_needs():
         if name == "md":
             with pytest.raises(InputError, match="needs the option 'steps'"):
                 build_predictor(name, task)
+        elif name == "run":
+            with pytest.raises(InputError, match="'' is not a finished run"):
+                build_predictor(name, task)
         else:
             build_predictor(name, task)
 
@@ -293,10 +296,10 @@ def test_every_name_builds_or_says_which_option_it_needs():
     ("text", "sentence"),
     [
         ("trained_l33", r"no predictor 'trained_l33'; did you mean 'trained_l3'\?"),
-        ("md:stepz=1", r"no option of predictor 'md' 'stepz'; did you mean 'steps'\?"),
+        ("md:stepz=1", r"predictor 'md': no option 'stepz'; did you mean 'steps'\?"),
         ("md:steps", "write options as md:option=value"),
         ("md:steps=1,steps=2", "option 'steps' is given twice"),
-        ("md1:steps=2", "no option of predictor 'md1' 'steps'"),
+        ("md1:steps=2", "predictor 'md1': no option 'steps'"),
         ("bayes:steps=2", "takes no options"),
     ],
 )
@@ -321,6 +324,28 @@ def test_shipped_weights_are_there_and_far_better_than_ignoring_the_context(core
     bayes = next_token_probs(core_task, exact(core_task, contexts).mean[:, 0], contexts)
     trained, uniform = (build_predictor(name, core_task).predict(contexts) for name in ("trained_l3", "uniform"))
     assert metrics.kl(bayes, trained).mean() < metrics.kl(bayes, uniform).mean() / 10
+
+
+def test_a_run_of_ones_own_is_the_shipped_one_where_it_is_the_same():
+    task = load_task("mtd-q5-m3")
+    contexts = contexts_of(task, 32, 5)
+    folder = SHIPPED.parent / "weights" / "trained_l3" / task.name / "T32"
+    run = build_predictor(f"run:{folder}", task)
+    np.testing.assert_array_equal(run.predict(contexts), build_predictor("trained_l3", task).predict(contexts))
+    with pytest.raises(InputError, match="was trained at length 32, not 16"):
+        run.check_length(16)
+    with pytest.raises(InputError, match="were trained on another task"):
+        build_predictor(f"run:{folder}", load_task("mtd-q3-m2"))
+
+
+def test_a_plugin_that_cannot_be_loaded_is_said_in_a_sentence(monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    import mdbench.registry as registry
+
+    monkeypatch.setattr(registry, "entry_points", lambda **_: [EntryPoint("gone", "not.there:build", registry.GROUP)])
+    with pytest.raises(PredictorError, match=r"predictor 'gone' .* cannot be loaded: No module named 'not'"):
+        build_predictor("gone", load_task("mtd-q3-m2"))
 
 
 def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch):

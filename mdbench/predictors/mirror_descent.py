@@ -19,6 +19,7 @@ from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods, next_token_probs
 
 STEP_SIZES = ("tuned", "theory", "smooth")
+MOST_STEPS = 100_000
 LARGEST_LOG_RATIO = 600.0  # log of x/⟨λ, x⟩: keeps a gradient finite where a weight has all but vanished
 
 
@@ -69,9 +70,9 @@ class MirrorDescent:
 
 
 def check_steps(steps: int) -> None:
-    """Raise :class:`InputError` unless ``steps`` is a whole number of at least 1."""
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise InputError(f"steps must be a whole number of at least 1, not {steps!r}.")
+    """Raise :class:`InputError` unless ``steps`` is a whole number from 1 to 100,000."""
+    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MOST_STEPS:
+        raise InputError(f"steps must be a whole number from 1 to {MOST_STEPS}, not {steps!r}.")
 
 
 @jax.jit

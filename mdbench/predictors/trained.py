@@ -12,7 +12,7 @@ import safetensors.torch
 from jaxtyping import Float, Int
 
 from mdbench import metrics
-from mdbench.errors import Unsupported
+from mdbench.errors import InputError, Unsupported
 from mdbench.predictors.transformer import DisentangledTransformer, run_model
 from mdbench.tasks import Task
 
@@ -46,7 +46,32 @@ class Trained:
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """The floored and renormalised output."""
         self.check_length(contexts.shape[1])
-        return metrics.normalise(np.maximum(run_model(self.models[contexts.shape[1]], contexts), FLOOR))
+        return _floored(self.models[contexts.shape[1]], contexts)
+
+
+class Run:
+    """A run of one's own, from its folder; its output is treated as that of :class:`Trained`."""
+
+    def __init__(self, task: Task, path: str, device: str = "cpu") -> None:
+        self.path = path
+        if not path or not (Path(path) / "card.json").is_file():
+            raise InputError(f"'{path}' is not a finished run of `mdbench train`: it has no card.json.")
+        model, card = load_run(task, Path(path))
+        self.model, self.length = model.to(device), card["config"]["length"]
+
+    def check_length(self, length: int) -> None:
+        """Raise :class:`Unsupported` for any other length than that it was trained at."""
+        if length != self.length:
+            raise Unsupported(f"'{self.path}' was trained at length {self.length}, not {length}.", label="no weights")
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+        """The floored and renormalised output."""
+        self.check_length(contexts.shape[1])
+        return _floored(self.model, contexts)
+
+
+def _floored(model: DisentangledTransformer, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+    return metrics.normalise(np.maximum(run_model(model, contexts), FLOOR))
 
 
 def load_run(task: Task, run: Path) -> tuple[DisentangledTransformer, dict[str, Any]]:
