@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -30,23 +30,23 @@ def main() -> None:
     """Entry point: 2 for wrong usage, 1 for a failed run, one sentence on stderr for each."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("mdbench").setLevel(logging.INFO)
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        sys.exit(
-            typer.main.get_command(app).main(sys.argv[1:] or ["--help"], prog_name="mdbench", standalone_mode=False)
-        )
+        code = typer.main.get_command(app).main(arguments, prog_name="mdbench", standalone_mode=False)
     except InputError as error:
         _fail(str(error), 2)
     except (PredictorError, FloatingPointError) as error:
         _fail(str(error), 1)
-    except typer.Abort:
-        _fail("interrupted.", 130)
     except Exception as error:
         if not hasattr(error, "format_message"):  # the exceptions of Typer's own command line have it
             raise
         _fail(error.format_message(), 2)
+    if code == 130:  # what Typer makes of Ctrl-C
+        _fail("interrupted.", 130)
+    sys.exit(code)
 
 
-def _fail(sentence: str, code: int) -> None:
+def _fail(sentence: str, code: int) -> NoReturn:
     print(f"mdbench: {sentence}", file=sys.stderr)
     sys.exit(code)
 
