@@ -7,13 +7,16 @@ import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
-from numpyro import handlers
+from numpyro import handlers, optim
 from numpyro.contrib.funsor import enum
 from numpyro.contrib.funsor import infer_util as funsor_infer
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.util import log_density
 from scipy import stats
 
 from mdbench import metrics
+from mdbench.baselines import urn
 from mdbench.errors import InputError
 from mdbench.tasks import (
     Stream,
@@ -76,6 +79,20 @@ def test_lag_likelihoods_and_next_token_by_hand():
     np.testing.assert_array_equal(x, by_hand)
     expected = WEIGHTS[0] * PI[TOKENS[-1]] + WEIGHTS[1] * PI[TOKENS[-2]]
     np.testing.assert_allclose(next_token_probs(TASK, WEIGHTS[None], TOKENS[None])[0], expected, rtol=1e-15)
+
+
+def test_nuts_and_svi_run_on_mtd_and_find_the_exact_posterior():
+    """Any NumPyro inference takes the model; NUTS within 5 standard errors at a pessimistic ESS of a tenth."""
+    contexts = jnp.asarray(sample(TASK, 60, 1, seed=1).tokens[0, :-1])
+    gold = urn(TASK, np.asarray(contexts)[None])
+    nuts = MCMC(NUTS(mtd), num_warmup=300, num_samples=1000, progress_bar=False)
+    nuts.run(jax.random.key(0), TASK, contexts)
+    draws = np.asarray(nuts.get_samples()["weights"])
+    assert np.abs(draws.mean(axis=0) - gold.mean[0, 0]).max() < 5 * gold.sd[0, 0].max() / np.sqrt(100)
+    assert gold.sd[0, 0].max() < 0.25  # the prior's is 0.25: the data say something
+    svi = SVI(mtd, AutoNormal(mtd), optim.Adam(0.02), Trace_ELBO())
+    losses = svi.run(jax.random.key(0), 300, TASK, contexts, progress_bar=False).losses
+    assert losses[-50:].mean() < losses[:50].mean()
 
 
 # ----------------------------------------------------------------------------------------------------- sampling
@@ -162,8 +179,6 @@ def test_mtd_and_mtd_lags_draw_from_the_same_distribution():
 
 def test_built_in_tasks_are_worth_solving(core_task):
     """No entry below 0.005, and ignoring the context costs at least 0.01 nats at T = 64."""
-    from mdbench.baselines import urn
-
     assert core_task.transition.min() >= 0.005
     contexts = sample(core_task, 64, 256, seed=7).tokens[:, :-1]
     bayes = next_token_probs(core_task, urn(core_task, contexts).mean[:, 0], contexts)
