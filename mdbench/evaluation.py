@@ -180,9 +180,9 @@ def evaluate(
     for task_, task_lengths in cells:
         by_length = {length: servers[task_.name, length] for length in task_lengths}
         for length, scores in _score_task(task_, by_length, n_sequences, seed, progress):
-            cell_results = [_summarise(s, task_, length, seed) for s in scores]
-            results += sorted(cell_results, key=_rank_key)
-            ties += _ties(sorted(cell_results, key=_rank_key), {s.predictor: s.excess_kl for s in scores})
+            ranked = sorted((_summarise(s, task_, length, seed) for s in scores), key=_rank_key)
+            results += ranked
+            ties += _ties(ranked, {s.predictor: s.excess_kl for s in scores})
             frames += [s.frame(task_.name, length) for s in scores]
     return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True))
 
