@@ -1,8 +1,8 @@
 r"""Maximum likelihood: the fixed point of EM, EM_η of SPEC section 2 at η = 1 run to its end.
 
 ℓ is concave, and max_g ∂_g ℓ(λ) - n bounds ℓ* - ℓ(λ) (weak duality, as Σ_g λ_g ∂_g ℓ = n). EM itself,
-λ_g ← λ_g ∂_g ℓ / n, needs up to 10⁵ iterations for a gap of 1e-8 on the core tasks; a primal-dual interior-point method
-gets to the same point in about twenty. It solves, for μ → 0,
+λ_g ← λ_g ∂_g ℓ / n, is slow where a weight vanishes or the maximum is flat; a primal-dual interior-point method gets to
+the same point in a few dozen. It solves, for μ → 0,
 
     ∂_g ℓ(λ) + s_g = ν,    λ_g s_g = μ,    Σ_g λ_g = 1,    λ, s > 0.
 """
