@@ -2,36 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from mdbench.errors import InputError
 from mdbench.tasks import Task
+
+Progress = Callable[[int], None]
+"""Called with the number of sequences that have just been finished."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One gate, applied to every sequence and prefix.
+
+    Attributes:
+        name: what is held against the limit.
+        limit: the rule, as text: ``"< 1.01"``.
+        values: (B, P) what was found; NaN where it is not defined, which never passes.
+        passed: (B, P), or None where the gate does not apply to the method.
+    """
+
+    name: str
+    limit: str
+    values: Float[np.ndarray, "B P"] | None
+    passed: Bool[np.ndarray, "B P"] | None
+
+    def verdict(self, sequence: int) -> str:
+        """``pass``, ``fail`` or ``not applicable`` for one sequence, over all its prefixes."""
+        if self.passed is None:
+            return "not applicable"
+        return "pass" if self.passed[sequence].all() else "fail"
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws from the posterior.
+
+    Attributes:
+        weights: (C, D, B, P, m) λ, by chain, draw, sequence, prefix and lag.
+        stats: of the sampler, each (C, D, B, P): ``diverging``, ``energy``, ``n_steps`` where it has them.
+        settings: what the sampler was told (numbers), for whoever reads the file.
+    """
+
+    weights: Float[np.ndarray, "C D B P m"]
+    stats: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Posterior:
     """Posterior of the mixture weights λ for a batch of sequences, at some of their prefixes.
 
+    Exact methods bound their ``error``; sampling methods state standard errors; the others know neither.
+
     Attributes:
         method: name of the baseline that made it.
         lengths: (P,) the prefix lengths, ascending; a prefix of length m gives the prior.
         mean: (B, P, m) E[λ | y_1..y_length].
         sd: (B, P, m) posterior standard deviations.
-        log_evidence: (B, P) log p(y_{m+1}..y_length | y_1..y_m), in nats.
+        log_evidence: (B, P) log p(y_{m+1}..y_length | y_1..y_m), in nats; None where the method has none.
         error: (B,) bound, over the prefixes, on the absolute error of ``mean`` and on that of ``log_evidence`` relative
-            to 1 + |log_evidence|.
+            to 1 + |log_evidence|; None where there is no bound.
+        mean_se: (B, P, m) standard error of ``mean`` (MCSE); None where the method does not sample.
+        next_token_se: (B, P, q) standard error of the next-token probabilities; likewise.
+        checks_made: the gates of the method, applied.
+        draws: kept where the method has them and was not told to drop them.
     """
 
     method: str
     lengths: tuple[int, ...]
     mean: Float[np.ndarray, "B P m"]
     sd: Float[np.ndarray, "B P m"]
-    log_evidence: Float[np.ndarray, "B P"]
-    error: Float[np.ndarray, " B"]
+    log_evidence: Float[np.ndarray, "B P"] | None = None
+    error: Float[np.ndarray, " B"] | None = None
+    mean_se: Float[np.ndarray, "B P m"] | None = None
+    next_token_se: Float[np.ndarray, "B P q"] | None = None
+    checks_made: tuple[Check, ...] = ()
+    draws: Draws | None = None
+
+    @property
+    def failed(self) -> Bool[np.ndarray, " B"]:
+        """Sequences that fail a gate at some prefix."""
+        failed = np.zeros(len(self.mean), dtype=bool)
+        for check in self.checks_made:
+            if check.passed is not None:
+                failed |= ~check.passed.all(axis=1)
+        return failed
+
+    def to_arviz(self) -> Any:
+        """The draws as ArviZ data: variable ``weights`` with the dimensions chain, draw, sequence, length and lag.
+
+        Raises:
+            InputError: the method has no draws.
+        """
+        if self.draws is None:
+            raise InputError(f"baseline '{self.method}' has no draws.")
+        import arviz
+        import xarray
+
+        chains, draws, batch, _, m = self.draws.weights.shape
+        coords = {
+            "chain": np.arange(chains),
+            "draw": np.arange(draws),
+            "sequence": np.arange(1, batch + 1),
+            "length": list(self.lengths),
+        }
+        dims = tuple(coords)
+        posterior = xarray.Dataset(
+            {"weights": ((*dims, "lag"), self.draws.weights)}, coords=coords | {"lag": np.arange(1, m + 1)}
+        )
+        for check in self.checks_made:
+            if check.passed is not None:
+                posterior[f"check_{check.name}"] = (dims[2:], check.passed.astype(np.int8), {"limit": check.limit})
+        settings = {"inference_library": "mdbench", "method": self.method} | self.draws.settings
+        posterior.attrs |= settings
+        groups = {"posterior": posterior}
+        if self.draws.stats:
+            groups["sample_stats"] = xarray.Dataset(
+                {name: (dims, values) for name, values in self.draws.stats.items()}, coords=coords, attrs=settings
+            )
+        if hasattr(arviz, "InferenceData"):  # ArviZ before 1.0; afterwards xarray's DataTree takes its place
+            return arviz.InferenceData(**groups)
+        return xarray.DataTree.from_dict(groups)
 
 
 def prefix_lengths(task: Task, length: int, lengths: Sequence[int] | None) -> tuple[int, ...]:
@@ -41,3 +139,12 @@ def prefix_lengths(task: Task, length: int, lengths: Sequence[int] | None) -> tu
         if not task.order <= wanted_length <= length:
             raise InputError(f"prefix length {wanted_length} is outside {task.order}..{length}.")
     return wanted
+
+
+def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> Int[np.ndarray, "B 4"]:
+    """128 bits for each sequence from its tokens and the seed: what it is given never depends on its neighbours."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
+    rows = np.ascontiguousarray(contexts, dtype="<i8")
+    digests = [hashlib.sha256(seed.to_bytes(8, "little") + row.tobytes()).digest() for row in rows]
+    return np.stack([np.frombuffer(digest[:16], dtype="<u4") for digest in digests])

@@ -1,0 +1,151 @@
+"""Running chains for many sequences: prefixes, batches of fixed shape, and longer reruns of what fails its gates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdbench.baselines.gates import from_draws
+from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, sequence_seeds
+from mdbench.errors import InputError
+from mdbench.tasks import Task, check_contexts, lag_likelihoods
+
+CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
+RERUN = 4  # times as many draws for sequences that fail their gates
+
+Sampler = Callable[[Float[np.ndarray, "B n m"], Int[np.ndarray, "B 4"], int, int], dict[str, np.ndarray]]
+"""``sample(x, seeds, warmup, draws)``: the draws ``weights`` (B, C, D, m) and the statistics, each (B, C, D)."""
+
+
+def run_chains(
+    method: str,
+    sampler: Sampler,
+    task: Task,
+    contexts: Int[np.ndarray, "B T"],
+    lengths: Sequence[int] | None,
+    *,
+    warmup: int,
+    draws: int,
+    seed: int,
+    progress: Progress | None,
+    settings: dict[str, Any],
+    workers: int | None = None,
+) -> Posterior:
+    """Posterior from a batched sampler.
+
+    Sequences that fail a gate are sampled again with four times the warm-up and draws; of these every fourth draw is
+    kept, so that all sequences have as many, while moments, standard errors and gates rest on all of them.
+    """
+    for name, value, least in (("warmup", warmup, 1), ("draws", draws, 4), ("chains", settings["chains"], 1)):
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{method}: {name} must be a whole number of at least {least}, not {value!r}.")
+    contexts = check_contexts(task, contexts)
+    wanted = prefix_lengths(task, contexts.shape[1], lengths)
+    x = lag_likelihoods(task, contexts)
+    parts = []
+    for k, length in enumerate(wanted):
+        prefix, seeds = contexts[:, :length], sequence_seeds(contexts[:, :length], seed)
+        report = progress if k == len(wanted) - 1 else None
+
+        def run(rows, warmup, draws, report=None, length=length, prefix=prefix, seeds=seeds):
+            found = _in_chunks(sampler, x[rows, : length - task.order], seeds[rows], warmup, draws, workers, report)
+            return from_draws(method, task, prefix[rows], (length,), found)
+
+        part = run(np.arange(len(x)), warmup, draws, report)
+        again = np.flatnonzero(part.failed)
+        if again.size:
+            part = _merge(part, again, run(again, RERUN * warmup, RERUN * draws))
+        parts.append(part)
+    found = parts[0] if len(parts) == 1 else _join(parts)
+    kept = replace(found.draws, settings={"warmup": warmup, "draws": draws, "seed": seed} | settings)
+    return replace(found, draws=kept)
+
+
+def _in_chunks(sampler, x, seeds, warmup, draws, workers, progress) -> Draws:
+    """Draws for all sequences, with a prefix dimension of one; the last chunk is filled up by repeating."""
+    starts = range(0, len(x), CHUNK)
+
+    def run(start):
+        rows = np.minimum(np.arange(start, start + CHUNK), len(x) - 1)
+        found = sampler(x[rows], seeds[rows], warmup, draws)
+        real = min(CHUNK, len(x) - start)
+        if progress:
+            progress(real)
+        return {name: values[:real] for name, values in found.items()}
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        chunks = list(pool.map(run, starts))
+    found = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    weights = np.moveaxis(found.pop("weights"), 0, 2)[:, :, :, None]  # (C, D, B, 1, m)
+    return Draws(weights, {name: np.moveaxis(v, 0, 2)[..., None] for name, v in found.items()})
+
+
+def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> Posterior:
+    """``part`` with the rows that were run again, longer, in their place."""
+
+    def put(old, new):
+        old = old.copy()
+        old[rows] = new
+        return old
+
+    checks = tuple(
+        old if old.passed is None else replace(old, values=put(old.values, new.values), passed=put(old.passed, new.passed))
+        for old, new in zip(part.checks_made, longer.checks_made, strict=True)
+    )
+
+    def put_draws(old, new):
+        old = old.copy()
+        old[:, :, rows] = new[:, ::RERUN]
+        return old
+
+    draws = Draws(
+        put_draws(part.draws.weights, longer.draws.weights),
+        {name: put_draws(values, longer.draws.stats[name]) for name, values in part.draws.stats.items()},
+    )
+    moments = {name: put(getattr(part, name), getattr(longer, name)) for name in _MOMENTS}
+    return replace(part, **moments, checks_made=checks, draws=draws)
+
+
+_MOMENTS = ("mean", "sd", "mean_se", "next_token_se")
+
+
+def _join(parts: Sequence[Posterior]) -> Posterior:
+    """One posterior from those of single prefixes."""
+
+    def along_prefixes(arrays, axis):
+        return None if arrays[0] is None else np.concatenate(arrays, axis=axis)
+
+    checks = tuple(
+        replace(
+            same[0],
+            values=along_prefixes([check.values for check in same], 1),
+            passed=along_prefixes([check.passed for check in same], 1),
+        )
+        for same in zip(*(part.checks_made for part in parts), strict=True)
+    )
+    draws = Draws(
+        np.concatenate([part.draws.weights for part in parts], axis=3),
+        {name: np.concatenate([p.draws.stats[name] for p in parts], axis=3) for name in parts[0].draws.stats},
+    )
+    moments = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in _MOMENTS}
+    lengths = tuple(length for part in parts for length in part.lengths)
+    return replace(parts[0], lengths=lengths, **moments, checks_made=checks, draws=draws)
+
+
+def chain_keys(seeds: Int[np.ndarray, "B 4"], chains: int) -> jax.Array:
+    """(B, C) jax keys from the seeds of the sequences."""
+
+    def key(words):
+        folded = jax.random.key(words[0])
+        for k in range(1, 4):
+            folded = jax.random.fold_in(folded, words[k])
+        return jax.random.split(folded, chains)
+
+    return jax.vmap(key)(seeds)

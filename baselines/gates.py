@@ -1,0 +1,107 @@
+"""From draws to a posterior with standard errors and gates.
+
+The gates of a chain, each applied to every weight λ_g of every sequence and prefix, the worst weight counting:
+
+| gate            | passes      | what it sees |
+|-----------------|-------------|--------------|
+| r_hat           | < 1.01      | rank-normalised split R-hat (Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021) |
+| ess_bulk        | >= 400      | rank-normalised effective sample size |
+| ess_tail        | >= 400      | the smaller effective sample size of the 5% and 95% quantiles |
+| mcse_next_token | <= 0.01     | Monte Carlo standard error of the next-token probabilities, the largest over states |
+| divergences     | == 0        | divergent transitions after warm-up |
+| e_bfmi          | >= 0.3      | energy, by chain: mean squared step over variance, the smallest over chains (Betancourt, 2016) |
+
+What cannot be computed (constant draws, say) fails.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdbench.baselines.posterior import Check, Draws, Posterior
+from mdbench.tasks import Task
+
+R_HAT = 1.01
+ESS = 400
+MCSE_NEXT_TOKEN = 0.01
+E_BFMI = 0.3
+
+
+def from_draws(
+    method: str, task: Task, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], draws: Draws
+) -> Posterior:
+    """Moments, standard errors and gates of independent chains."""
+    weights = draws.weights  # (C, D, B, P, m)
+    last = np.stack([contexts[:, length - np.arange(1, task.order + 1)] for length in lengths], axis=1)  # (B, P, m)
+    next_token = np.einsum("cdbpg,bpgq->cdbpq", weights, task.transition[last])
+    next_token_se = _by_arviz("mcse", next_token, method="mean")
+    return Posterior(
+        method,
+        tuple(lengths),
+        mean=weights.mean(axis=(0, 1)),
+        sd=weights.std(axis=(0, 1), ddof=1),
+        mean_se=_by_arviz("mcse", weights, method="mean"),
+        next_token_se=next_token_se,
+        checks_made=_chain_checks(weights, next_token_se, draws.stats),
+        draws=draws,
+    )
+
+
+def _chain_checks(
+    weights: Float[np.ndarray, "C D B P m"], next_token_se: Float[np.ndarray, "B P q"], stats: dict[str, Any]
+) -> tuple[Check, ...]:
+    # ArviZ calls a chain that never moved perfect: R-hat undefined, but as many effective draws as draws.
+    stuck = (np.ptp(weights, axis=1) == 0).any(axis=(0, -1))[..., None]  # (B, P, 1)
+    r_hat = np.where(stuck, np.nan, _by_arviz("rhat", weights, method="rank"))
+    ess_bulk = np.where(stuck, np.nan, _by_arviz("ess", weights, method="bulk"))
+    ess_tail = np.where(stuck, np.nan, _by_arviz("ess", weights, method="tail"))
+    mcse = np.where(stuck, np.nan, next_token_se)
+    diverging, energy = stats.get("diverging"), stats.get("energy")
+    return (
+        at_most("r_hat", r_hat.max(axis=-1), R_HAT, strict=True),
+        at_least("ess_bulk", ess_bulk.min(axis=-1), ESS),
+        at_least("ess_tail", ess_tail.min(axis=-1), ESS),
+        at_most("mcse_next_token", mcse.max(axis=-1), MCSE_NEXT_TOKEN),
+        at_most("divergences", None if diverging is None else diverging.sum(axis=(0, 1)).astype(float), 0),
+        at_least("e_bfmi", None if energy is None else e_bfmi(energy), E_BFMI),
+    )
+
+
+def at_most(name: str, values: Float[np.ndarray, "B P"] | None, limit: float, *, strict: bool = False) -> Check:
+    """The gate ``values <= limit`` (``<`` where strict); not applicable for None. NaN fails."""
+    rule = "== 0" if limit == 0 else f"{'<' if strict else '<='} {limit:g}"
+    if values is None:
+        return Check(name, rule, None, None)
+    return Check(name, rule, values, values < limit if strict else values <= limit)
+
+
+def at_least(name: str, values: Float[np.ndarray, "B P"] | None, limit: float) -> Check:
+    """The gate ``values >= limit``; not applicable for None. NaN fails."""
+    return Check(name, f">= {limit:g}", values, None if values is None else values >= limit)
+
+
+def e_bfmi(energy: Float[np.ndarray, "C D B P"]) -> Float[np.ndarray, "B P"]:
+    """The smallest over chains of E[(E_k - E_{k-1})²] / Var[E]."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return ((np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1)).min(axis=0)
+
+
+def _by_arviz(function: str, values: Float[np.ndarray, "C D ..."], **options: Any) -> Float[np.ndarray, " ..."]:
+    """``arviz.function`` of each scalar in ``values``."""
+    import arviz
+    import xarray
+
+    dims = ("chain", "draw", *(f"d{k}" for k in range(values.ndim - 2)))
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore")
+        return getattr(arviz, function)(xarray.Dataset({"x": (dims, values)}), **options)["x"].values
+
+
+def select(draws: Draws, rows: Any) -> Draws:
+    """The draws of some sequences."""
+    return Draws(draws.weights[:, :, rows], {k: v[:, :, rows] for k, v in draws.stats.items()}, draws.settings)
