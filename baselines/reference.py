@@ -1,0 +1,279 @@
+r"""A posterior for orders that exact methods do not reach, with a standard error: self-normalised importance sampling.
+
+The proposal, in the softmax coordinates u of :mod:`mdbench.baselines.softmax`, is an equal mixture of
+
+- a multivariate t at the mode, its scale matrix 1.3 times the inverse Hessian, 5 degrees of freedom;
+- a multivariate t with the moments of a pilot run, 8 degrees of freedom;
+- the Dirichlet with the pilot's mean and mean variance, which has the posterior's kind of skewness.
+
+The posterior's density in u falls off exponentially (λ_g^α as u goes to infinity), a t's polynomially: importance weights
+are bounded, so every variance is finite. A normal proposal has an infinite one. Points are independent, so the standard
+error needs no assumption but a sample that is large for its weights, which the gates see to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import gammaln, log_softmax, logsumexp
+
+from mdbench.baselines.gates import at_least, at_most
+from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, sequence_seeds
+from mdbench.baselines.softmax import Mode, basis, find_mode, log_prior_normaliser
+from mdbench.errors import InputError
+from mdbench.tasks import Task, check_contexts, lag_likelihoods
+
+HIGHEST_ORDER = 16
+BLOCK = 3 * 2**13  # points at a time, a third from each component
+PILOTS, PILOT_BLOCKS = 2, 2  # pilot runs, each with the moments of the one before
+FACTORS = 8  # multiplied before a logarithm is taken; each is between its least entry and m times the mean
+ESS = 1000
+LARGEST_SHARE = 0.01  # of one point in the sum of all weights
+SCALE, MODE_DF, PILOT_DF = 1.3, 5.0, 8.0
+
+
+def reference(
+    task: Task,
+    contexts: Int[np.ndarray, "B T"],
+    *,
+    lengths: Sequence[int] | None = None,
+    progress: Progress | None = None,
+    standard_error: float = 1e-4,
+    points: int = 10_000_000,
+    seed: int = 0,
+) -> Posterior:
+    """Posterior by importance sampling until every next-token probability has the wanted standard error.
+
+    Gates: that standard error, an effective sample size of the weights of at least 1,000, and no weight above
+    1% of their sum.
+
+    Args:
+        task: gives π, m (up to 16) and α.
+        contexts: (B, T) tokens.
+        lengths: the prefixes to return (default: T alone); each is a run of its own.
+        progress: called with the number of sequences that have just been finished.
+        standard_error: wanted of every next-token probability.
+        points: the most to spend on a sequence and prefix; what is reached by then is stated, and fails its gate.
+        seed: with a sequence's tokens it fixes that sequence's points.
+    """
+    if task.order > HIGHEST_ORDER:
+        raise InputError(f"reference goes up to order {HIGHEST_ORDER}, not {task.order}.")
+    if not standard_error > 0:
+        raise InputError(f"reference: standard_error must be above 0, not {standard_error!r}.")
+    if not isinstance(points, int) or points < BLOCK:
+        raise InputError(f"reference: points must be a whole number of at least {BLOCK}, not {points!r}.")
+    contexts = check_contexts(task, contexts)
+    wanted = prefix_lengths(task, contexts.shape[1], lengths)
+    x = lag_likelihoods(task, contexts)
+
+    def run(i: int) -> list[_Estimate]:
+        estimates = []
+        for length in wanted:
+            prefix = contexts[i, :length]
+            rng = np.random.default_rng(sequence_seeds(prefix[None], seed)[0])
+            columns = task.transition[prefix[: -task.order - 1 : -1]]  # (m, q): what each lag says of the next token
+            estimates.append(_estimate(x[i, : length - task.order], task.concentration, columns, rng, standard_error, points))
+        if progress:
+            progress(1)
+        return estimates
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = list(pool.map(run, range(len(x))))
+    field = {name: np.array([[getattr(e, name) for e in row] for row in rows]) for name in _Estimate._fields}
+    worst = field["next_token_se"].max(axis=-1)
+    return Posterior(
+        "reference",
+        wanted,
+        mean=field["mean"],
+        sd=field["sd"],
+        log_evidence=field["log_evidence"],
+        mean_se=field["mean_se"],
+        next_token_se=field["next_token_se"],
+        checks_made=(
+            at_most("standard_error", worst, standard_error),
+            at_least("ess", field["ess"], ESS),
+            at_most("largest_share", field["largest_share"], LARGEST_SHARE),
+        ),
+    )
+
+
+class _Estimate(NamedTuple):
+    """Of one sequence at one prefix."""
+
+    mean: Float[np.ndarray, " m"]
+    sd: Float[np.ndarray, " m"]
+    mean_se: Float[np.ndarray, " m"]
+    next_token_se: Float[np.ndarray, " q"]
+    log_evidence: float
+    ess: float
+    largest_share: float
+
+
+def _estimate(x, concentration, columns, rng, wanted, most_points) -> _Estimate:
+    m = x.shape[1]
+    mode = Mode(*(values[0] for values in find_mode(x[None], concentration)))
+    target = _Target(x, concentration)
+    wide = _T(mode.u, SCALE * np.linalg.inv(mode.precision), MODE_DF)
+    proposals: list[_T | _Dirichlet] = [wide]
+    for _ in range(PILOTS):
+        pilot = _Sums(m)
+        for _ in range(PILOT_BLOCKS):
+            pilot.add(*_weighted_points(proposals, target, rng))
+        proposals = [wide, _T(*pilot.moments_of_u(), PILOT_DF), _Dirichlet.from_moments(pilot.mean, pilot.variance)]
+    sums = _Sums(m)
+    goal = BLOCK
+    while True:
+        while sums.n < goal:
+            sums.add(*_weighted_points(proposals, target, rng))
+        next_token_se = sums.standard_error(columns)
+        if next_token_se.max() <= wanted or goal + BLOCK > most_points:
+            break
+        # Judged at a few growing sizes only: stopping at the first lucky block would bias the stated error.
+        goal = min(2 * goal, most_points // BLOCK * BLOCK)
+    return _Estimate(
+        sums.mean,
+        np.sqrt(sums.variance),
+        sums.standard_error(np.eye(m)),
+        next_token_se,
+        sums.log_evidence,
+        sums.ess,
+        sums.largest_share,
+    )
+
+
+class _Target:
+    """Log p(y, u) of one sequence; few logarithms, as products of a few factors stay far inside float64's range."""
+
+    def __init__(self, x: Float[np.ndarray, "n m"], concentration: float) -> None:
+        self.m, self.concentration = x.shape[1], concentration
+        scale = x.max(axis=1)
+        self.constant = np.log(scale).sum() + log_prior_normaliser(self.m, concentration)
+        self.columns = np.ascontiguousarray((x / scale[:, None]).T)  # (m, n)
+
+    def log_density(self, log_weights: Float[np.ndarray, "S m"]) -> Float[np.ndarray, " S"]:
+        factors = np.exp(log_weights) @ self.columns  # (S, n), of which each is at most 1
+        n = factors.shape[1]
+        total = self.constant + self.concentration * log_weights.sum(axis=1)
+        product = np.multiply.reduceat(factors, range(0, n, FACTORS), axis=1)
+        with np.errstate(divide="ignore"):
+            return total + np.log(product).sum(axis=1)
+
+
+class _T:
+    """Multivariate t in u."""
+
+    def __init__(self, centre, scale, df: float) -> None:
+        self.centre, self.df = centre, df
+        self.root = np.linalg.cholesky(scale)
+        self.inverse_root = np.linalg.inv(self.root)
+        d = len(centre)
+        self.log_constant = (
+            gammaln((df + d) / 2) - gammaln(df / 2) - d / 2 * np.log(df * np.pi) - np.log(np.diag(self.root)).sum()
+        )
+
+    def draw(self, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+        normal = rng.standard_normal((n, len(self.centre)))
+        return self.centre + normal / np.sqrt(rng.chisquare(self.df, n) / self.df)[:, None] @ self.root.T
+
+    def log_density(self, u, _log_weights) -> Float[np.ndarray, " n"]:
+        square = (((u - self.centre) @ self.inverse_root.T) ** 2).sum(axis=1)
+        return self.log_constant - (self.df + len(self.centre)) / 2 * np.log1p(square / self.df)
+
+
+@dataclass
+class _Dirichlet:
+    """Dirichlet(a) as a distribution of u."""
+
+    a: Float[np.ndarray, " m"]
+
+    @classmethod
+    def from_moments(cls, mean, variance) -> _Dirichlet:
+        total = (mean * (1 - mean)).sum() / variance.sum() - 1
+        return cls(np.maximum(mean * max(total, 0.1), 0.02))
+
+    def draw(self, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+        # log Gamma(a) = log Gamma(a + 1) + log(U)/a: a gamma variable of a small shape is often below float64's range.
+        gamma = np.log(rng.standard_gamma(self.a + 1, (n, len(self.a))))
+        gamma -= rng.standard_exponential((n, len(self.a))) / self.a
+        return gamma @ basis(len(self.a))
+
+    def log_density(self, _u, log_weights) -> Float[np.ndarray, " n"]:
+        constant = gammaln(self.a.sum()) - gammaln(self.a).sum() + 0.5 * np.log(len(self.a))
+        return constant + log_weights @ self.a
+
+
+def _weighted_points(proposals, target, rng):
+    """(u, λ, log weights) of one block, weighted by the whole mixture whichever component a point is from."""
+    share = BLOCK // len(proposals)
+    u = np.concatenate([proposal.draw(share, rng) for proposal in proposals])
+    log_weights = log_softmax(u @ basis(target.m).T, axis=1)
+    mixture = logsumexp([p.log_density(u, log_weights) for p in proposals], axis=0) - np.log(len(proposals))
+    return u, np.exp(log_weights), target.log_density(log_weights) - mixture
+
+
+class _Sums:
+    """Running sums of importance weights w: of w and w² times what mean, covariance and standard errors need."""
+
+    def __init__(self, m: int) -> None:
+        self.n = 0
+        self.shift = -np.inf  # the largest log weight so far; all sums are relative to it
+        self.first = np.zeros(m)  # Σ w λ
+        self.square = np.zeros(m)  # Σ w λ²
+        self.outer = np.zeros((m + 1, m + 1))  # Σ w² (1, λ)(1, λ)ᵀ
+        self.u_first, self.u_outer = np.zeros(m - 1), np.zeros((m - 1, m - 1))
+        self.total = 0.0
+
+    def add(self, u, weights, log_w) -> None:
+        self._shift_to(max(self.shift, log_w.max()))
+        w = np.exp(log_w - self.shift)
+        self.n += len(w)
+        self.total += w.sum()
+        self.first += w @ weights
+        self.square += w @ weights**2
+        scaled = w[:, None] * np.column_stack([np.ones(len(w)), weights])
+        self.outer += scaled.T @ scaled
+        self.u_first += w @ u
+        self.u_outer += (w[:, None] * u).T @ u
+
+    def _shift_to(self, new: float) -> None:
+        factor = np.exp(self.shift - new)
+        for name in ("total", "first", "square", "u_first", "u_outer"):
+            setattr(self, name, getattr(self, name) * factor)
+        self.outer = self.outer * factor**2
+        self.shift = new
+
+    @property
+    def mean(self):
+        return self.first / self.total
+
+    @property
+    def variance(self):
+        return np.maximum(self.square / self.total - self.mean**2, 0.0)
+
+    def moments_of_u(self):
+        centre = self.u_first / self.total
+        return centre, self.u_outer / self.total - np.outer(centre, centre)
+
+    def standard_error(self, columns: Float[np.ndarray, "m k"]) -> Float[np.ndarray, " k"]:
+        """Of E[λ] @ columns, by the delta method: √(Σ w² (f - f̄)²) / Σ w."""
+        centred = np.vstack([-self.mean @ columns, columns])  # (1, λ) @ centred = f - f̄
+        return np.sqrt(np.maximum(np.einsum("ak,ab,bk->k", centred, self.outer, centred), 0)) / self.total
+
+    @property
+    def ess(self) -> float:
+        return float(self.total**2 / self.outer[0, 0])
+
+    @property
+    def log_evidence(self) -> float:
+        return float(self.shift + np.log(self.total / self.n))
+
+    @property
+    def largest_share(self) -> float:
+        """Of the sum of all weights, the share of the largest; log weights are relative to that one."""
+        return float(1 / self.total)
