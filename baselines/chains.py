@@ -10,18 +10,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from mdbench.baselines.gates import from_draws
-from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, sequence_seeds
+from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
 from mdbench.errors import InputError
 from mdbench.tasks import Task, check_contexts, lag_likelihoods
 
 CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
 RERUN = 4  # times as many draws for sequences that fail their gates
 
-Sampler = Callable[[Float[np.ndarray, "B n m"], Int[np.ndarray, "B 4"], int, int], dict[str, np.ndarray]]
-"""``sample(x, seeds, warmup, draws)``: the draws ``weights`` (B, C, D, m) and the statistics, each (B, C, D)."""
+Sampler = Callable[[np.ndarray, np.ndarray, np.ndarray, int, int], dict[str, np.ndarray]]
+"""``sample(contexts, x, seeds, warmup, draws)``, for contexts (B, T), their lag likelihoods (B, n, m) and seeds (B, 4):
+the draws ``weights`` (B, C, D, m) and statistics, each (B, C, D)."""
 
 
 def run_chains(
@@ -36,9 +37,10 @@ def run_chains(
     seed: int,
     progress: Progress | None,
     settings: dict[str, Any],
-    workers: int | None = None,
+    chunk: int = CHUNK,
+    padded: bool = True,
 ) -> Posterior:
-    """Posterior from a batched sampler.
+    """Posterior from a batched sampler, which gets ``chunk`` sequences at a time, the last ones ``padded`` to that.
 
     Sequences that fail a gate are sampled again with four times the warm-up and draws; of these every fourth draw is
     kept, so that all sequences have as many, while moments, standard errors and gates rest on all of them.
@@ -47,18 +49,21 @@ def run_chains(
         if not isinstance(value, int) or value < least:
             raise InputError(f"{method}: {name} must be a whole number of at least {least}, not {value!r}.")
     contexts = check_contexts(task, contexts)
+    refuse_order_one(contexts.shape[1] - task.order, task.order)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
     x = lag_likelihoods(task, contexts)
     parts = []
     for k, length in enumerate(wanted):
-        prefix, seeds = contexts[:, :length], sequence_seeds(contexts[:, :length], seed)
+        prefix = contexts[:, :length]
+        arrays = prefix, x[:, : length - task.order], sequence_seeds(prefix, seed)
         report = progress if k == len(wanted) - 1 else None
 
-        def run(rows, warmup, draws, report=None, length=length, prefix=prefix, seeds=seeds):
-            found = _in_chunks(sampler, x[rows, : length - task.order], seeds[rows], warmup, draws, workers, report)
-            return from_draws(method, task, prefix[rows], (length,), found)
+        def run(rows, warmup, draws, report=None, length=length, arrays=arrays):
+            selected = [array[rows] for array in arrays]
+            found = _in_chunks(sampler, selected, chunk, padded, warmup, draws, report)
+            return from_draws(method, task, selected[0], (length,), found)
 
-        part = run(np.arange(len(x)), warmup, draws, report)
+        part = run(np.arange(len(contexts)), warmup, draws, report)
         again = np.flatnonzero(part.failed)
         if again.size:
             part = _merge(part, again, run(again, RERUN * warmup, RERUN * draws))
@@ -68,20 +73,20 @@ def run_chains(
     return replace(found, draws=kept)
 
 
-def _in_chunks(sampler, x, seeds, warmup, draws, workers, progress) -> Draws:
+def _in_chunks(sampler: Sampler, arrays, chunk, padded, warmup, draws, progress: Progress | None) -> Draws:
     """Draws for all sequences, with a prefix dimension of one; the last chunk is filled up by repeating."""
-    starts = range(0, len(x), CHUNK)
+    total = len(arrays[0])
 
     def run(start):
-        rows = np.minimum(np.arange(start, start + CHUNK), len(x) - 1)
-        found = sampler(x[rows], seeds[rows], warmup, draws)
-        real = min(CHUNK, len(x) - start)
+        real = min(chunk, total - start)
+        rows = np.minimum(np.arange(start, start + (chunk if padded else real)), total - 1)
+        found = sampler(*(array[rows] for array in arrays), warmup, draws)
         if progress:
             progress(real)
         return {name: values[:real] for name, values in found.items()}
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        chunks = list(pool.map(run, starts))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        chunks = list(pool.map(run, range(0, total, chunk)))
     found = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     weights = np.moveaxis(found.pop("weights"), 0, 2)[:, :, :, None]  # (C, D, B, 1, m)
     return Draws(weights, {name: np.moveaxis(v, 0, 2)[..., None] for name, v in found.items()})

@@ -66,7 +66,7 @@ def exact(
     x = lag_likelihoods(task, contexts)
     n_sequences, n, m = x.shape
     wanted = prefix_lengths(task, n + m, lengths)
-    _check_work(n, m)
+    check_size(n, m)
     at = np.array(wanted, dtype=int) - m
     moments = np.empty((n_sequences, len(wanted), 2 * m))
     log_evidence = np.empty((n_sequences, len(wanted)))
@@ -81,7 +81,9 @@ def exact(
     return Posterior("exact", wanted, mean, sd, log_evidence, error)
 
 
-def _check_work(n: int, m: int) -> None:
+def check_size(n: int, m: int) -> None:
+    """Raise :class:`InputError` for n transitions of order m whose grid is too large."""
+
     def work(n: int) -> int:
         return n * _ladder(n)[-1] ** (m - 1)
 

@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import Int
 
 from mdbench.baselines.chains import chain_keys, run_chains
-from mdbench.baselines.posterior import Posterior, Progress
+from mdbench.baselines.posterior import Posterior, Progress, refuse_order_one
 from mdbench.errors import InputError
 from mdbench.tasks import Task
+
+check_size = refuse_order_one
 
 
 def gibbs(
@@ -61,7 +63,7 @@ def gibbs(
     )
 
 
-def _sample(concentration, chains, thin, x, seeds, warmup, draws):
+def _sample(concentration, chains, thin, _contexts, x, seeds, warmup, draws):
     run = _compiled(warmup, draws, thin)
     return {"weights": np.asarray(run(chain_keys(seeds, chains), x, concentration))}
 

@@ -9,12 +9,14 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 from scipy.stats import qmc
 
-from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths
+from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, refuse_order_one
 from mdbench.baselines.softmax import basis, find_mode
 from mdbench.tasks import Task, check_contexts, lag_likelihoods
 
 POINTS = 2**12
 CHUNK = 256  # sequences at a time, for the memory
+
+check_size = refuse_order_one
 
 
 def laplace(
@@ -29,6 +31,7 @@ def laplace(
     The normal is summed over 4,096 scrambled Sobol points, the same for every sequence; these are also its draws.
     """
     contexts = check_contexts(task, contexts)
+    refuse_order_one(contexts.shape[1] - task.order, task.order)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
     x = lag_likelihoods(task, contexts)
     batch, _, m = x.shape

@@ -12,8 +12,10 @@ from numpyro.infer import MCMC, NUTS
 
 from mdbench.baselines.chains import chain_keys, run_chains
 from mdbench.baselines.model import mtd_weights
-from mdbench.baselines.posterior import Posterior, Progress
+from mdbench.baselines.posterior import Posterior, Progress, refuse_order_one
 from mdbench.tasks import Task
+
+check_size = refuse_order_one
 
 
 def nuts(
@@ -62,7 +64,7 @@ def nuts(
     )
 
 
-def _sample(concentration, chains, tree_depth, target_accept, x, seeds, warmup, draws):
+def _sample(concentration, chains, tree_depth, target_accept, _contexts, x, seeds, warmup, draws):
     run = _compiled(warmup, draws, tree_depth, target_accept)
     return jax.tree.map(np.asarray, run(chain_keys(seeds, chains), x, concentration))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdbench.errors import InputError
+from mdbench.errors import InputError, Unsupported
 from mdbench.tasks import Task
 
 Progress = Callable[[int], None]
@@ -139,6 +139,12 @@ def prefix_lengths(task: Task, length: int, lengths: Sequence[int] | None) -> tu
         if not task.order <= wanted_length <= length:
             raise InputError(f"prefix length {wanted_length} is outside {task.order}..{length}.")
     return wanted
+
+
+def refuse_order_one(_n: int, m: int) -> None:
+    """Raise :class:`Unsupported` at order 1, where λ = 1 whatever the tokens: nothing for a sampler to do."""
+    if m == 1:
+        raise Unsupported("at order 1 there is nothing to infer (λ = 1); use exact.", "order 1")
 
 
 def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> Int[np.ndarray, "B 4"]:

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from scipy.special import gammaln, log_softmax, logsumexp
 
 from mdbench.baselines.gates import at_least, at_most
-from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, sequence_seeds
+from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
 from mdbench.baselines.softmax import Mode, basis, find_mode, log_prior_normaliser
 from mdbench.errors import InputError
 from mdbench.tasks import Task, check_contexts, lag_likelihoods
@@ -62,13 +62,12 @@ def reference(
         points: the most to spend on a sequence and prefix; what is reached by then is stated, and fails its gate.
         seed: with a sequence's tokens it fixes that sequence's points.
     """
-    if task.order > HIGHEST_ORDER:
-        raise InputError(f"reference goes up to order {HIGHEST_ORDER}, not {task.order}.")
     if not standard_error > 0:
         raise InputError(f"reference: standard_error must be above 0, not {standard_error!r}.")
     if not isinstance(points, int) or points < BLOCK:
         raise InputError(f"reference: points must be a whole number of at least {BLOCK}, not {points!r}.")
     contexts = check_contexts(task, contexts)
+    check_size(contexts.shape[1] - task.order, task.order)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
     x = lag_likelihoods(task, contexts)
 
@@ -101,6 +100,13 @@ def reference(
             at_most("largest_share", field["largest_share"], LARGEST_SHARE),
         ),
     )
+
+
+def check_size(n: int, m: int) -> None:
+    """Raise :class:`InputError` for orders that the method was not made for."""
+    refuse_order_one(n, m)
+    if m > HIGHEST_ORDER:
+        raise InputError(f"reference goes up to order {HIGHEST_ORDER}, not {m}.")
 
 
 class _Estimate(NamedTuple):
@@ -160,6 +166,8 @@ class _Target:
         factors = np.exp(log_weights) @ self.columns  # (S, n), of which each is at most 1
         n = factors.shape[1]
         total = self.constant + self.concentration * log_weights.sum(axis=1)
+        if n == 0:  # the prior
+            return total
         product = np.multiply.reduceat(factors, range(0, n, FACTORS), axis=1)
         with np.errstate(divide="ignore"):
             return total + np.log(product).sum(axis=1)

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import softmax
 
-from mdbench.baselines.posterior import Posterior, prefix_lengths
+from mdbench.baselines.posterior import Draws, Posterior, prefix_lengths, sequence_seeds
 from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods
 
@@ -37,11 +38,17 @@ def urn(
     *,
     lengths: Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,
+    draws: int = 0,
+    seed: int = 0,
 ) -> Posterior:
     """Exact posterior by the Pólya-urn filter, for ``contexts`` of shape (B, T).
 
     Costs O(m · C(n+m, m)) time a sequence and O(C(n+m-1, m-1)) memory, n = T - m. ``progress(k)`` is called as k more
     sequences are done.
+
+    With ``draws``, also that many independent draws from the posterior: lag counts c from the filter's weights at the
+    prefix (the first step of sampling backwards; λ needs no other), then λ from Dirichlet(α + c). ``seed`` and a
+    sequence's tokens fix its draws.
 
     Raises:
         InputError: bad or impossible contexts, or counts that do not fit into 4 GiB.
@@ -50,6 +57,10 @@ def urn(
     batch, n, m = x.shape
     wanted = prefix_lengths(task, n + m, lengths)
     chunk, workers = plan(n, m)
+    if not isinstance(draws, int) or draws < 0:
+        raise InputError(f"urn: draws must be a whole number of at least 0, not {draws!r}.")
+    seeds = sequence_seeds(contexts, seed)
+    drawn = np.empty((1, draws, batch, len(wanted), m))
     grades = _grades(n, m)
     coefficients = [[task.concentration + c for c in grade.counts] for grade in grades]
 
@@ -60,13 +71,24 @@ def urn(
         sd=np.empty((batch, len(wanted), m)),
         log_evidence=np.empty((batch, len(wanted))),
         error=np.full(batch, _rounding_bound(n, m)),
+        draws=Draws(drawn, settings={"seed": seed}) if draws else None,
     )
 
     def run(start: int) -> None:
         rows = slice(start, min(start + chunk, batch))
         padded = np.ones((chunk, n, m))
         padded[: rows.stop - start] = x[rows]
-        moments = _filter(padded, grades, coefficients, task.concentration, [length - m for length in wanted])
+        rngs = [np.random.default_rng(words) for words in seeds[rows]] if draws else []
+
+        def draw(weights, step: int, prefix: int) -> None:
+            for i, rng in enumerate(rngs):
+                counts = _draw_counts([w[:, i] for w in weights], grades, step, draws, rng)
+                # In logarithms: a gamma variable of a small shape is often below what float64 holds.
+                log_gamma = np.log(rng.standard_gamma(task.concentration + counts + 1))
+                log_gamma -= rng.standard_exponential(counts.shape) / (task.concentration + counts)
+                drawn[0, :, start + i, prefix] = softmax(log_gamma, axis=-1)
+
+        moments = _filter(padded, grades, coefficients, task.concentration, [length - m for length in wanted], draw)
         for into, values in zip((posterior.mean, posterior.sd, posterior.log_evidence), moments, strict=True):
             into[rows] = values[: rows.stop - start]
         if progress:
@@ -77,7 +99,7 @@ def urn(
     return posterior
 
 
-def _filter(x, grades, coefficients, alpha: float, report_at: list[int]):
+def _filter(x, grades, coefficients, alpha: float, report_at: list[int], draw: Callable[[Any, int, int], None]):
     """Run the filter over likelihoods (B, n, m); return mean (B, P, m), sd and log evidence at those step counts."""
     batch, n, m = x.shape
     scale = x.mean(axis=-1)  # work relative to uniform weights; log evidence gets the scale back
@@ -92,6 +114,7 @@ def _filter(x, grades, coefficients, alpha: float, report_at: list[int]):
     means, sds, log_evidences = [], [], []
     for step in range(n + 1):
         if step in report_at:
+            draw(weights[: step + 1], step, report_at.index(step))
             first, second, total = _moments(weights[: step + 1], grades, coefficients, alpha, step)
             mean = first / total
             means.append(mean)
@@ -142,6 +165,18 @@ def _moments(weights, grades, coefficients, alpha: float, step: int):
         total += w.sum(axis=0)
     size = m * alpha + step
     return first / size, second / (size * (size + 1)), total
+
+
+def _draw_counts(weights, grades, step: int, n: int, rng) -> Float[np.ndarray, "n m"]:
+    """Counts (c_1, .., c_m) of n independent draws with probabilities ∝ the weights of all grades."""
+    used = grades[: len(weights)]
+    cumulative = np.cumsum(np.concatenate(weights))
+    states = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
+    if not used[0].counts:  # order 1: one state
+        return np.full((n, 1), float(step))
+    counts = np.stack([np.concatenate(columns) for columns in zip(*(grade.counts for grade in used))], axis=-1)
+    drawn = counts[np.minimum(states, len(counts) - 1)]
+    return np.column_stack([drawn, step - drawn.sum(axis=1)])
 
 
 # ------------------------------------------------------------------------------------------------- packed counts
@@ -217,6 +252,11 @@ def plan(n: int, m: int) -> tuple[int, int]:
             f"length {fits + m} would fit."
         )
     return chunk, min(threads, os.cpu_count() or 1)
+
+
+def check_size(n: int, m: int) -> None:
+    """Raise :class:`InputError` for n transitions of order m that do not fit into memory."""
+    plan(n, m)
 
 
 def _rounding_bound(n: int, m: int) -> float:

@@ -1,6 +1,9 @@
-"""Which torch device a name means."""
+"""Which torch device a name means, and how many threads torch may use."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 from mdbench.errors import InputError
 
@@ -21,3 +24,19 @@ def check_device(device: str) -> str:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"device '{device}' cannot be used here: {reason}; use cpu.") from None
     return device
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch on the CPU: what is computed here is too small to share out.
+
+    Threads that wait for each other are a hundred times slower on a busy machine; and no sum depends on their number.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,12 +1,15 @@
-"""Names of predictors, built-in and from entry points, to objects. Nothing is imported before it is built."""
+"""Names of predictors and baselines to objects. Nothing is imported before it is used."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from mdbench.errors import InputError, PredictorError, unknown_name
 
@@ -14,8 +17,8 @@ GROUP = "mdbench.predictors"
 
 
 @dataclass(frozen=True)
-class PredictorEntry:
-    """Where a factory stands, what it is in one line, and the options that the name already fixes."""
+class Entry:
+    """Where something stands, what it is in one line, and the options that the name already fixes."""
 
     name: str
     target: str  # "module:attribute"
@@ -23,69 +26,139 @@ class PredictorEntry:
     options: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> Any:
-        """Import the factory ``build(task, **options)``."""
+        """Import it."""
         try:
             return EntryPoint(self.name, self.target, GROUP).load()
         except (ImportError, AttributeError) as error:
-            raise PredictorError(f"predictor '{self.name}' ({self.summary}) cannot be loaded: {error}.") from error
+            raise PredictorError(f"'{self.name}' ({self.summary}) cannot be loaded: {error}.") from error
 
+
+# ------------------------------------------------------------------------------------------------------ baselines
+
+EXACT, GATED, APPROXIMATE = "exact", "gated", "approximate"
+
+
+@dataclass(frozen=True)
+class BaselineEntry(Entry):
+    """A posterior method, and how far it can be trusted.
+
+    ``standing`` is ``exact``, ``gated`` (gold where every sequence passes its gates) or ``approximate`` (never gold).
+    """
+
+    standing: str = APPROXIMATE
+
+
+def _baseline(name: str, standing: str, summary: str) -> BaselineEntry:
+    return BaselineEntry(name, f"mdbench.baselines.{name}:{name}", summary, standing=standing)
+
+
+_BASELINES = [
+    _baseline("exact", EXACT, "exact, by Gauss-Jacobi quadrature: the gold"),
+    _baseline("urn", EXACT, "exact, by a Pólya-urn filter; its draws are independent"),
+    _baseline("reference", GATED, "importance sampling with a standard error, for orders up to 16"),
+    _baseline("nuts", GATED, "NUTS (NumPyro), the lags summed out"),
+    _baseline("gibbs", GATED, "Gibbs sampling of lags and weights"),
+    _baseline("pyro_nuts", GATED, "NUTS by Pyro on torch: the second opinion on nuts"),
+    _baseline("vi_dirichlet", APPROXIMATE, "variational inference, Dirichlet guide (NumPyro)"),
+    _baseline("vi_logistic_normal", APPROXIMATE, "variational inference, full-rank logistic normal guide (NumPyro)"),
+    _baseline("laplace", APPROXIMATE, "a normal at the mode in softmax coordinates"),
+    _baseline("pyro_svi", APPROXIMATE, "variational inference by Pyro: the second opinion on vi_dirichlet"),
+]
+BASELINES = {entry.name: entry for entry in _BASELINES}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline with the options that somebody chose; ``(task, contexts, lengths=, progress=) -> Posterior``."""
+
+    entry: BaselineEntry
+    options: dict[str, Any]
+
+    @functools.cached_property
+    def function(self) -> Callable[..., Any]:
+        """The function itself."""
+        return self.entry.load()
+
+    def __call__(self, task: Any, contexts: Any, **arguments: Any) -> Any:
+        return self.function(task, contexts, **arguments, **self.options)
+
+    def check_size(self, n: int, m: int) -> None:
+        """Raise :class:`InputError` for n transitions of order m that the method refuses, where it says so."""
+        check = getattr(sys.modules[self.function.__module__], "check_size", None)
+        if check:
+            check(n, m)
+
+    @property
+    def label(self) -> str:
+        """The name with its options, in the form that :func:`build_baseline` takes."""
+        options = ",".join(f"{key}={value}" for key, value in sorted(self.options.items()))
+        return f"{self.entry.name}:{options}" if options else self.entry.name
+
+
+def build_baseline(text: str, **more: Any) -> Baseline:
+    """The baseline that ``name`` or ``name:option=value,option=value`` means; ``more`` are further options.
+
+    Raises:
+        InputError: there is no such baseline, or it takes no such option.
+    """
+    entry, options = _parse(text, "baseline", BASELINES)
+    options |= more
+    _check_options("baseline", entry, options, baseline_options(entry))
+    return Baseline(entry, options)
+
+
+def baseline_options(entry: BaselineEntry) -> dict[str, Any]:
+    """Options with their defaults."""
+    parameters = list(inspect.signature(entry.load()).parameters.values())[2:]  # after task and contexts
+    return {p.name: p.default for p in parameters if p.name not in ("lengths", "progress")}
+
+
+# ----------------------------------------------------------------------------------------------------- predictors
 
 _MD = "mdbench.predictors.mirror_descent:MirrorDescent"
+_POSTERIOR_MEAN = "mdbench.predictors.reference:PosteriorMean"
 _BUILT_IN = [
-    PredictorEntry("bayes", "mdbench.predictors.reference:Bayes", "p at the exact posterior mean, by the urn"),
-    PredictorEntry("oracle", "mdbench.predictors.reference:Oracle", "told the weights λ; not ranked"),
-    PredictorEntry("uniform", "mdbench.predictors.reference:Uniform", "λ = 1/m: ignores all but the last m tokens"),
-    PredictorEntry("md", _MD, "Mirror Descent; options steps and eta (tuned, theory, smooth or a number)"),
-    PredictorEntry("md1", _MD, "one step of Mirror Descent, tuned η", {"steps": 1}),
-    PredictorEntry("md2", _MD, "two steps of Mirror Descent, tuned η", {"steps": 2}),
-    PredictorEntry("md5", _MD, "five steps of Mirror Descent, tuned η", {"steps": 5}),
-    PredictorEntry("em", "mdbench.predictors.maximum_likelihood:MaximumLikelihood", "maximum likelihood, EM's limit"),
-    PredictorEntry(
+    Entry("bayes", _POSTERIOR_MEAN, "p at the exact posterior mean, by the urn", {"baseline": "urn"}),
+    Entry("oracle", "mdbench.predictors.reference:Oracle", "told the weights λ; not ranked"),
+    Entry("uniform", "mdbench.predictors.reference:Uniform", "λ = 1/m: ignores all but the last m tokens"),
+    Entry("md", _MD, "Mirror Descent; options steps and eta (tuned, theory, smooth or a number)"),
+    Entry("md1", _MD, "one step of Mirror Descent, tuned η", {"steps": 1}),
+    Entry("md2", _MD, "two steps of Mirror Descent, tuned η", {"steps": 2}),
+    Entry("md5", _MD, "five steps of Mirror Descent, tuned η", {"steps": 5}),
+    Entry("em", "mdbench.predictors.maximum_likelihood:MaximumLikelihood", "maximum likelihood, EM's limit"),
+    Entry(
         "constructed_l3",
         "mdbench.predictors.constructed:ConstructedL3",
         "the paper's three-layer construction, equal to md1; option eta as md",
     ),
-    PredictorEntry(
+    Entry(
         "trained_l3",
         "mdbench.predictors.trained:Trained",
         "three-layer disentangled transformer, trained",
         {"name": "trained_l3"},
     ),
-    PredictorEntry("run", "mdbench.predictors.trained:Run", "run:FOLDER, a run of `mdbench train`"),
+    Entry("run", "mdbench.predictors.trained:Run", "run:FOLDER, a run of `mdbench train`"),
+    *(
+        Entry(baseline.name, _POSTERIOR_MEAN, f"p at the posterior mean: {baseline.summary}", {"baseline": baseline.name})
+        for baseline in _BASELINES
+    ),
 ]
 BUILT_IN = {entry.name: entry for entry in _BUILT_IN}
 
 
-def predictor_entries() -> dict[str, PredictorEntry]:
+def predictor_entries() -> dict[str, Entry]:
     """All predictors that can be named; a built-in wins over an entry point of the same name."""
     found = {}
     for point in entry_points(group=GROUP):
         source = f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
-        found[point.name] = PredictorEntry(point.name, point.value, source)
+        found[point.name] = Entry(point.name, point.value, source)
     return found | BUILT_IN
 
 
-def parse_predictor(text: str) -> tuple[PredictorEntry, dict[str, Any]]:
-    """``name``, ``name:option=value,option=value`` or ``run:FOLDER`` to the entry and the options given there."""
-    name, _, rest = text.partition(":")
-    entries = predictor_entries()
-    if name not in entries:
-        raise unknown_name("predictor", name, entries)
-    if name == "run":
-        return entries[name], {"path": rest}
-    options = {}
-    for item in rest.split(",") if rest else []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"predictor '{text}': write options as {name}:option=value, not '{item}'.")
-        if key.strip() in options:
-            raise InputError(f"predictor '{text}': option '{key.strip()}' is given twice.")
-        options[key.strip()] = _literal(value.strip())
-    return entries[name], options
-
-
-def option_defaults(entry: PredictorEntry) -> dict[str, Any]:
+def option_defaults(entry: Entry) -> dict[str, Any]:
     """Options that a person may give, with their defaults (``inspect.Parameter.empty``: must be given)."""
+    if "baseline" in entry.options:
+        return baseline_options(BASELINES[entry.options["baseline"]])
     parameters = list(inspect.signature(entry.load()).parameters.values())[1:]  # the first is the task
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return {p.name: p.default for p in named if p.name != "device" and p.name not in entry.options}
@@ -93,21 +166,47 @@ def option_defaults(entry: PredictorEntry) -> dict[str, Any]:
 
 def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
     """Build a named predictor for a task; ``device`` goes to those factories that take one."""
-    entry, options = parse_predictor(text)
-    known = option_defaults(entry)
+    entry, options = _parse(text, "predictor", predictor_entries())
     factory = entry.load()
-    parameters = inspect.signature(factory).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in () if takes_any else options.keys() - known.keys():
-        if not known:
-            raise InputError(f"predictor '{entry.name}' takes no options, so not '{key}'.")
-        raise InputError(f"predictor '{entry.name}': {unknown_name('option', key, known)}")
-    for key, default in known.items():
-        if default is inspect.Parameter.empty and key not in options:
-            raise InputError(f"predictor '{entry.name}' needs the option '{key}': write {entry.name}:{key}=...")
+    known, parameters = option_defaults(entry), inspect.signature(factory).parameters
+    if entry.name in BUILT_IN or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        _check_options("predictor", entry, options, known)
     if "device" in parameters:
         options["device"] = device
     return factory(task, **entry.options, **options)
+
+
+# --------------------------------------------------------------------------------------------------- names, options
+
+_E = TypeVar("_E", bound=Entry)
+
+
+def _parse(text: str, kind: str, entries: Mapping[str, _E]) -> tuple[_E, dict[str, Any]]:
+    """``name``, ``name:option=value,option=value`` or ``run:FOLDER`` to the entry and the options given there."""
+    name, _, rest = text.partition(":")
+    if name not in entries:
+        raise unknown_name(kind, name, entries)
+    if name == "run":
+        return entries[name], {"path": rest}
+    options = {}
+    for item in rest.split(",") if rest else []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"{kind} '{text}': write options as {name}:option=value, not '{item}'.")
+        if key.strip() in options:
+            raise InputError(f"{kind} '{text}': option '{key.strip()}' is given twice.")
+        options[key.strip()] = _literal(value.strip())
+    return entries[name], options
+
+
+def _check_options(kind: str, entry: Entry, options: dict[str, Any], known: dict[str, Any]) -> None:
+    for key in options.keys() - known.keys():
+        if not known:
+            raise InputError(f"{kind} '{entry.name}' takes no options, so not '{key}'.")
+        raise InputError(f"{kind} '{entry.name}': {unknown_name('option', key, known)}")
+    for key, default in known.items():
+        if default is inspect.Parameter.empty and key not in options:
+            raise InputError(f"{kind} '{entry.name}' needs the option '{key}': write {entry.name}:{key}=...")
 
 
 def _literal(value: str) -> Any:
@@ -117,12 +216,15 @@ def _literal(value: str) -> Any:
         return value
 
 
-def describe(entry: PredictorEntry) -> dict[str, Any]:
-    """What ``mdbench show`` says of a predictor."""
+def describe(entry: Entry) -> dict[str, Any]:
+    """What ``mdbench show`` says of a predictor or a baseline."""
+    if isinstance(entry, BaselineEntry):
+        known, more = baseline_options(entry), {"standing": entry.standing}
+    else:
+        known, more = option_defaults(entry), {"fixed": entry.options}
     required = inspect.Parameter.empty
     options = [
-        f"{name} (required)" if default is required else f"{name}={default}"
-        for name, default in option_defaults(entry).items()
+        f"{name} (required)" if default is required else f"{name}={default}" for name, default in known.items()
     ]
     doc = inspect.getdoc(entry.load()) or ""
-    return {"summary": entry.summary, "factory": entry.target, "fixed": entry.options, "options": options, "doc": doc}
+    return {"summary": entry.summary, "factory": entry.target, **more, "options": options, "doc": doc}

@@ -22,10 +22,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mdbench.device import check_device
+from mdbench.device import check_device, one_thread
 from mdbench.errors import InputError
 from mdbench.files import make_folder, write_text, write_whole
-from mdbench.predictors.transformer import DisentangledTransformer, one_thread
+from mdbench.predictors.transformer import DisentangledTransformer
 from mdbench.tasks import Sample, Stream, Task, batches, next_token_probs
 
 TARGETS = ("token", "conditional", "bayes")

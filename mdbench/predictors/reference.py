@@ -1,32 +1,39 @@
-"""The predictors that frame all others: Bayes, the oracle that knows λ, and the one that ignores the context."""
+"""The predictors that frame all others: posterior means, the oracle that knows λ, and the one that ignores the context."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.baselines import urn
-from mdbench.baselines.urn import plan
 from mdbench.errors import InputError, Unsupported
+from mdbench.registry import build_baseline
 from mdbench.tasks import Task, next_token_probs
 
 
-class Bayes:
-    """p at the posterior mean, computed by the urn: gold comes from the quadrature, so this row tests both."""
+class PosteriorMean:
+    """p at the posterior mean that a baseline finds; ``options`` are the baseline's.
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    ``bayes`` takes the urn: gold comes from the quadrature, so its row tests both. What a sampling baseline finds for a
+    sequence is drawn anew from its seed and that sequence's tokens.
+    """
+
+    def __init__(self, task: Task, baseline: str, **options: Any) -> None:
+        self.task, self.baseline = task, build_baseline(baseline, **options)
 
     def check_length(self, length: int) -> None:
-        """Raise :class:`Unsupported` for a length whose urn does not fit into memory."""
+        """Raise :class:`Unsupported` for what the baseline would refuse."""
         try:
-            plan(length - self.task.order, self.task.order)
+            self.baseline.check_size(length - self.task.order, self.task.order)
+        except Unsupported:
+            raise
         except InputError as error:
             raise Unsupported(str(error), label="too large") from None
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """p_B(· | y) of SPEC section 1."""
-        return next_token_probs(self.task, urn(self.task, contexts).mean[:, 0], contexts)
+        """p at E[λ | y], which is p_B(· | y) of SPEC section 1 where the baseline is exact."""
+        return next_token_probs(self.task, self.baseline(self.task, contexts).mean[:, 0], contexts)
 
 
 class Oracle:

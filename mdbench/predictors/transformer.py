@@ -6,14 +6,13 @@ h⁰_i = one-hot(y_i);    layer l, causal:    e_ij = h_iᵀ (W_A h_j + R_A[i - j
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mdbench.device import one_thread
 
 
 class DisentangledTransformer(nn.Module):
@@ -61,20 +60,6 @@ class DisentangledTransformer(nn.Module):
             maps.append(layer.attention(h))
             h = torch.cat([h, layer.values(maps[-1], h)], dim=-1)
         return maps
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch on the CPU: these models are too small to share out.
-
-    Threads that wait for each other are a hundred times slower on a busy machine; and no sum depends on their number.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:

@@ -1,0 +1,80 @@
+"""Stochastic variational inference with NumPyro, for many sequences at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jaxtyping import Float, Int
+from numpyro.infer import SVI, Trace_ELBO
+
+from mdbench.baselines.chains import chain_keys
+from mdbench.baselines.model import mtd_weights
+from mdbench.baselines.posterior import Progress, refuse_order_one, sequence_seeds
+from mdbench.errors import InputError
+from mdbench.tasks import Task, check_contexts, lag_likelihoods
+
+CHUNK = 64  # sequences side by side; fixed, so that no fit depends on the batch around a sequence
+PARTICLES = 16  # draws for each gradient
+LEARNING_RATE = 0.05  # Adam's at the start; it falls to a thousandth of that on a cosine
+
+
+def compiled_fit(guide: Callable[..., None], steps: int) -> Any:
+    """``fit(keys, x, concentration)``: the guide's parameters after ``steps`` Adam steps, for each of many sequences.
+
+    The guide is called with the model's arguments; its parameters start where it says.
+    """
+
+    def rate(step):
+        return LEARNING_RATE * jnp.maximum((1 + jnp.cos(jnp.pi * step / steps)) / 2, 1e-3)
+
+    svi = SVI(mtd_weights, guide, numpyro.optim.Adam(rate), Trace_ELBO(num_particles=PARTICLES))
+
+    def fit(key, x, concentration):
+        state = svi.init(key, x, concentration)
+        state = jax.lax.fori_loop(0, steps, lambda _, s: svi.update(s, x, concentration)[0], state)
+        return svi.get_params(state)
+
+    return jax.jit(jax.vmap(fit, in_axes=(0, 0, None)))
+
+
+def fit_all(
+    fit: Any,
+    task: Task,
+    contexts: Int[np.ndarray, "B T"],
+    lengths: Sequence[int],
+    seed: int,
+    progress: Progress | None,
+) -> list[dict[str, Float[np.ndarray, "B ..."]]]:
+    """The fitted parameters at each prefix."""
+    contexts = check_contexts(task, contexts)
+    refuse_order_one(contexts.shape[1] - task.order, task.order)
+    x = lag_likelihoods(task, contexts)
+
+    def run(start: int, length: int):
+        rows = np.minimum(np.arange(start, start + CHUNK), len(x) - 1)
+        keys = chain_keys(sequence_seeds(contexts[rows, :length], seed), 1)[:, 0]
+        found = jax.tree.map(np.asarray, fit(keys, jnp.asarray(x[rows, : length - task.order]), task.concentration))
+        real = min(CHUNK, len(x) - start)
+        if progress and length == lengths[-1]:
+            progress(real)
+        return {name: values[:real] for name, values in found.items()}
+
+    parameters = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for length in lengths:
+            chunks = list(pool.map(lambda start, length=length: run(start, length), range(0, len(x), CHUNK)))
+            parameters.append({name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]})
+    return parameters
+
+
+def check_steps(method: str, steps: Any) -> None:
+    """Raise :class:`InputError` unless ``steps`` is a whole number of at least 1."""
+    if not isinstance(steps, int) or steps < 1:
+        raise InputError(f"{method}: steps must be a whole number of at least 1, not {steps!r}.")
