@@ -52,7 +52,7 @@ def run_chains(
     refuse_order_one(contexts.shape[1] - task.order, task.order)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
     x = lag_likelihoods(task, contexts)
-    parts = []
+    parts, n_rerun = [], 0
     for k, length in enumerate(wanted):
         prefix = contexts[:, :length]
         arrays = prefix, x[:, : length - task.order], sequence_seeds(prefix, seed)
@@ -65,11 +65,12 @@ def run_chains(
 
         part = run(np.arange(len(contexts)), warmup, draws, report)
         again = np.flatnonzero(part.failed)
+        n_rerun += again.size
         if again.size:
             part = _merge(part, again, run(again, RERUN * warmup, RERUN * draws))
         parts.append(part)
     found = parts[0] if len(parts) == 1 else _join(parts)
-    kept = replace(found.draws, settings={"warmup": warmup, "draws": draws, "seed": seed} | settings)
+    kept = replace(found.draws, settings={"warmup": warmup, "draws": draws, "seed": seed, "n_rerun": n_rerun} | settings)
     return replace(found, draws=kept)
 
 

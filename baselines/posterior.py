@@ -98,6 +98,8 @@ class Posterior:
     def to_arviz(self) -> Any:
         """The draws as ArviZ data: variable ``weights`` with the dimensions chain, draw, sequence, length and lag.
 
+        Groups: posterior, sample_stats where the sampler has any, and checks_made (1 where a sequence passes).
+
         Raises:
             InputError: the method has no draws.
         """
@@ -117,9 +119,6 @@ class Posterior:
         posterior = xarray.Dataset(
             {"weights": ((*dims, "lag"), self.draws.weights)}, coords=coords | {"lag": np.arange(1, m + 1)}
         )
-        for check in self.checks_made:
-            if check.passed is not None:
-                posterior[f"check_{check.name}"] = (dims[2:], check.passed.astype(np.int8), {"limit": check.limit})
         settings = {"inference_library": "mdbench", "method": self.method} | self.draws.settings
         posterior.attrs |= settings
         groups = {"posterior": posterior}
@@ -127,6 +126,13 @@ class Posterior:
             groups["sample_stats"] = xarray.Dataset(
                 {name: (dims, values) for name, values in self.draws.stats.items()}, coords=coords, attrs=settings
             )
+        checks = {
+            check.name: (dims[2:], check.passed.astype(np.int8), {"limit": check.limit})
+            for check in self.checks_made
+            if check.passed is not None
+        }
+        if checks:
+            groups["checks_made"] = xarray.Dataset(checks, coords={d: coords[d] for d in dims[2:]})
         if hasattr(arviz, "InferenceData"):  # ArviZ before 1.0; afterwards xarray's DataTree takes its place
             return arviz.InferenceData(**groups)
         return xarray.DataTree.from_dict(groups)

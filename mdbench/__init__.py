@@ -1,7 +1,8 @@
 """mdbench: the benchmark suite for in-context inference in sequence models.
 
-    evaluate(predictors, task=..., lengths=...)     score predictors against exact gold
-    posterior(transition, order, sequences)         exact posteriors of one's own sequences
+    evaluate(predictors, task=..., lengths=...)     score predictors against gold
+    compare(a, b, task=...)                         two predictors, paired
+    posterior(transition, order, sequences)         posteriors of one's own sequences
     load_task(name), sample(task, length, n, seed)  the tasks and their sequences
 
 Nothing heavy is imported before it is used.
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from mdbench.errors import InputError, Unsupported
 
 if TYPE_CHECKING:
-    from mdbench.evaluation import Evaluation, evaluate
+    from mdbench.evaluation import Comparison, Evaluation, compare, evaluate
     from mdbench.posteriors import posterior
     from mdbench.tasks import Task, load_suite, load_task, sample
 
 _HOMES = {
+    "Comparison": "mdbench.evaluation",
     "Evaluation": "mdbench.evaluation",
+    "compare": "mdbench.evaluation",
     "Task": "mdbench.tasks",
     "evaluate": "mdbench.evaluation",
     "load_suite": "mdbench.tasks",
@@ -28,10 +31,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Evaluation",
     "InputError",
     "Task",
     "Unsupported",
+    "compare",
     "evaluate",
     "load_suite",
     "load_task",

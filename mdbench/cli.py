@@ -23,6 +23,7 @@ Task = Annotated[list[str] | None, typer.Option("--task", help="Task name or tas
 Lengths = Annotated[str | None, typer.Option("--lengths", help="Context lengths, separated by commas.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[str, typer.Option("--device", help="torch device: cpu, cuda, ...")]
+Gold = Annotated[str, typer.Option("--gold", help="Baseline to measure against; it must be exact or pass its gates.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sequences.")]
 
 
@@ -81,12 +82,13 @@ def evaluate(
     n_sequences: Annotated[int, typer.Option(help="Sequences for each task and length.")] = 1024,
     seed: Seed = 0,
     device: Device = "cpu",
+    gold: Gold = "exact",
     references: Annotated[bool, typer.Option(help="Also score bayes, md1, constructed_l3 and uniform.")] = True,
     as_json: Json = False,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     per_sequence: Annotated[Path | None, typer.Option(help="Write every sequence's scores (.csv or .parquet).")] = None,
 ) -> None:
-    """Score predictors against the exact posterior."""
+    """Score predictors against the exact posterior, or another gold."""
     from mdbench.files import check_writable, write_text, write_whole
 
     for path in (out, per_sequence):
@@ -107,6 +109,7 @@ def evaluate(
             seed=seed,
             device=device,
             references=evaluation.REFERENCES if references else (),
+            gold=gold,
             progress=progress,
         )
     if per_sequence is not None:
@@ -121,6 +124,43 @@ def evaluate(
         report.print_evaluation(found, highlighted=predictor)
 
 
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A predictor, as name or name:option=value,option=value.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    task: Task = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Suite of tasks; core where neither this nor --task is given.")
+    ] = None,
+    lengths: Lengths = None,
+    n_sequences: Annotated[int, typer.Option(help="Sequences for each task and length.")] = 1024,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    gold: Gold = "exact",
+    as_json: Json = False,
+) -> None:
+    """Compare two predictors by the paired difference of their excess KL."""
+    from mdbench import evaluation, report
+
+    with report.progress_bars() as progress:
+        found = evaluation.compare(
+            a,
+            b,
+            task=task,
+            suite=suite,
+            lengths=_whole_numbers(lengths, "--lengths"),
+            n_sequences=n_sequences,
+            seed=seed,
+            device=device,
+            gold=gold,
+            progress=progress,
+        )
+    if as_json:
+        print(evaluation.as_json(found))
+    else:
+        report.print_comparisons(found)
+
+
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List tasks, suites, predictors and baselines."""
@@ -131,7 +171,7 @@ def list_(as_json: Json = False) -> None:
         "tasks": {name: _task_summary(tasks.load_task(name)) for name in tasks.task_names()},
         "suites": {name: f"{', '.join(s.tasks)} at {', '.join(map(str, s.lengths))}" for name, s in suites.items()},
         "predictors": {name: entry.summary for name, entry in registry.predictor_entries().items()},
-        "baselines": _baselines(),
+        "baselines": {name: f"{e.summary} ({e.standing})" for name, e in registry.BASELINES.items()},
     }
     if as_json:
         print(json.dumps(listing, indent=1, ensure_ascii=False))
@@ -148,7 +188,7 @@ def show(
     """Show what a name means."""
     from mdbench import registry, report, tasks
 
-    predictors, baselines = registry.predictor_entries(), _baselines()
+    predictors, baselines = registry.predictor_entries(), registry.BASELINES
     details: dict[str, Any]
     if name.endswith(".toml") or name in tasks.task_names():
         task = tasks.load_task(name)
@@ -166,10 +206,10 @@ def show(
     elif name in tasks.suite_names():
         suite = tasks.load_suite(name)
         details = {"kind": "suite", "name": suite.name, "tasks": list(suite.tasks), "lengths": list(suite.lengths)}
+    elif name in baselines:
+        details = {"kind": "baseline and predictor", "name": name} | registry.describe(baselines[name])
     elif name in predictors:
         details = {"kind": "predictor", "name": name} | registry.describe(predictors[name])
-    elif name in baselines:
-        details = {"kind": "baseline", "name": name, "summary": baselines[name]}
     else:
         raise unknown_name(
             "task, suite, predictor or baseline",
@@ -225,11 +265,14 @@ def posterior(
     order: Annotated[int, typer.Option(help="m, the number of lags.")],
     sequences: Annotated[Path, typer.Option(help="CSV, one sequence a line: states 0..q-1 separated by commas.")],
     concentration: Annotated[float, typer.Option(help="α of the Dirichlet prior on the weights.")] = 1.0,
-    method: Annotated[str, typer.Option(help="exact or urn.")] = "exact",
+    method: Annotated[
+        str, typer.Option(help="A baseline (`mdbench list`), as name or name:option=value,option=value.")
+    ] = "exact",
     prefixes: Annotated[bool, typer.Option("--prefixes", help="Also the posterior mean after every prefix.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the draws as ArviZ data (.nc).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Exact posterior of the mixture weights for your own sequences."""
+    """Posterior of the mixture weights for your own sequences."""
     from mdbench import posteriors, report
 
     pi, rows = posteriors.read_transition(transition), posteriors.read_sequences(sequences)
@@ -241,6 +284,7 @@ def posterior(
             concentration=concentration,
             method=method,
             prefixes=prefixes,
+            out=out,
             progress=progress("posterior", len(rows)),
         )
     if as_json:
@@ -343,9 +387,3 @@ def _whole_numbers(text: str | None, option: str) -> list[int] | None:
 
 def _task_summary(task: Any) -> str:
     return f"MTD with {task.n_states} states, order {task.order}, α = {task.concentration:g}"
-
-
-def _baselines() -> dict[str, str]:
-    from mdbench.posteriors import METHODS
-
-    return {name: (method.__doc__ or "").strip().splitlines()[0] for name, method in METHODS.items()}

@@ -1,4 +1,4 @@
-"""Score predictors against exact gold on sequences from tasks."""
+"""Score predictors against gold on sequences from tasks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from mdbench import metrics
-from mdbench.baselines import exact
 from mdbench.device import check_device
 from mdbench.errors import InputError, Unsupported
+from mdbench.gold import gold_posterior
 from mdbench.predictor import Predictor, check_length, check_output
 from mdbench.registry import build_predictor
 from mdbench.statistics import MeanInterval, mean_interval
@@ -36,6 +36,7 @@ Progress = Callable[[str, int], Callable[[int], None]]
 class Result:
     """Scores of one predictor in one cell (task, length): means over sequences, in nats (SPEC section 5).
 
+    ``gold`` is the baseline that excess KL is measured against, and ``gold_error`` what that may be off by, in nats.
     ``excess_kl``, its standard error, its 95% interval and ``gold_error`` are None for the oracle, which is told λ;
     standard errors and intervals are None where they do not exist (one sequence, infinite scores).
     """
@@ -52,6 +53,7 @@ class Result:
     excess_kl_ci: tuple[float, float] | None
     cross_entropy: float
     nll: float
+    gold: str
     gold_error: float | None
     seconds: float
 
@@ -137,9 +139,10 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     references: Sequence[str] = REFERENCES,
+    gold: str = "exact",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score predictors on every cell (task, length) of some tasks or a suite, against exact gold.
+    """Score predictors on every cell (task, length) of some tasks or a suite, against gold.
 
     Args:
         predictors: names, such as ``"md1"`` or ``"md:steps=3,eta=theory"``, or objects with ``predict``.
@@ -150,6 +153,8 @@ def evaluate(
         seed: of the sequences.
         device: torch device for predictors that have one.
         references: predictors scored beside the given ones.
+        gold: the baseline that excess KL is measured against: an exact one, or one that passes its gates on every
+            sequence, such as ``reference`` for orders that exact methods do not reach.
         progress: called to show progress.
 
     Raises:
@@ -179,12 +184,76 @@ def evaluate(
     frames, results, ties = [], [], []
     for task_, task_lengths in cells:
         by_length = {length: servers[task_.name, length] for length in task_lengths}
-        for length, scores in _score_task(task_, by_length, n_sequences, seed, progress):
-            ranked = sorted((_summarise(s, task_, length, seed) for s in scores), key=_rank_key)
+        for length, scores in _score_task(task_, by_length, n_sequences, seed, gold, progress):
+            ranked = sorted((_summarise(s, task_, length, seed, gold) for s in scores), key=_rank_key)
             results += ranked
             ties += _ties(ranked, {s.predictor: s.excess_kl for s in scores})
             frames += [s.frame(task_.name, length) for s in scores]
     return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two predictors in one cell: mean excess KL of each, and the paired difference a - b over the same sequences.
+
+    ``difference_ci`` is the 95% interval (None where there is none: one sequence, infinite scores). ``verdict`` names
+    the better one, or is ``tied``: the interval holds zero, or the difference is within the gold's error.
+    """
+
+    task: str
+    length: int
+    n_sequences: int
+    a: str
+    b: str
+    excess_kl_a: float
+    excess_kl_b: float
+    difference: float
+    difference_se: float | None
+    difference_ci: tuple[float, float] | None
+    gold_error: float
+    verdict: str
+
+
+def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comparison]:
+    """Compare two predictors on the same sequences, cell by cell; ``options`` are those of :func:`evaluate`.
+
+    Raises:
+        InputError: as :func:`evaluate`; or no cell has an excess KL of both.
+    """
+    found = evaluate([a, b], references=(), **options)
+    name_a, name_b = (p if isinstance(p, str) else type(p).__name__ for p in (a, b))
+    by_cell: dict[tuple[str, int], dict[str, Result]] = {}
+    for result in found.results:
+        if result.excess_kl is not None:
+            by_cell.setdefault((result.task, result.length), {})[result.predictor] = result
+    scores = {key: frame["excess_kl"].to_numpy() for key, frame in found.per_sequence.groupby(["task", "length", "predictor"])}
+    comparisons = []
+    for (task, length), results in by_cell.items():
+        if len(results) < 2:
+            continue
+        of_a, of_b = results[name_a], results[name_b]
+        difference = paired_difference(scores[task, length, name_a], scores[task, length, name_b])
+        resolution = max(of_a.gold_error or 0.0, of_b.gold_error or 0.0)
+        comparisons.append(
+            Comparison(
+                task=task,
+                length=length,
+                n_sequences=of_a.n_sequences,
+                a=name_a,
+                b=name_b,
+                excess_kl_a=of_a.excess_kl,
+                excess_kl_b=of_b.excess_kl,
+                difference=difference.mean,
+                difference_se=difference.se,
+                difference_ci=difference.interval,
+                gold_error=resolution,
+                verdict="tied" if _tied(difference, resolution) else name_a if difference.mean < 0 else name_b,
+            )
+        )
+    if not comparisons:
+        reasons = [skipped.reason for skipped in found.skipped] or ["'oracle' is told λ and has no excess KL."]
+        raise InputError(f"'{name_a}' and '{name_b}' have no cell in common: {reasons[0]}")
+    return comparisons
 
 
 def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, str | Predictor], list[str]]:
@@ -251,7 +320,7 @@ class _Scores:
     excess_kl: Float[np.ndarray, " N"] | None
     cross_entropy: Float[np.ndarray, " N"]
     nll: Float[np.ndarray, " N"]
-    gold_error: Float[np.ndarray, " N"] | None
+    gold_error: float | None
     seconds: float
 
     def frame(self, task: str, length: int) -> pd.DataFrame:
@@ -261,14 +330,16 @@ class _Scores:
 
 
 def _score_task(
-    task: Task, servers: dict[int, dict[str, Any]], n: int, seed: int, progress: Progress
+    task: Task, servers: dict[int, dict[str, Any]], n: int, seed: int, gold_method: str, progress: Progress
 ) -> Iterator[tuple[int, list[_Scores]]]:
     """For each length, the scores of every predictor that serves it."""
     lengths = [length for length, by_name in servers.items() if by_name]
     if not lengths:
         return
     drawn = sample(task, max(lengths), n, seed)
-    gold = exact(task, drawn.tokens[:, :-1], lengths=lengths, progress=progress(f"{task.name}: exact posterior", n))
+    gold = gold_posterior(
+        task, drawn.tokens[:, :-1], lengths, gold_method, progress(f"{task.name}: gold by {gold_method}", n)
+    )
     advance = progress(f"{task.name}: predictors", n * sum(len(by_name) for by_name in servers.values()))
     for k, length in enumerate(lengths):
         contexts, next_tokens = drawn.tokens[:, :length], drawn.tokens[:, length]
@@ -288,7 +359,9 @@ def _score_task(
                     cross_entropy=metrics.cross_entropy(truth, probs),
                     nll=metrics.nll(next_tokens, probs),
                     # Each weight errs by at most gold.error, and no entry of π exceeds 1.
-                    gold_error=None if told else metrics.gold_error(bayes, probs, task.order * gold.error),
+                    gold_error=None
+                    if told
+                    else metrics.gold_error(bayes, probs, task.order * gold.error, gold.next_token_se[:, k]),
                     seconds=seconds,
                 )
             )
@@ -319,7 +392,7 @@ def _predict(
     return np.concatenate(parts)
 
 
-def _summarise(scores: _Scores, task: Task, length: int, seed: int) -> Result:
+def _summarise(scores: _Scores, task: Task, length: int, seed: int, gold: str) -> Result:
     """Means with their intervals."""
     kl = mean_interval(scores.kl)
     excess = None if scores.excess_kl is None else mean_interval(scores.excess_kl)
@@ -337,7 +410,8 @@ def _summarise(scores: _Scores, task: Task, length: int, seed: int) -> Result:
         excess_kl_ci=interval,
         cross_entropy=float(np.mean(scores.cross_entropy)),
         nll=float(np.mean(scores.nll)),
-        gold_error=None if scores.gold_error is None else float(np.mean(scores.gold_error)),
+        gold=gold,
+        gold_error=scores.gold_error,
         seconds=scores.seconds,
     )
 
@@ -353,16 +427,26 @@ def _ties(results: list[Result], scores: dict[str, Any]) -> list[Tie]:
     for better, worse in pairwise(result for result in results if result.excess_kl is not None):
         difference = paired_difference(scores[worse.predictor], scores[better.predictor])
         resolution = max(better.gold_error or 0.0, worse.gold_error or 0.0)
-        if difference.holds_zero or (math.isfinite(difference.mean) and abs(difference.mean) <= resolution):
+        if _tied(difference, resolution):
             names = (better.predictor, worse.predictor)
             ties.append(Tie(better.task, better.length, names, difference.mean, difference.interval))
     return ties
+
+
+def _tied(difference: MeanInterval, resolution: float) -> bool:
+    """Whether chance or the gold's error could be all there is to a difference."""
+    return difference.holds_zero or (math.isfinite(difference.mean) and abs(difference.mean) <= resolution)
 
 
 def paired_difference(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> MeanInterval:
     """Mean of a - b over the same sequences; two infinite scores of one sequence differ by nothing known."""
     with np.errstate(invalid="ignore"):
         return mean_interval(a - b)
+
+
+def as_json(rows: Sequence[Any]) -> str:
+    """Dataclasses as JSON text, like :meth:`Evaluation.to_json`."""
+    return json.dumps([_json_ready(asdict(row)) for row in rows], indent=1, allow_nan=False)
 
 
 def _json_ready(value: Any) -> Any:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+import platformdirs
 
 from mdbench.errors import InputError
 
@@ -18,7 +21,7 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """
     path = Path(path)
     check_writable(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".mdbench-{uuid.uuid4().hex}{path.suffix}")
     try:
         write(temporary)
         os.replace(temporary, path)
@@ -58,3 +61,8 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot make the folder '{path}': {error.strerror}.") from None
     return Path(path)
+
+
+def cache_folder() -> Path:
+    """What can be computed again is kept here: ``MDBENCH_CACHE``, or else the user's cache folder."""
+    return Path(os.environ.get("MDBENCH_CACHE") or platformdirs.user_cache_dir("mdbench", appauthor=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench import baselines
-from mdbench.errors import InputError, SequenceError, unknown_name
+from mdbench.baselines import Posterior
+from mdbench.errors import InputError, SequenceError
+from mdbench.files import check_writable, write_whole
+from mdbench.registry import build_baseline
 from mdbench.tasks import Task, check_order, lag_likelihoods, next_token_probs
-
-METHODS = {"exact": baselines.exact, "urn": baselines.urn}
 
 
 def posterior(
@@ -24,54 +25,98 @@ def posterior(
     concentration: float = 1.0,
     method: str = "exact",
     prefixes: bool = False,
+    out: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Exact posterior of the mixture weights for each of some sequences, which may differ in length.
+    """Posterior of the mixture weights for each of some sequences, which may differ in length.
 
     Args:
         transition: π, q rows of q probabilities.
         order: m, the number of lags.
         sequences: states 0..q-1; each of at least m + 1.
         concentration: α of the symmetric Dirichlet prior on the weights.
-        method: ``exact`` (quadrature) or ``urn`` (the Pólya-urn filter).
+        method: a baseline, such as ``exact``, ``nuts`` or ``gibbs:draws=2000``.
         prefixes: also give the posterior mean after every prefix, from length m (the prior) on.
+        out: file (.nc) for the draws, as ArviZ data; the method must have draws and the sequences one length.
         progress: called as ``progress(k)`` when k more sequences are done.
 
     Returns:
         What ``mdbench posterior --json`` prints: method, order, concentration and, for each sequence, length,
-        log_evidence (of y_{m+1..T} given the first m, in nats), posterior_mean, posterior_sd, next_token (p_B) and
-        error_estimate (bound on the error of the mean, and of log evidence relative to 1 + |log evidence|).
+        log_evidence (of y_{m+1..T} given the first m, in nats), posterior_mean, posterior_sd, next_token (p_B),
+        error_estimate (bound on the error of the mean, and of log evidence relative to 1 + |log evidence|),
+        standard_error and next_token_standard_error (of sampling methods), and checks_made (name, limit, value,
+        verdict). What a method does not have is None.
 
     Raises:
         InputError: bad numbers, or an impossible sequence; the message names it.
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
+    baseline = build_baseline(method)
     check_order(order)
     task = Task("posterior", transition, order, concentration, lengths=(order + 1,))
     tokens = [_check_sequence(task, k, sequence) for k, sequence in enumerate(sequences)]
     if not tokens:
         raise InputError("there are no sequences; give at least one.")
+    own_lengths = sorted({len(sequence) for sequence in tokens})
+    for length in own_lengths:
+        baseline.check_size(length - order, order)
+    if out is not None:
+        _check_out(out, baseline.entry.name, own_lengths)
 
     reports: list[dict[str, Any]] = [{}] * len(tokens)
-    for length in sorted({len(sequence) for sequence in tokens}):
+    for length in own_lengths:
         group = [k for k, sequence in enumerate(tokens) if len(sequence) == length]
         contexts = np.stack([tokens[k] for k in group])
         lengths = range(order, length + 1) if prefixes else [length]
-        found = METHODS[method](task, contexts, lengths=lengths, progress=progress)
+        found = baseline(task, contexts, lengths=lengths, progress=progress)
+        if out is not None:
+            data = found.to_arviz()
+            write_whole(out, lambda temporary, data=data: data.to_netcdf(str(temporary)))
         next_token = next_token_probs(task, found.mean[:, -1], contexts)
         for row, k in enumerate(group):
-            reports[k] = {
-                "length": length,
-                "log_evidence": float(found.log_evidence[row, -1]),
-                "posterior_mean": found.mean[row, -1].tolist(),
-                "posterior_sd": found.sd[row, -1].tolist(),
-                "next_token": next_token[row].tolist(),
-                "error_estimate": float(found.error[row]),
-            }
+            reports[k] = {"length": length} | _report(found, row, next_token[row])
             if prefixes:
                 reports[k]["prefixes"] = {"length": list(found.lengths), "posterior_mean": found.mean[row].tolist()}
-    return {"method": method, "order": order, "concentration": concentration, "sequences": reports}
+    return {"method": baseline.label, "order": order, "concentration": concentration, "sequences": reports}
+
+
+def _report(found: Posterior, row: int, next_token: Float[np.ndarray, " q"]) -> dict[str, Any]:
+    """What is said of one sequence: of its last prefix, but for the gates, which count all."""
+
+    def last(values):
+        return None if values is None else values[row, -1].tolist()
+
+    return {
+        "log_evidence": last(found.log_evidence),
+        "posterior_mean": last(found.mean),
+        "posterior_sd": last(found.sd),
+        "next_token": next_token.tolist(),
+        "error_estimate": None if found.error is None else float(found.error[row]),
+        "standard_error": last(found.mean_se),
+        "next_token_standard_error": last(found.next_token_se),
+        "checks_made": [
+            {
+                "name": check.name,
+                "limit": check.limit,
+                "value": _finite(last(check.values)),
+                "verdict": check.verdict(row),
+            }
+            for check in found.checks_made
+        ],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _check_out(out: str | Path, method: str, lengths: Sequence[int]) -> None:
+    if Path(out).suffix != ".nc":
+        raise InputError(f"--out writes .nc (netCDF), not '{out}'.")
+    if method in ("exact", "reference"):
+        raise InputError(f"'{method}' has no draws to write; --method urn:draws=1000 has independent ones from the posterior.")
+    if len(lengths) > 1:
+        raise InputError(f"--out needs sequences of one length, not of {len(lengths)} lengths.")
+    check_writable(out)
 
 
 def _check_sequence(task: Task, k: int, sequence: Sequence[int]) -> Int[np.ndarray, " length"]:

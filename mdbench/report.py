@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mdbench.evaluation import Evaluation, Result, Skipped
+from mdbench.evaluation import Comparison, Evaluation, Result, Skipped
 from mdbench.tasks import load_task
 
 
@@ -118,7 +118,26 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
     for (task, a, b), lengths in tied.items():
         say(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
     if any(r.at_gold for r in evaluation.results):
-        say("at gold: excess KL below the error of the exact posterior it is measured against.")
+        say("at gold: excess KL below the error of the gold it is measured against.")
+
+
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """One row a cell."""
+    first = comparisons[0]
+    title = f"{first.a} and {first.b}: excess KL in nats, {first.n_sequences} sequences a cell, differences paired"
+    headings = ("task", "T", first.a, first.b, "difference", "95% interval", "better")
+    rows = [
+        (
+            c.task,
+            c.length,
+            *(("at gold" if value <= c.gold_error else _g(value)) for value in (c.excess_kl_a, c.excess_kl_b)),
+            _g(c.difference),
+            f"{c.difference_ci[0]:.3g} .. {c.difference_ci[1]:.3g}" if c.difference_ci else "unknown",
+            c.verdict,
+        )
+        for c in comparisons
+    ]
+    print_table(title, headings, rows)
 
 
 def _row(r: Result) -> list[str]:
@@ -169,10 +188,35 @@ def print_posterior(report: dict[str, Any]) -> None:
         return
     lists = ("posterior_mean", "posterior_sd", "next_token")
     rows = [
-        (k, s["length"], f"{s['log_evidence']:.6f}", *(_list(s[key]) for key in lists), f"{s['error_estimate']:.0e}")
+        (
+            k,
+            s["length"],
+            "unknown" if s["log_evidence"] is None else f"{s['log_evidence']:.6f}",
+            *(_list(s[key]) for key in lists),
+            _error(s),
+        )
         for k, s in enumerate(sequences, start=1)
     ]
     print_table(title, ("sequence", "length", "log evidence", "E[λ]", "sd", "next token", "error"), rows)
+    for k, s in enumerate(sequences, start=1):
+        for check in s["checks_made"]:
+            if check["verdict"] == "fail":
+                found = "undefined" if check["value"] is None else f"{check['value']:.4g}"
+                print_line(f"Sequence {k} fails {check['name']} {check['limit']}: {found}.")
+
+
+def _error(sequence: dict[str, Any]) -> str:
+    """The bound of an exact method, the largest standard error of a sampling one."""
+    if sequence["error_estimate"] is not None:
+        return f"{sequence['error_estimate']:.0e}"
+    if sequence["standard_error"] is not None:
+        return f"± {max(sequence['standard_error']):.1e}"
+    return "unknown"
+
+
+def print_line(text: str) -> None:
+    """A sentence under a table."""
+    console().print(escape(text), highlight=False, soft_wrap=True)
 
 
 def _list(values: Sequence[float]) -> str:

@@ -10,21 +10,20 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import platformdirs
 from scipy.optimize import minimize_scalar
 
 from mdbench import metrics
-from mdbench.baselines import exact
+from mdbench.baselines.exact import check_size
 from mdbench.errors import InputError
-from mdbench.files import make_folder, write_text
+from mdbench.files import cache_folder, make_folder, write_text
 from mdbench.predictors.mirror_descent import check_steps, mirror_descent
+from mdbench.registry import build_baseline
 from mdbench.tasks import Stream, Task, lag_likelihoods, next_token_probs, sample
 
 VERSION = 1  # raised when another way of tuning makes cached values stale
@@ -113,14 +112,19 @@ def cache(task: Task, steps: int, length: int, eta: float) -> None:
 
 def cache_file(task: Task, steps: int, length: int) -> Path:
     """Where a step size of a task that is not built in is kept."""
-    folder = os.environ.get("MDBENCH_CACHE") or platformdirs.user_cache_dir("mdbench", appauthor=False)
     name = f"v{VERSION}-n{N_CALIBRATION}-{task.task_hash}-k{steps}-T{length}.json"
-    return Path(folder) / "step_sizes" / name
+    return cache_folder() / "step_sizes" / name
 
 
 @functools.lru_cache(maxsize=2)
 def _calibration(task: Task, length: int):
     """(lag likelihoods, contexts, p_B) of the calibration sequences."""
     contexts = sample(task, length, N_CALIBRATION, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
-    bayes = next_token_probs(task, exact(task, contexts).mean[:, 0], contexts)
+    try:
+        check_size(length - task.order, task.order)
+        baseline = build_baseline("exact")
+    except InputError:  # the noise that this leaves does not depend on the step size
+        log.info("%s, T = %d: beyond exact; calibrating by `reference` ...", task.name, length)
+        baseline = build_baseline("reference", standard_error=1e-3)
+    bayes = next_token_probs(task, baseline(task, contexts).mean[:, 0], contexts)
     return jax.numpy.asarray(lag_likelihoods(task, contexts)), contexts, bayes
