@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import jax
@@ -26,18 +26,19 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from mdbench.baselines.jacobi import beta_rule
-from mdbench.baselines.posterior import Posterior, prefix_lengths
+from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths
 from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods
 
 # Fixed shapes of the compiled computation: no result depends on the batch around a sequence, nor on the workers.
-CHUNK = 32  # sequences side by side
-BLOCK = 512  # grid nodes at a time: BLOCK x CHUNK running products (128 KiB) stay in one core's cache
+CHUNK = {2: 32, 3: 32, 4: 32, 5: 4}  # sequences side by side, by order; alone from order 6 on: a grid is work enough
+BLOCK = {32: 512, 4: 2048, 1: 2048}  # grid nodes at a time, by chunk: their running products stay in one core's cache
+SLICE = 2**22  # nodes in one task of a worker
 GROUP = 128  # nodes in one matrix product: too small for XLA to split over threads, which would reorder its sums
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
-MAX_WORK = 2e9  # grid nodes x transitions for one sequence: about a second on one core
+MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
 
 # Rounding errs by less than ROUNDING √n, and by more than a hundredth of it. Measured against 80-bit arithmetic for
 # α in {0.1, 1, 10}, m = 2..4, T = 16..256, on sequences from the model and on adversarial ones (tests/test_exact.py).
@@ -49,7 +50,7 @@ def exact(
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Posterior:
     """Posterior mean, sd and log evidence to float64 rounding, with a bound on the error that is left.
 
@@ -58,7 +59,7 @@ def exact(
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone). The computation does not depend on them: rules are chosen,
             and errors estimated, over all prefixes of the whole sequence.
-        progress: called with the number of sequences that have just been finished.
+        progress: called with the number of sequences, or the part of one, that has just been finished.
 
     Raises:
         InputError: a sequence is impossible, or (before anything is computed) the grid would be too large.
@@ -105,7 +106,7 @@ def _ladder(n: int) -> list[int]:
 
 
 def _climb(
-    x: Float[np.ndarray, "B n m"], concentration: float, workers: Executor, progress: Callable[[int], None]
+    x: Float[np.ndarray, "B n m"], concentration: float, workers: Executor, progress: Progress
 ) -> tuple[Float[np.ndarray, "B n+1 2m"], Float[np.ndarray, "B n+1"], Float[np.ndarray, " B"]]:
     """(E[λ_g], E[λ_g²]) side by side and log Z, at the prefixes of m..T tokens; and the error estimate.
 
@@ -121,14 +122,24 @@ def _climb(
     error = np.full(n_sequences, np.inf)
     rounding = ROUNDING * np.sqrt(n)
     ladder = _ladder(n)
-    for n_nodes in ladder:
+    work = np.array([float(rung) ** (m - 1) for rung in ladder])
+    share = work / work.sum()
+    width = CHUNK.get(m, 32 if m == 1 else 1)
+    for rung, n_nodes in enumerate(ladder):
         pending = np.flatnonzero(error == np.inf)
         if not pending.size:
             break
-        chunks = [pending[i : i + CHUNK] for i in range(0, len(pending), CHUNK)]
+        chunks = [pending[i : i + width] for i in range(0, len(pending), width)]
         rules = _padded_rules(n_nodes, ladder[-1], m, concentration)
-        integrals = workers.map(functools.partial(_integrate, rules, n_nodes), (factors[rows] for rows in chunks))
-        for rows, sums in zip(chunks, integrals, strict=True):
+        slices = range(0, n_nodes ** (m - 1), SLICE)
+        tasks = [(rows, first) for rows in chunks for first in slices]
+        partial = workers.map(lambda task, rules=rules, n=n_nodes: _integrate(rules, n, factors[task[0]], width, task[1]), tasks)
+        for rows in chunks:
+            sums = 0.0
+            for _ in slices:
+                sums = sums + next(partial)
+                progress(len(rows) * share[rung] / len(slices))
+            _check_range(sums)
             evidence = sums[..., :m].sum(axis=-1)
             new_moments = sums / evidence[..., None]
             new_log_evidence = exponent[rows] * np.log(2) + np.log(evidence)
@@ -140,7 +151,7 @@ def _climb(
             error[rows] = np.where(change < 2 * rounding, rounding + change / 8, np.inf)
             if n_nodes == ladder[-1]:
                 error[rows] = rounding
-            progress(int(np.isfinite(error[rows]).sum()))
+            progress(int(np.isfinite(error[rows]).sum()) * share[rung + 1 :].sum())
     return moments, log_evidence, error
 
 
@@ -173,44 +184,53 @@ def _padded_rules(n_nodes: int, size: int, m: int, concentration: float) -> Floa
 
 
 def _integrate(
-    rules: Float[np.ndarray, "m-1 3 size"], n_nodes: int, factors: Float[np.ndarray, "C n m+1"]
+    rules: Float[np.ndarray, "m-1 3 size"], n_nodes: int, factors: Float[np.ndarray, "C n m+1"], width: int, first: int
 ) -> Float[np.ndarray, "C n 2m"]:
-    """E[λ_g Π f] and E[λ_g² Π f] at every prefix, for at most CHUNK sequences."""
-    padded = np.ones((*factors.shape[1:], CHUNK))
+    """E[λ_g Π f] and E[λ_g² Π f] at every prefix over one slice of the grid, for at most ``width`` sequences."""
+    padded = np.ones((*factors.shape[1:], width))
     padded[..., : len(factors)] = factors.transpose(1, 2, 0)
-    sums = np.asarray(_grid_sums(padded, rules, n_nodes))[..., : len(factors)].transpose(2, 0, 1)
+    last = min(first + SLICE, n_nodes ** len(rules))
+    sums = _grid_sums(padded, rules, n_nodes, first, last, BLOCK[width])
+    return np.asarray(sums)[..., : len(factors)].transpose(2, 0, 1)
+
+
+def _check_range(sums: Float[np.ndarray, "C n 2m"]) -> None:
     if not (np.isfinite(sums).all() and (sums.sum(axis=-1) > 0).all()):
         raise InputError(
-            f"exact quadrature leaves the range of float64 on a sequence of {factors.shape[1]} transitions: its lags "
+            f"exact quadrature leaves the range of float64 on a sequence of {sums.shape[1]} transitions: its lags "
             "change along the way, so that no fixed weights explain it; give shorter contexts."
         )
-    return sums
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="block")
 def _grid_sums(
-    factors: Float[Array, "n m+1 CHUNK"], rules: Float[Array, "m-1 3 size"], n_nodes: Int[Array, ""]
-) -> Float[Array, "n 2m CHUNK"]:
-    """Prior mass times (λ, λ²) times the running product of ⟨λ, f_t⟩, summed over the tensor grid block by block."""
-    n, m = len(factors), len(rules) + 1
+    factors: Float[Array, "n m+1 width"],
+    rules: Float[Array, "m-1 3 size"],
+    n_nodes: Int[Array, ""],
+    first: Int[Array, ""],
+    last: Int[Array, ""],
+    block: int,
+) -> Float[Array, "n 2m width"]:
+    """Prior mass times (λ, λ²) times the running product of ⟨λ, f_t⟩, summed over the nodes first..last-1."""
+    n, _, width = factors.shape
+    m = len(rules) + 1
 
-    def add_block(block, sums):
-        weights, mass = _grid_nodes(rules, n_nodes, block * BLOCK + jnp.arange(BLOCK))
+    def add_block(k, sums):
+        weights, mass = _grid_nodes(rules, n_nodes, first + k * block + jnp.arange(block))
         moments = jnp.concatenate([weights, weights**2], axis=1) * mass[:, None]
-        design = jnp.concatenate([jnp.ones((BLOCK, 1)), weights], axis=1).reshape(-1, GROUP, m + 1)
+        design = jnp.concatenate([jnp.ones((block, 1)), weights], axis=1).reshape(-1, GROUP, m + 1)
         moments = moments.reshape(-1, GROUP, 2 * m).transpose(0, 2, 1)
 
-        def step(product, factor):  # (BLOCK / GROUP, GROUP, CHUNK), (m + 1, CHUNK)
+        def step(product, factor):  # (block / GROUP, GROUP, width), (m + 1, width)
             product = product * (design @ factor)
             return product, (moments @ product).sum(axis=0)
 
-        return sums + lax.scan(step, jnp.ones((BLOCK // GROUP, GROUP, CHUNK)), factors)[1]
+        return sums + lax.scan(step, jnp.ones((block // GROUP, GROUP, width)), factors)[1]
 
-    n_blocks = -(-(n_nodes ** (m - 1)) // BLOCK)
-    return lax.fori_loop(0, n_blocks, add_block, jnp.zeros((n, 2 * m, CHUNK)))
+    return lax.fori_loop(0, -(-(last - first) // block), add_block, jnp.zeros((n, 2 * m, width)))
 
 
-def _grid_nodes(rules, n_nodes, index) -> tuple[Float[Array, "BLOCK m"], Float[Array, " BLOCK"]]:
+def _grid_nodes(rules, n_nodes, index) -> tuple[Float[Array, "block m"], Float[Array, " block"]]:
     """λ and its prior mass at the nodes numbered ``index`` of the tensor grid; mass 0 beyond its end."""
     mass = jnp.where(index < n_nodes ** len(rules), 1.0, 0.0)
     left, weights = jnp.ones(len(index)), []

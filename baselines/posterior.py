@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from mdbench.errors import InputError, Unsupported
 from mdbench.tasks import Task
 
-Progress = Callable[[int], None]
-"""Called with the number of sequences that have just been finished."""
+Progress = Callable[[float], None]
+"""Called with the number of sequences, or the part of one, that has just been finished."""
 
 
 @dataclass(frozen=True)
