@@ -14,8 +14,8 @@ from jaxtyping import Int
 from numpyro.distributions import constraints
 from numpyro.distributions.transforms import StickBreakingTransform
 
-from mdbench.baselines.laplace import standard_normal_points
-from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, refuse_order_one
+from mdbench.baselines.laplace import normal_posterior
+from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
 from mdbench.baselines.svi import check_steps, compiled_fit, fit_all
 from mdbench.tasks import Task, check_contexts
 
@@ -29,12 +29,12 @@ def vi_logistic_normal(
     lengths: Sequence[int] | None = None,
     progress: Progress | None = None,
     steps: int = 1000,
+    draws: int = 1000,
     seed: int = 0,
 ) -> Posterior:
     """The normal in NumPyro's stick-breaking coordinates that is nearest to the posterior in KL(guide ‖ posterior).
 
-    Its moments are sums over 4,096 scrambled Sobol points, which are also its draws; how far off it is, it does not
-    know.
+    How far off it is, it does not know.
 
     Args:
         task: gives π, m and α.
@@ -42,26 +42,20 @@ def vi_logistic_normal(
         lengths: the prefixes to return (default: T alone); each is a fit of its own.
         progress: called with the number of sequences that have just been finished.
         steps: of Adam.
-        seed: with a sequence's tokens it fixes that sequence's fit.
+        draws: independent draws from the guide to return.
+        seed: with a sequence's tokens it fixes that sequence's fit and draws.
     """
     check_steps("vi_logistic_normal", steps)
     contexts = check_contexts(task, contexts)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
     fitted = fit_all(_compiled(steps), task, contexts, wanted, seed, progress)
-    points = standard_normal_points(task.order - 1)
-    weights = np.stack([_push(p["location"], p["root"], points) for p in fitted], axis=2)  # (S, B, P, m)
-    return Posterior(
-        "vi_logistic_normal",
-        wanted,
-        mean=weights.mean(axis=0),
-        sd=weights.std(axis=0),
-        draws=Draws(weights[None], settings={"steps": steps, "seed": seed}),
-    )
+    location, root = (np.stack([p[name] for p in fitted], axis=1) for name in ("location", "root"))
 
+    def simplex(u):
+        return np.asarray(_simplex(u))
 
-def _push(location, root, points):
-    """The points as draws of λ: (S, B, m)."""
-    return np.asarray(_simplex(location + np.einsum("bde,se->sbd", root, points)))
+    seeds, settings = sequence_seeds(contexts, seed), {"steps": steps, "seed": seed}
+    return normal_posterior("vi_logistic_normal", wanted, location, root, simplex, draws, seeds, settings)
 
 
 @jax.jit

@@ -103,14 +103,14 @@ def _file(task: Task, contexts, lengths, baseline) -> Path:
         "lengths": list(map(int, lengths)),
         "method": baseline.entry.name,
         "options": {k: str(v) for k, v in (baseline_options(baseline.entry) | baseline.options).items()},
-        "code": _code_hash(),
+        "code": code_hash(),
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "gold" / f"{name}.gold"
 
 
 @functools.cache
-def _code_hash() -> str:
+def code_hash() -> str:
     """Of the baselines' source and the libraries that compute: a change of either makes old gold stale."""
     digest = hashlib.sha256()
     for package in ("mdbench.baselines", "mdbench.tasks"):

@@ -1,8 +1,9 @@
-"""Intervals for means over sequences."""
+"""Intervals for means over sequences, and many tests at once."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,3 +40,12 @@ def mean_interval(values: Float[np.ndarray, " N"]) -> MeanInterval:
     se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * se
     return MeanInterval(mean, se, (mean - half, mean + half))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number (Holm, 1979): reject those below a level, and all errors together keep it."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))), 1.0)
+    return corrected.tolist()

@@ -1,0 +1,354 @@
+"""Every posterior method against the exact posterior, and simulation-based calibration of its draws.
+
+Accuracy: errors of the posterior mean, and z-scores (error over stated standard error), which are standard normal if the
+stated error is right. Calibration (Talts, Betancourt, Simpson, Vehtari and Gelman, 2018): λ from the prior, tokens given
+λ, draws given the tokens; the rank of λ among independent draws is then uniform. Beside each weight the log likelihood
+is ranked, which sees a method that does not look at the data (Modrák et al., 2023).
+
+Kolmogorov-Smirnov tests of the z-scores and χ² tests of the ranks, all of one run, are corrected together by Holm's
+method. Only methods that may be gold can pass; of the approximations it is shown what they get wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+from mdbench.baselines import Posterior, exact
+from mdbench.errors import InputError
+from mdbench.files import write_text
+from mdbench.gold import code_hash
+from mdbench.registry import APPROXIMATE, BASELINES, Baseline, build_baseline
+from mdbench.statistics import holm
+from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, sample
+
+LEVEL = 0.01  # of all tests of a run together
+RANK_DRAWS = 63  # thinned draws: ranks 0..63
+BINS = 16  # of four ranks each
+Z_BINS = np.linspace(-4, 4, 17)
+
+# What differs from a method's defaults: enough here and cheaper, or draws for methods that else return none.
+ACCURACY_OPTIONS: dict[str, dict[str, Any]] = {"reference": {"standard_error": 3e-4}}
+CALIBRATION_OPTIONS: dict[str, dict[str, Any]] = {
+    "urn": {"draws": RANK_DRAWS},
+    "pyro_nuts": {"chains": 1, "draws": 1600},
+}
+NO_DRAWS = ("exact", "reference")
+
+Method = Callable[..., Posterior]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One method on one task: errors of the posterior mean against exact, over sequences and weights.
+
+    ``z`` counts z-scores in the bins of ``Z_BINS`` (and beyond, at either end); ``z_p`` is the Kolmogorov-Smirnov p-value
+    for each lag. Both are empty for methods that state no standard error. ``seconds`` include compilation.
+    """
+
+    method: str
+    task: str
+    length: int
+    n_sequences: int
+    largest_error: float
+    rms_error: float
+    largest_sd_error: float
+    n_failed: int
+    seconds: float
+    ess_per_second: float | None
+    z: tuple[int, ...] = ()
+    z_sd: float | None = None
+    z_largest: float | None = None
+    z_p: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Simulation-based calibration of one method on one task.
+
+    ``ranks`` counts the simulations in ``BINS`` bins of the rank, for each of ``quantities``; ``p`` are χ² p-values.
+    """
+
+    method: str
+    task: str
+    length: int
+    n_simulations: int
+    n_failed: int
+    seconds: float
+    quantities: tuple[str, ...]
+    ranks: tuple[tuple[int, ...], ...]
+    p: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one method on one task: ``pass``, ``fail`` with the reasons, or ``approximate`` with what is wrong."""
+
+    method: str
+    task: str
+    verdict: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What :func:`validate` returns."""
+
+    accuracies: list[Accuracy]
+    calibrations: list[Calibration]
+    verdicts: list[Verdict]
+
+    @property
+    def failures(self) -> list[Verdict]:
+        """Methods that may be gold and did not pass."""
+        return [verdict for verdict in self.verdicts if verdict.verdict == "fail"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {name: [asdict(row) for row in rows] for name, rows in vars(self).items()}
+
+
+def validate(
+    *,
+    tasks: Sequence[str | Task] | None = None,
+    methods: Sequence[str] | None = None,
+    length: int = 64,
+    n_sequences: int = 256,
+    calibration_length: int = 32,
+    n_simulations: int = 1000,
+    seed: int = 0,
+    partial: Path | None = None,
+    progress: Callable[[str, int], Callable[[float], None]] | None = None,
+) -> Validation:
+    """Run accuracy and calibration of methods on tasks.
+
+    Args:
+        tasks: default: those of the suite ``core``.
+        methods: default: all baselines.
+        length: T of the accuracy runs.
+        n_sequences: of the accuracy runs.
+        calibration_length: T of the calibration runs.
+        n_simulations: of the calibration runs.
+        seed: of the sequences and of the methods.
+        partial: file in which finished parts are kept until all are done, so that an interrupted run goes on there.
+        progress: called to show progress.
+
+    Raises:
+        InputError: an unknown name, or a number that cannot be.
+    """
+    loaded = [t if isinstance(t, Task) else load_task(t) for t in tasks or load_suite("core").tasks]
+    names = list(methods or BASELINES)
+    for name in names:
+        build_baseline(name)
+        if ":" in name:
+            raise InputError(f"validate takes plain names, with the defaults that people use, not '{name}'.")
+    if n_sequences < 2 or n_simulations < 2:
+        raise InputError("validate needs at least 2 sequences and 2 simulations.")
+    begin = progress or (lambda _description, _total: lambda _k: None)
+    done = _Partial(partial, [code_hash(), length, n_sequences, calibration_length, n_simulations, seed])
+
+    accuracies, calibrations = [], []
+    for task in loaded:
+        for name in names:
+            if name == "exact":
+                continue  # it is what the others are held against; its draws are the urn's
+            advance = begin(f"{task.name}: accuracy of {name}", n_sequences)
+            method = build_baseline(name, **ACCURACY_OPTIONS.get(name, {}))
+            accuracies.append(
+                done.get(Accuracy, ["accuracy", task.task_hash, name], accuracy, name, method, task, length, n_sequences, seed, advance)
+            )  # fmt: skip
+            if name in NO_DRAWS:
+                continue
+            advance = begin(f"{task.name}: calibration of {name}", n_simulations)
+            method = build_baseline(name, **CALIBRATION_OPTIONS.get(name, {}))
+            calibrations.append(
+                done.get(Calibration, ["calibration", task.task_hash, name], calibration, name, method, task, calibration_length, n_simulations, seed, advance)
+            )  # fmt: skip
+    done.remove()
+    return Validation(accuracies, calibrations, judge(accuracies, calibrations))
+
+
+def accuracy(
+    name: str,
+    method: Baseline | Method,
+    task: Task,
+    length: int,
+    n_sequences: int,
+    seed: int,
+    progress: Callable[[float], None] | None = None,
+) -> Accuracy:
+    """Run a method on evaluation sequences and compare its posterior with the exact one."""
+    contexts = sample(task, length, n_sequences, seed).tokens[:, :-1]
+    truth = exact(task, contexts)
+    started = time.perf_counter()
+    found = method(task, contexts, progress=progress)
+    seconds = time.perf_counter() - started
+    error = found.mean[:, 0] - truth.mean[:, 0]
+    ess = next((c.values for c in found.checks_made if c.name in ("ess_bulk", "ess") and c.values is not None), None)
+    result = Accuracy(
+        method=name,
+        task=task.name,
+        length=length,
+        n_sequences=n_sequences,
+        largest_error=float(np.abs(error).max()),
+        rms_error=float(np.sqrt((error**2).mean())),
+        largest_sd_error=float(np.abs(found.sd - truth.sd).max()),
+        n_failed=int(found.failed.sum()),
+        seconds=seconds,
+        ess_per_second=None if ess is None else float(np.nansum(ess) / seconds),
+    )
+    if found.mean_se is None:
+        return result
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.nan_to_num(error / found.mean_se[:, 0], nan=np.inf)  # no stated error at all: infinitely far off
+    edges = np.concatenate([[-np.inf], Z_BINS[1:-1], [np.inf]])
+    return replace(
+        result,
+        z=tuple(int(count) for count in np.histogram(np.clip(z, -1e300, 1e300), edges)[0]),
+        z_sd=float(np.sqrt((z**2).mean())),
+        z_largest=float(np.abs(z).max()),
+        z_p=tuple(float(stats.kstest(column, "norm").pvalue) for column in z.T),
+    )
+
+
+def calibration(
+    name: str,
+    method: Baseline | Method,
+    task: Task,
+    length: int,
+    n_simulations: int,
+    seed: int,
+    progress: Callable[[float], None] | None = None,
+) -> Calibration:
+    """Simulation-based calibration of a method's draws."""
+    # The calibration stream: sequences that no accuracy run and no score has seen.
+    drawn = sample(task, length, n_simulations, seed, stream=Stream.CALIBRATION)
+    contexts = drawn.tokens[:, :-1]
+    started = time.perf_counter()
+    found = method(task, contexts, progress=progress)
+    seconds = time.perf_counter() - started
+    draws = thinned(found)  # (L, N, m)
+    x = lag_likelihoods(task, contexts)
+
+    def log_likelihood(weights):  # (..., N, m)
+        return np.log(np.einsum("ntg,...ng->...nt", x, weights)).sum(axis=-1)
+
+    quantities = [(f"λ_{g + 1}", drawn.weights[:, g], draws[..., g]) for g in range(task.order)]
+    quantities.append(("log likelihood", log_likelihood(drawn.weights), log_likelihood(draws)))
+    ranks = {label: rank(true, of_draws, seed) for label, true, of_draws in quantities}
+    counts = {label: np.bincount(r * BINS // (RANK_DRAWS + 1), minlength=BINS) for label, r in ranks.items()}
+    return Calibration(
+        method=name,
+        task=task.name,
+        length=length,
+        n_simulations=n_simulations,
+        n_failed=int(found.failed.sum()),
+        seconds=seconds,
+        quantities=tuple(counts),
+        ranks=tuple(tuple(int(k) for k in count) for count in counts.values()),
+        p=tuple(float(stats.chisquare(count).pvalue) for count in counts.values()),
+    )
+
+
+def thinned(found: Posterior) -> Float[np.ndarray, "L N m"]:
+    """``RANK_DRAWS`` draws for each sequence, as far apart in the chains as possible."""
+    if found.draws is None:
+        raise InputError(f"'{found.method}' has no draws to calibrate.")
+    weights = found.draws.weights[..., 0, :]  # (C, D, N, m)
+    flat = weights.reshape(-1, *weights.shape[2:])
+    if len(flat) < RANK_DRAWS:
+        raise InputError(f"calibration needs {RANK_DRAWS} draws, but '{found.method}' has {len(flat)}.")
+    return flat[np.linspace(0, len(flat) - 1, RANK_DRAWS).round().astype(int)]
+
+
+def rank(true: Float[np.ndarray, " N"], draws: Float[np.ndarray, "L N"], seed: int) -> Int[np.ndarray, " N"]:
+    """How many draws are below the true value; among equal ones a random place."""
+    below, equal = (draws < true).sum(axis=0), (draws == true).sum(axis=0)
+    return below + np.random.default_rng(seed).integers(0, equal + 1)
+
+
+def judge(accuracies: Sequence[Accuracy], calibrations: Sequence[Calibration]) -> list[Verdict]:
+    """A verdict for each method and task, all tests together at ``LEVEL``."""
+    tests: dict[tuple[str, str, str], float] = {}
+    for a in accuracies:
+        for g, p in enumerate(a.z_p, start=1):
+            tests[a.method, a.task, f"z-scores of λ_{g}"] = p
+    for c in calibrations:
+        for quantity, p in zip(c.quantities, c.p, strict=True):
+            tests[c.method, c.task, f"ranks of {quantity}"] = p
+    # Approximations are not on trial: their tests, sure to fail, would loosen nothing but must not tighten either.
+    on_trial = {key: p for key, p in tests.items() if not _approximate(key[0])}
+    corrected = dict(zip(on_trial, holm(list(on_trial.values())), strict=True))
+    verdicts = []
+    for method, task in dict.fromkeys((row.method, row.task) for row in [*accuracies, *calibrations]):
+        mine = {key[2]: p for key, p in tests.items() if key[:2] == (method, task)}
+        if _approximate(method):
+            reasons = tuple(f"{what}: p = {p:.1g}" for what, p in mine.items() if p < LEVEL)
+            verdicts.append(Verdict(method, task, "approximate", reasons))
+            continue
+        reasons = tuple(f"{what}: corrected p = {corrected[method, task, what]:.1g}" for what in mine if corrected[method, task, what] < LEVEL)  # fmt: skip
+        for row in [*accuracies, *calibrations]:
+            if (row.method, row.task) == (method, task) and row.n_failed:
+                kind = "accuracy" if isinstance(row, Accuracy) else "calibration"
+                reasons += (f"{row.n_failed} sequences of the {kind} run fail their gates",)
+        verdicts.append(Verdict(method, task, "fail" if reasons else "pass", reasons))
+    return verdicts
+
+
+def _approximate(method: str) -> bool:
+    return method in BASELINES and BASELINES[method].standing == APPROXIMATE
+
+
+class _Partial:
+    """Finished parts of an unfinished run, in a file; parts of a run with other settings do not count."""
+
+    def __init__(self, path: Path | None, settings: list[Any]) -> None:
+        self.path, self.settings = path, json.loads(json.dumps(settings))
+        self.parts: dict[str, Any] = {}
+        if path and path.exists():
+            try:
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                if stored["settings"] == self.settings:
+                    self.parts = stored["parts"]
+            except (OSError, ValueError, KeyError, TypeError):
+                pass  # a part that cannot be read is done again
+
+    def get(self, kind: type, key: list[str], function: Callable[..., Any], *arguments: Any) -> Any:
+        name = "/".join(key)
+        if name in self.parts:
+            stored = self.parts[name]
+            arguments[-1](arguments[-3])  # progress: all of its sequences
+            return kind(**{k: _tuples(v) for k, v in stored.items()})
+        found = function(*arguments)
+        self.parts[name] = asdict(found)
+        if self.path:
+            write_text(self.path, json.dumps({"settings": self.settings, "parts": self.parts}))
+        return found
+
+    def remove(self) -> None:
+        if self.path:
+            self.path.unlink(missing_ok=True)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def band(n: int) -> tuple[float, float]:
+    """Between which counts all bins of a calibrated rank histogram lie with 99% probability (Bonferroni)."""
+    low, high = stats.binom.interval(1 - LEVEL / BINS, n, 1 / BINS)
+    return float(low), float(high)
+
+
+def json_number(value: float | None) -> float | str | None:
+    """JSON has no infinities."""
+    return str(value) if value is not None and not math.isfinite(value) else value
