@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: evaluate test test-all lint clean
+.PHONY: evaluate test test-all bench lint clean
 
 evaluate: $(INSTALLED)
 	$(VENV)/bin/mdbench evaluate --predictor trained_l3
@@ -14,6 +14,9 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(VENV)/bin/python -m pytest
+
+bench: $(INSTALLED)
+	$(VENV)/bin/python tests/benchmarks/exact.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

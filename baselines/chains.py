@@ -45,7 +45,7 @@ def run_chains(
     Sequences that fail a gate are sampled again with four times the warm-up and draws; of these every fourth draw is
     kept, so that all sequences have as many, while moments, standard errors and gates rest on all of them.
     """
-    for name, value, least in (("warmup", warmup, 1), ("draws", draws, 4), ("chains", settings["chains"], 1)):
+    for name, value, least in (("warmup", warmup, 1), ("draws", draws, 4), ("chains", settings["chains"], 2)):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{method}: {name} must be a whole number of at least {least}, not {value!r}.")
     contexts = check_contexts(task, contexts)
@@ -70,7 +70,9 @@ def run_chains(
             part = _merge(part, again, run(again, RERUN * warmup, RERUN * draws))
         parts.append(part)
     found = parts[0] if len(parts) == 1 else _join(parts)
-    kept = replace(found.draws, settings={"warmup": warmup, "draws": draws, "seed": seed, "n_rerun": n_rerun} | settings)
+    kept = replace(
+        found.draws, settings={"warmup": warmup, "draws": draws, "seed": seed, "n_rerun": n_rerun} | settings
+    )
     return replace(found, draws=kept)
 
 
@@ -102,7 +104,9 @@ def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> P
         return old
 
     checks = tuple(
-        old if old.passed is None else replace(old, values=put(old.values, new.values), passed=put(old.passed, new.passed))
+        old
+        if old.passed is None
+        else replace(old, values=put(old.values, new.values), passed=put(old.passed, new.passed))
         for old, new in zip(part.checks_made, longer.checks_made, strict=True)
     )
 

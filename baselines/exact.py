@@ -133,7 +133,9 @@ def _climb(
         rules = _padded_rules(n_nodes, ladder[-1], m, concentration)
         slices = range(0, n_nodes ** (m - 1), SLICE)
         tasks = [(rows, first) for rows in chunks for first in slices]
-        partial = workers.map(lambda task, rules=rules, n=n_nodes: _integrate(rules, n, factors[task[0]], width, task[1]), tasks)
+        partial = workers.map(
+            lambda task, rules=rules, n=n_nodes: _integrate(rules, n, factors[task[0]], width, task[1]), tasks
+        )
         for rows in chunks:
             sums = 0.0
             for _ in slices:

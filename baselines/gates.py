@@ -4,12 +4,12 @@ The gates of a chain, each applied to every weight λ_g of every sequence and pr
 
 | gate            | passes      | what it sees |
 |-----------------|-------------|--------------|
-| r_hat           | < 1.01      | rank-normalised split R-hat (Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021) |
+| r_hat           | < 1.01      | rank-normalised split R-hat (Vehtari et al., Bayesian Analysis 16:667, 2021) |
 | ess_bulk        | >= 400      | rank-normalised effective sample size |
 | ess_tail        | >= 400      | the smaller effective sample size of the 5% and 95% quantiles |
-| mcse_next_token | <= 0.01     | Monte Carlo standard error of the next-token probabilities, the largest over states |
+| mcse_next_token | <= 0.01     | Monte Carlo standard error of the next-token probabilities, largest over states |
 | divergences     | == 0        | divergent transitions after warm-up |
-| e_bfmi          | >= 0.3      | energy, by chain: mean squared step over variance, the smallest over chains (Betancourt, 2016) |
+| e_bfmi          | >= 0.3      | energy: mean squared step over variance, the worst chain's (arXiv 1604.00695) |
 
 What cannot be computed (constant draws, say) fails.
 """

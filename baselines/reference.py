@@ -1,4 +1,4 @@
-r"""A posterior for orders that exact methods do not reach, with a standard error: self-normalised importance sampling.
+r"""A posterior with a standard error, for orders beyond the exact methods: self-normalised importance sampling.
 
 The proposal, in the softmax coordinates u of :mod:`mdbench.baselines.softmax`, is an equal mixture of
 
@@ -6,7 +6,7 @@ The proposal, in the softmax coordinates u of :mod:`mdbench.baselines.softmax`, 
 - a multivariate t with the moments of a pilot run, 8 degrees of freedom;
 - the Dirichlet with the pilot's mean and mean variance, which has the posterior's kind of skewness.
 
-The posterior's density in u falls off exponentially (λ_g^α as u goes to infinity), a t's polynomially: importance weights
+The density in u falls off exponentially (λ_g^α as u goes to infinity), a t's polynomially: importance weights
 are bounded, so every variance is finite. A normal proposal has an infinite one. Points are independent, so the standard
 error needs no assumption but a sample that is large for its weights, which the gates see to.
 """
@@ -48,10 +48,10 @@ def reference(
     points: int = 10_000_000,
     seed: int = 0,
 ) -> Posterior:
-    """Posterior by importance sampling until every next-token probability has the wanted standard error.
+    """Posterior by importance sampling until it passes its gates.
 
-    Gates: that standard error, an effective sample size of the weights of at least 1,000, and no weight above
-    1% of their sum.
+    Gates: the wanted standard error of every next-token probability, an effective sample size of the weights of at
+    least 1,000, and no weight above 1% of their sum.
 
     Args:
         task: gives π, m (up to 16) and α.
@@ -77,7 +77,9 @@ def reference(
             prefix = contexts[i, :length]
             rng = np.random.default_rng(sequence_seeds(prefix[None], seed)[0])
             columns = task.transition[prefix[: -task.order - 1 : -1]]  # (m, q): what each lag says of the next token
-            estimates.append(_estimate(x[i, : length - task.order], task.concentration, columns, rng, standard_error, points))
+            estimates.append(
+                _estimate(x[i, : length - task.order], task.concentration, columns, rng, standard_error, points)
+            )
         if progress:
             progress(1)
         return estimates
@@ -138,7 +140,8 @@ def _estimate(x, concentration, columns, rng, wanted, most_points) -> _Estimate:
         while sums.n < goal:
             sums.add(*_weighted_points(proposals, target, rng))
         next_token_se = sums.standard_error(columns)
-        if next_token_se.max() <= wanted or goal + BLOCK > most_points:
+        passes = next_token_se.max() <= wanted and sums.ess >= ESS and sums.largest_share <= LARGEST_SHARE
+        if passes or goal + BLOCK > most_points:
             break
         # Judged at a few growing sizes only: stopping at the first lucky block would bias the stated error.
         goal = min(2 * goal, most_points // BLOCK * BLOCK)

@@ -1,4 +1,4 @@
-r"""The posterior in softmax coordinates: λ = softmax(V u), with u in R^{m-1} and V's columns an orthonormal basis of 1^⊥.
+r"""The posterior in softmax coordinates: λ = softmax(V u), u in R^{m-1}, the columns of V an orthonormal basis of 1^⊥.
 
 With the Jacobian, log p(u | y) = ℓ(λ) + α Σ_g log λ_g + const: as a function of λ that is concave for every α > 0, so
 there is one mode, inside the simplex. By homogeneity λ·∇ = n + mα and the gradient in λ is constant over g there, hence
@@ -50,7 +50,7 @@ def find_mode(x: Float[np.ndarray, "B n m"], concentration: float) -> Mode:
     Raises:
         FloatingPointError: a sequence does not converge.
     """
-    batch, n, m = x.shape
+    batch, _, m = x.shape
     v = basis(m)
     u = np.zeros((batch, m - 1))
     for _ in range(MAX_ITERATIONS):

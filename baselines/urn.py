@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from mdbench.baselines.posterior import Draws, Posterior, prefix_lengths, sequence_seeds
+from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, sequence_seeds
 from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods
 
@@ -37,7 +37,7 @@ def urn(
     contexts: Any,
     *,
     lengths: Sequence[int] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
     draws: int = 0,
     seed: int = 0,
 ) -> Posterior:
@@ -174,7 +174,9 @@ def _draw_counts(weights, grades, step: int, n: int, rng) -> Float[np.ndarray, "
     states = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
     if not used[0].counts:  # order 1: one state
         return np.full((n, 1), float(step))
-    counts = np.stack([np.concatenate(columns) for columns in zip(*(grade.counts for grade in used))], axis=-1)
+    counts = np.stack(
+        [np.concatenate(columns) for columns in zip(*(grade.counts for grade in used), strict=True)], axis=-1
+    )
     drawn = counts[np.minimum(states, len(counts) - 1)]
     return np.column_stack([drawn, step - drawn.sum(axis=1)])
 

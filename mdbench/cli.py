@@ -19,6 +19,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+baseline_app = typer.Typer(help="Posterior methods: how far they can be trusted.", no_args_is_help=True)
+app.add_typer(baseline_app, name="baseline")
+
 Task = Annotated[list[str] | None, typer.Option("--task", help="Task name or task file (.toml); repeat for several.")]
 Lengths = Annotated[str | None, typer.Option("--lengths", help="Context lengths, separated by commas.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -374,6 +377,56 @@ def tune(
         print(json.dumps(rows, indent=1))
     else:
         report.print_table("tuned step sizes", ("task", "T", "steps", "η"), [list(row.values()) for row in rows])
+
+
+@baseline_app.command()
+def validate(
+    task: Task = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="Baseline; repeat for several, all if none.")
+    ] = None,
+    length: Annotated[int, typer.Option(help="T of the runs against the exact posterior.")] = 64,
+    n_sequences: Annotated[int, typer.Option(help="Sequences of these.")] = 256,
+    calibration_length: Annotated[int, typer.Option(help="T of the simulation-based calibration.")] = 32,
+    n_simulations: Annotated[int, typer.Option(help="Simulations of it.")] = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report: validation.html and validation.json.")
+    ] = None,
+) -> None:
+    """Every posterior method against the exact one, and simulation-based calibration; exit code 1 if one fails."""
+    from mdbench import report, validation
+    from mdbench.files import cache_folder, check_writable, write_text
+
+    targets = {} if out is None else {kind: out / f"validation.{kind}" for kind in ("html", "json")}
+    for path in targets.values():
+        check_writable(path)
+    with report.progress_bars() as progress:
+        found = validation.validate(
+            tasks=task,
+            methods=method,
+            length=length,
+            n_sequences=n_sequences,
+            calibration_length=calibration_length,
+            n_simulations=n_simulations,
+            seed=seed,
+            partial=cache_folder() / "validation.partial.json",
+            progress=progress,
+        )
+    if targets:
+        from mdbench.validation_page import render
+
+        arguments = [a for a in sys.argv[1:] if a not in ("--json",)]
+        write_text(targets["json"], found.to_json() + "\n")
+        write_text(targets["html"], render(found, "mdbench " + " ".join(arguments)))
+    if as_json:
+        print(found.to_json())
+    else:
+        report.print_validation(found)
+    if found.failures:
+        names = ", ".join(f"{v.method} on {v.task}" for v in found.failures)
+        _fail(f"these methods did not pass: {names}.", 1)
 
 
 def _whole_numbers(text: str | None, option: str) -> list[int] | None:

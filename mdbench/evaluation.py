@@ -18,6 +18,7 @@ from jaxtyping import Float
 from mdbench import metrics
 from mdbench.device import check_device
 from mdbench.errors import InputError, Unsupported
+from mdbench.files import json_ready
 from mdbench.gold import gold_posterior
 from mdbench.predictor import Predictor, check_length, check_output
 from mdbench.registry import build_predictor
@@ -28,7 +29,7 @@ SCHEMA_VERSION = 1
 REFERENCES = ("bayes", "md1", "constructed_l3", "uniform")
 CHUNK = 256  # contexts in one call of predict, padded to that; no option changes it, so no score depends on one
 
-Progress = Callable[[str, int], Callable[[int], None]]
+Progress = Callable[[str, int], Callable[[float], None]]
 """``progress(description, total)`` returns ``advance(k)``."""
 
 
@@ -116,9 +117,9 @@ class Evaluation:
         """JSON-ready: infinities as the strings "inf" and "-inf", what does not exist as null."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "results": [_json_ready(asdict(result)) for result in self.results],
-            "skipped": [_json_ready(asdict(skipped)) for skipped in self.skipped],
-            "ties": [_json_ready(asdict(tie)) for tie in self.ties],
+            "results": [json_ready(asdict(result)) for result in self.results],
+            "skipped": [json_ready(asdict(skipped)) for skipped in self.skipped],
+            "ties": [json_ready(asdict(tie)) for tie in self.ties],
         }
 
     def to_json(self) -> str:
@@ -226,7 +227,9 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
     for result in found.results:
         if result.excess_kl is not None:
             by_cell.setdefault((result.task, result.length), {})[result.predictor] = result
-    scores = {key: frame["excess_kl"].to_numpy() for key, frame in found.per_sequence.groupby(["task", "length", "predictor"])}
+    scores = {
+        key: frame["excess_kl"].to_numpy() for key, frame in found.per_sequence.groupby(["task", "length", "predictor"])
+    }
     comparisons = []
     for (task, length), results in by_cell.items():
         if len(results) < 2:
@@ -374,7 +377,7 @@ def _is_told(predictor: Any) -> bool:
 
 
 def _predict(
-    name: str, predictor: Any, task: Task, contexts: np.ndarray, drawn: Sample, advance: Callable[[int], None]
+    name: str, predictor: Any, task: Task, contexts: np.ndarray, drawn: Sample, advance: Callable[[float], None]
 ) -> Float[np.ndarray, "N q"]:
     """Checked predictions, made in padded chunks of one size: no predictor sees how many sequences there are."""
     parts = []
@@ -446,14 +449,4 @@ def paired_difference(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) ->
 
 def as_json(rows: Sequence[Any]) -> str:
     """Dataclasses as JSON text, like :meth:`Evaluation.to_json`."""
-    return json.dumps([_json_ready(asdict(row)) for row in rows], indent=1, allow_nan=False)
-
-
-def _json_ready(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _json_ready(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_ready(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value
+    return json.dumps([json_ready(asdict(row)) for row in rows], indent=1, allow_nan=False)

@@ -1,12 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and what goes into them."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -66,3 +68,14 @@ def make_folder(path: str | Path) -> Path:
 def cache_folder() -> Path:
     """What can be computed again is kept here: ``MDBENCH_CACHE``, or else the user's cache folder."""
     return Path(os.environ.get("MDBENCH_CACHE") or platformdirs.user_cache_dir("mdbench", appauthor=False))
+
+
+def json_ready(value: Any) -> Any:
+    """``value`` with infinities as the strings "inf" and "-inf" and NaN as None, at any depth: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

@@ -1,4 +1,4 @@
-"""The posterior that predictors are held against: an exact one, or a sampled one of which every sequence passes its gates.
+"""The posterior that predictors are held against: exact, or sampled with every sequence passing its gates.
 
 Computed once and kept on disk (``MDBENCH_CACHE`` names another folder than the user's cache), under a name made of all
 that it depends on: task, tokens, prefixes, method with all its options, the source of the baselines and the libraries
@@ -53,7 +53,7 @@ def gold_posterior(
     contexts: Int[np.ndarray, "B T"],
     lengths: Sequence[int],
     method: str = "exact",
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Gold:
     """The gold by that method, from the cache where it is there.
 
@@ -79,7 +79,7 @@ def gold_posterior(
             gates = [c.name for c in found.checks_made if c.passed is not None and not c.passed[failed[0]].all()]
             raise InputError(
                 f"'{method}' cannot be gold for task '{task.name}': {failed.size} of {len(contexts)} sequences fail a "
-                f"gate, the first being sequence {failed[0] + 1} ({', '.join(gates)}); give it more draws or take exact."
+                f"gate, the first of them sequence {failed[0] + 1} ({', '.join(gates)}); give more draws or take exact."
             )
         arrays = {
             "mean": found.mean,

@@ -46,7 +46,7 @@ def gold_error(
 
     Each entry of the gold p̃_B is within ``bound`` of p_B, and has beside that the standard error ``se``, independent
     between sequences. To first order an entry's error Δ_b costs Δ_b log(p̃_b/p̂_b) (the terms -p + p̂ cancel to that):
-    bounds add up, noise only in squares, at two standard errors. To second order it costs Δ_b²/p̃_b, and noise shifts
+    bounds add up, noise only in squares, at three standard errors. To second order it costs Δ_b²/p̃_b, and noise shifts
     the mean upwards by ½ Var(p̃_b)/p_b.
     """
     se = np.broadcast_to(se, gold.shape)
@@ -55,4 +55,4 @@ def gold_error(
         second = np.where(gold > 0, (bound[:, None] ** 2 + 0.5 * se**2) / gold, 0.0).sum(axis=-1)
         bounded = (bound[:, None] * ratio).sum(axis=-1)
         noise = np.where(se > 0, se * ratio, 0.0).sum(axis=-1)
-    return float((bounded + second).mean() + 2 * np.sqrt((noise**2).sum()) / len(gold))
+    return float((bounded + second).mean() + 3 * np.sqrt((noise**2).sum()) / len(gold))

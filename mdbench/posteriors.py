@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from mdbench.baselines import Posterior
 from mdbench.errors import InputError, SequenceError
 from mdbench.files import check_writable, write_whole
-from mdbench.registry import build_baseline
+from mdbench.registry import Baseline, build_baseline
 from mdbench.tasks import Task, check_order, lag_likelihoods, next_token_probs
 
 
@@ -26,7 +26,7 @@ def posterior(
     method: str = "exact",
     prefixes: bool = False,
     out: str | Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Posterior of the mixture weights for each of some sequences, which may differ in length.
 
@@ -60,7 +60,7 @@ def posterior(
     for length in own_lengths:
         baseline.check_size(length - order, order)
     if out is not None:
-        _check_out(out, baseline.entry.name, own_lengths)
+        _check_out(out, baseline, own_lengths)
 
     reports: list[dict[str, Any]] = [{}] * len(tokens)
     for length in own_lengths:
@@ -109,11 +109,15 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _check_out(out: str | Path, method: str, lengths: Sequence[int]) -> None:
+def _check_out(out: str | Path, baseline: Baseline, lengths: Sequence[int]) -> None:
     if Path(out).suffix != ".nc":
         raise InputError(f"--out writes .nc (netCDF), not '{out}'.")
-    if method in ("exact", "reference"):
-        raise InputError(f"'{method}' has no draws to write; --method urn:draws=1000 has independent ones from the posterior.")
+    if baseline.entry.name in ("exact", "reference") or (
+        baseline.entry.name == "urn" and not baseline.options.get("draws")
+    ):
+        raise InputError(
+            f"'{baseline.label}' has no draws to write; --method urn:draws=1000 has independent ones from the posterior."
+        )
     if len(lengths) > 1:
         raise InputError(f"--out needs sequences of one length, not of {len(lengths)} lengths.")
     check_writable(out)

@@ -139,7 +139,9 @@ _BUILT_IN = [
     ),
     Entry("run", "mdbench.predictors.trained:Run", "run:FOLDER, a run of `mdbench train`"),
     *(
-        Entry(baseline.name, _POSTERIOR_MEAN, f"p at the posterior mean: {baseline.summary}", {"baseline": baseline.name})
+        Entry(
+            baseline.name, _POSTERIOR_MEAN, f"p at the posterior mean: {baseline.summary}", {"baseline": baseline.name}
+        )
         for baseline in _BASELINES
     ),
 ]
@@ -223,8 +225,6 @@ def describe(entry: Entry) -> dict[str, Any]:
     else:
         known, more = option_defaults(entry), {"fixed": entry.options}
     required = inspect.Parameter.empty
-    options = [
-        f"{name} (required)" if default is required else f"{name}={default}" for name, default in known.items()
-    ]
+    options = [f"{name} (required)" if default is required else f"{name}={default}" for name, default in known.items()]
     doc = inspect.getdoc(entry.load()) or ""
     return {"summary": entry.summary, "factory": entry.target, **more, "options": options, "doc": doc}

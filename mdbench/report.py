@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mdbench.evaluation import Comparison, Evaluation, Result, Skipped
 from mdbench.tasks import load_task
+from mdbench.validation import Validation
 
 
 def console() -> Console:
@@ -25,7 +26,7 @@ def console() -> Console:
 
 
 @contextlib.contextmanager
-def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+def progress_bars() -> Iterator[Callable[[str, int], Callable[[float], None]]]:
     """``progress(description, total)`` returning ``advance(k)``, as bars on stderr or, without a terminal, as lines."""
     stderr = Console(stderr=True)
     if not stderr.is_terminal:
@@ -41,23 +42,23 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     )
     with Progress(*columns, console=stderr, transient=True) as bars:
 
-        def start(description: str, total: int) -> Callable[[int], None]:
+        def start(description: str, total: int) -> Callable[[float], None]:
             bar = bars.add_task(description, total=total)
             return lambda k: bars.advance(bar, k)
 
         yield start
 
 
-def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[int], None]:
+def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[float], None]:
     """A line at the start, and one whenever ten more seconds have passed.
 
     The time left is judged from the second call on: the first may report what an earlier, interrupted run did.
     """
     stderr.print(f"{description} ({total}) ...", highlight=False, soft_wrap=True)
-    shown, done = time.monotonic(), 0
-    first: tuple[float, int] | None = None
+    shown, done = time.monotonic(), 0.0
+    first: tuple[float, float] | None = None
 
-    def advance(k: int) -> None:
+    def advance(k: float) -> None:
         nonlocal done, shown, first
         done += k
         now = time.monotonic()
@@ -65,7 +66,7 @@ def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[
         if now - shown >= 10 and first[1] < done < total:
             shown, left = now, (now - first[0]) * (total - done) / (done - first[1])
             stderr.print(
-                f"{description}: {done} of {total}, about {left:.0f} s left ...", highlight=False, soft_wrap=True
+                f"{description}: {done:.0f} of {total}, about {left:.0f} s left ...", highlight=False, soft_wrap=True
             )
 
     return advance
@@ -138,6 +139,35 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         for c in comparisons
     ]
     print_table(title, headings, rows)
+
+
+def print_validation(validation: Validation) -> None:
+    """One row a method and task, then the reasons of what did not pass."""
+    verdicts = {(v.method, v.task): v for v in validation.verdicts}
+    smallest = {(c.method, c.task): min(c.p) for c in validation.calibrations}
+    headings = (
+        "task",
+        "method",
+        "N",
+        "largest error",
+        "RMS error",
+        "z: rms",
+        "max |z|",
+        "SBC p",
+        "s",
+        "ESS/s",
+        "verdict",
+    )
+    rows = []
+    for a in validation.accuracies:
+        key = (a.method, a.task)
+        numbers = (a.largest_error, a.rms_error, a.z_sd, a.z_largest, smallest.get(key), a.seconds, a.ess_per_second)
+        cells = ["" if value is None else f"{value:.3g}" for value in numbers]
+        rows.append((a.task, a.method, a.n_sequences, *cells, verdicts[key].verdict))
+    print_table("posterior methods against the exact posterior; SBC p: smallest of its quantities", headings, rows)
+    for v in validation.verdicts:
+        if v.reasons:
+            print_line(f"{v.method} on {v.task}: {v.verdict}; {'; '.join(v.reasons)}.")
 
 
 def _row(r: Result) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mdbench import cli
+from mdbench import cli, registry
 from mdbench.tasks import load_task, sample
 
 TASK = "mtd-q3-m2"
@@ -64,7 +64,7 @@ def test_evaluate_prints_one_json_object(mdbench, tmp_path):
     assert parsed["schema_version"] == 1
     assert set(parsed["results"][0]) == {
         *("predictor", "task", "length", "n_sequences", "seed", "kl", "kl_se", "excess_kl", "excess_kl_se"),
-        *("excess_kl_ci", "cross_entropy", "nll", "gold_error", "seconds"),
+        *("excess_kl_ci", "cross_entropy", "nll", "gold", "gold_error", "seconds"),
     }
     assert len(parsed["results"]) == 2 * 5
     assert json.loads(out.read_text()) == parsed
@@ -151,7 +151,8 @@ def test_posterior_of_own_data(mdbench, own_data):
     assert (parsed["method"], parsed["order"], parsed["concentration"]) == ("urn", 2, 1.0)
     assert [s["length"] for s in parsed["sequences"]] == [5, 3]
     assert set(parsed["sequences"][0]) == {
-        *("length", "log_evidence", "posterior_mean", "posterior_sd", "next_token", "error_estimate", "prefixes")
+        *("length", "log_evidence", "posterior_mean", "posterior_sd", "next_token", "error_estimate", "prefixes"),
+        *("standard_error", "next_token_standard_error", "checks_made"),
     }
     assert parsed["sequences"][0]["prefixes"]["length"] == [2, 3, 4, 5]
     for arguments in ((), ("--prefixes",)):
@@ -162,7 +163,8 @@ def test_posterior_of_own_data(mdbench, own_data):
 def test_list_and_show_know_every_name(mdbench):
     listing = json.loads(mdbench("list", "--json")[1])
     assert set(listing) == {"tasks", "suites", "predictors", "baselines"}
-    assert set(listing["baselines"]) == {"exact", "urn"}
+    assert set(listing["baselines"]) == set(registry.BASELINES)
+    assert set(listing["baselines"]) <= set(listing["predictors"])
     for names in listing.values():
         for name in names:
             code, stdout, _ = mdbench("show", name, "--json")
@@ -264,3 +266,59 @@ def test_a_predictor_that_breaks_its_contract_is_a_failed_run(mdbench, monkeypat
     code, stdout, stderr = mdbench("evaluate", "--predictor", "uniform", "--task", TASK, "--n-sequences", 5)
     assert (code, stdout) == (1, "")
     assert "predictor 'uniform' returned probabilities that do not sum to one" in stderr
+
+
+def test_compare_prints_a_table_and_json(mdbench):
+    arguments = ("compare", "md1", "uniform", "--task", TASK, "--lengths", "16", "--n-sequences", 50)
+    code, stdout, _ = mdbench(*arguments)
+    assert code == 0
+    assert "md1 and uniform" in stdout
+    parsed = json.loads(mdbench(*arguments, "--json")[1])
+    assert parsed[0]["verdict"] == "md1"
+    assert parsed[0]["difference"] == pytest.approx(parsed[0]["excess_kl_a"] - parsed[0]["excess_kl_b"])
+    code, _, stderr = mdbench("compare", "md1", "nobody", "--task", TASK)
+    assert (code, stderr.count("\n")) == (2, 1)
+
+
+def test_validate_writes_its_report_and_fails_on_failure(mdbench, tmp_path, monkeypatch):
+    small = ("--task", TASK, "--method", "urn", "--method", "laplace", "--n-sequences", 10, "--n-simulations", 64,
+             "--length", 12, "--calibration-length", 8)  # fmt: skip
+    code, stdout, _ = mdbench("baseline", "validate", *small, "--out", tmp_path)
+    assert code == 0
+    assert "pass" in stdout
+    assert "approximate" in stdout
+    page = (tmp_path / "validation.html").read_text()
+    assert f"mdbench baseline validate --task {TASK}" in page
+    assert str(tmp_path) not in page.replace(f"--out {tmp_path}", "")
+    report = json.loads((tmp_path / "validation.json").read_text())
+    assert [v["verdict"] for v in report["verdicts"]] == ["pass", "approximate"]
+
+    from mdbench.baselines import urn
+
+    def wrong(task, contexts, **options):
+        found = urn(task, contexts, **options)
+        found.mean[0] = found.mean[0, :, ::-1]
+        return found
+
+    monkeypatch.setattr(registry.Baseline, "function", wrong)
+    code, stdout, stderr = mdbench("baseline", "validate", *small[:4], *small[6:])
+    assert code == 1
+    assert "did not pass: urn on mtd-q3-m2" in stderr
+    code, _, stderr = mdbench("baseline", "validate", "--out", tmp_path / "nowhere")
+    assert (code, stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "--predictor", "md1", "--gold", "laplace"), "never gold"),
+        (("evaluate", "--predictor", "md1", "--gold", "exat"), "did you mean 'exact'"),
+        (("evaluate", "--predictor", "nuts:draw=3"), "did you mean 'draws'"),
+        (("baseline", "validate", "--method", "nut"), "did you mean 'nuts'"),
+        (("show", "gibs"), "did you mean 'gibbs'"),
+    ],
+)
+def test_baselines_named_wrongly(mdbench, arguments, message):
+    code, stdout, stderr = mdbench(*arguments)
+    assert (code, stdout) == (2, "")
+    assert message in stderr.splitlines()[-1]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import mdbench
 from mdbench.errors import InputError, PredictorError
@@ -288,3 +289,49 @@ def test_a_large_order_is_refused_with_what_would_fit():
     task = Task("large", np.full((3, 3), 1 / 3), order=12, lengths=(64,))
     with pytest.raises(InputError, match="fit"):
         mdbench.evaluate("uniform", task=task, n_sequences=4, references=())
+
+
+def test_compare_is_the_paired_difference():
+    options = {"task": "mtd-q5-m3", "lengths": [16, 32], "n_sequences": 300}
+    found = mdbench.compare("md1", "md2", **options)
+    scores = mdbench.evaluate(["md1", "md2"], references=(), **options).per_sequence
+    for row in found:
+        a, b = (
+            scores.query("predictor == @name and length == @row.length")["excess_kl"].to_numpy()
+            for name in ("md1", "md2")
+        )
+        assert row.difference == pytest.approx((a - b).mean(), rel=1e-12)
+        half = stats.t.ppf(0.975, 299) * (a - b).std(ddof=1) / np.sqrt(300)
+        assert row.difference_ci == pytest.approx(((a - b).mean() - half, (a - b).mean() + half), rel=1e-12)
+        assert (row.excess_kl_a, row.excess_kl_b) == pytest.approx((a.mean(), b.mean()))
+        assert row.verdict == "md2"
+    back = mdbench.compare("md2", "md1", **options)
+    assert [row.difference for row in back] == pytest.approx([-row.difference for row in found])
+
+
+def test_compare_admits_ties_and_what_it_cannot_compare():
+    same = mdbench.compare("md1", "constructed_l3", task="mtd-q3-m2", lengths=[16], n_sequences=100)
+    assert [row.verdict for row in same] == ["tied"]
+    exact = mdbench.compare("bayes", "exact", task="mtd-q3-m2", lengths=[16], n_sequences=100)
+    assert [row.verdict for row in exact] == ["tied"]
+    alone = mdbench.compare("md1", "uniform", task="mtd-q3-m2", lengths=[16], n_sequences=1)
+    assert alone[0].difference_ci is None
+    assert alone[0].verdict == "tied"
+    with pytest.raises(InputError, match="told λ"):
+        mdbench.compare("md1", "oracle", task="mtd-q3-m2", lengths=[16], n_sequences=10)
+    with pytest.raises(InputError, match="two predictors are called 'md1'"):
+        mdbench.compare("md1", "md1", task="mtd-q3-m2", lengths=[16], n_sequences=10)
+
+
+def test_every_baseline_is_a_predictor():
+    """Better than ignoring the context, and as near to gold as what it states allows."""
+    names = ["exact", "urn", "reference:standard_error=1e-3", "nuts:draws=200", "gibbs:draws=200", "laplace",
+             "vi_dirichlet:steps=300", "vi_logistic_normal:steps=300", "pyro_svi:steps=300"]  # fmt: skip
+    found = mdbench.evaluate(names, task="mtd-q3-m2", lengths=[16], n_sequences=40, references=("uniform",))
+    assert {s.predictor for s in found.skipped} == set()
+    excess = {r.predictor: r.excess_kl for r in found.results}
+    assert len(excess) == 10
+    for name in names:
+        assert excess[name] < 0.1 * excess["uniform"]
+    for name in ("exact", "urn"):
+        assert next(r for r in found.results if r.predictor == name).at_gold

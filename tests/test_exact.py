@@ -3,12 +3,15 @@
 import functools
 import math
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import mpmath
 import numpy as np
 import pytest
 
+from mdbench import baselines
 from mdbench.baselines import exact
 from mdbench.baselines.exact import MAX_WORK, _climb, _ladder
 from mdbench.baselines.jacobi import beta_rule
@@ -330,12 +333,12 @@ def test_the_ladder_ends_at_the_rule_that_is_exact():
 
 
 def test_a_hopeless_grid_is_refused_with_a_length_that_fits():
-    task = Task("wide", np.full((2, 2), 0.5), 5)
-    with pytest.raises(InputError, match=r"order 5 and length 200 .* lengths up to (\d+) fit") as caught:
+    task = Task("wide", np.full((2, 2), 0.5), 7)
+    with pytest.raises(InputError, match=r"order 7 and length 200 .* lengths up to (\d+) fit") as caught:
         exact(task, np.zeros((1, 200), dtype=int))
     fits = int(str(caught.value).split("lengths up to ")[1].split()[0])
-    n = fits - 5
-    assert n * _ladder(n)[-1] ** 4 <= MAX_WORK < (n + 1) * _ladder(n + 1)[-1] ** 4
+    n = fits - 7
+    assert n * _ladder(n)[-1] ** 6 <= MAX_WORK < (n + 1) * _ladder(n + 1)[-1] ** 6
     with pytest.raises(InputError, match="no length fits"):
         exact(Task("wider", np.full((2, 2), 0.5), 40, lengths=(50,)), np.zeros((1, 50), dtype=int))
 
@@ -355,3 +358,55 @@ def test_a_product_out_of_range_is_an_error_and_no_number():
 
     with pytest.raises(InputError, match="range of float64"):
         _climb(x, 0.1, InThisThread(), lambda _: None)
+
+
+@pytest.mark.parametrize("order", [5, 6])
+def test_high_orders_agree_with_the_urn_where_that_fits(order):
+    rng = np.random.default_rng(order)
+    for concentration in (0.3, 1.0):
+        task = Task("random", rng.dirichlet(np.ones(4), size=4), order, concentration, lengths=(22,))
+        contexts = contexts_of(task, 22, 5)
+        lengths = range(order, 23)
+        a, b = (f(task, contexts, lengths=lengths) for f in (exact, baselines.urn))
+        np.testing.assert_allclose(a.mean, b.mean, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(a.sd, b.sd, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(a.log_evidence, b.log_evidence, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("order", "length"),
+    [(5, 64), pytest.param(5, 128, marks=pytest.mark.slow), pytest.param(6, 128, marks=pytest.mark.slow)],
+)
+def test_the_order_of_the_lags_does_not_matter(order, length):
+    """What checks order 6 at T = 128, beyond the urn: another order of the lags is another grid, with the same sums."""
+    rng = np.random.default_rng(order)
+    task = Task("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(length,))
+    x = lag_likelihoods(task, contexts_of(task, length, 2))
+    back = np.arange(order)[::-1]
+    quadrature = sys.modules["mdbench.baselines.exact"]
+    with ThreadPoolExecutor(2) as workers:
+        one, other = (
+            quadrature._climb(y, 1.0, workers, lambda _: None) for y in (x, np.ascontiguousarray(x[..., back]))
+        )
+    turned = other[0][..., np.concatenate([back, order + back])]
+    np.testing.assert_allclose(one[0][..., :order], turned[..., :order], rtol=0, atol=2 * one[2].max())
+    np.testing.assert_allclose(one[1], other[1], rtol=2 * one[2].max(), atol=1e-14)
+
+
+def test_progress_inside_one_sequence_adds_up_to_it():
+    rng = np.random.default_rng(0)
+    task = Task("random", rng.dirichlet(np.ones(5), size=5), 6, lengths=(40,))
+    contexts = contexts_of(task, 40, 2)
+    told = []
+    exact(task, contexts, progress=told.append)
+    assert sum(told) == pytest.approx(2, abs=1e-12)
+    assert len(told) > 4
+    assert min(told) >= 0
+
+
+def test_a_batch_changes_no_bit_at_high_order():
+    rng = np.random.default_rng(1)
+    task = Task("random", rng.dirichlet(np.ones(5), size=5), 5, lengths=(30,))
+    contexts = contexts_of(task, 30, 6)
+    whole, alone = exact(task, contexts), exact(task, contexts[4:5])
+    np.testing.assert_array_equal(whole.mean[4:5], alone.mean)

@@ -11,7 +11,14 @@ PACKAGES = {"mdbench": ROOT / "mdbench", "mdbench.tasks": ROOT / "tasks", "mdben
 
 # Imports flow one way: tasks <- baselines <- predictors <- evaluation <- report <- cli.
 LAYERS = ["tasks", "baselines", "predictors", "evaluation", "report", "cli"]
-SAME_AS = {"registry": "predictors", "training": "predictors", "posteriors": "evaluation"}
+SAME_AS = {
+    "registry": "predictors",
+    "training": "predictors",
+    "gold": "evaluation",
+    "posteriors": "evaluation",
+    "validation": "evaluation",
+    "validation_page": "report",
+}
 
 
 def modules():
@@ -62,3 +69,9 @@ def test_no_path_of_a_machine_and_no_pickle():
         text = path.read_text(encoding="utf-8")
         for forbidden in ("/work/", "/home/", "/tmp/", "allow_pickle=True", "torch.load(", "import pickle"):
             assert forbidden not in text, f"{name} holds {forbidden}"
+
+
+def test_the_second_opinion_shares_nothing():
+    """Pyro's model imports nothing of mdbench, nor of what the first opinion is built on."""
+    imported = {module.split(".")[0] for module in imports(ROOT / "baselines" / "pyro_model.py")}
+    assert imported == {"__future__", "warnings", "typing", "numpy", "pyro", "torch"}

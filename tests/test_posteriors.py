@@ -1,5 +1,6 @@
 """Posteriors of one's own data, from Python and from files."""
 
+import json
 import math
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import mdbench
 from mdbench.errors import InputError
 from mdbench.posteriors import read_sequences, read_transition
+from mdbench.registry import build_baseline
 
 PI = [[0.75, 0.25], [0.35, 0.65]]
 
@@ -78,7 +80,7 @@ def test_bad_arguments(arguments, sentence):
 
 
 def test_unknown_method():
-    with pytest.raises(InputError, match="no method 'exat'; did you mean 'exact'"):
+    with pytest.raises(InputError, match="no baseline 'exat'; did you mean 'exact'"):
         mdbench.posterior(PI, 1, [[0, 1]], method="exat")
 
 
@@ -128,3 +130,55 @@ def test_no_rule_is_built_once_all_sequences_have_converged(monkeypatch):
     sequence = np.random.default_rng(0).integers(0, 2, 3000).tolist()
     mdbench.posterior(PI, 2, [sequence])
     assert max(built) < 200
+
+
+def test_sampling_methods_report_errors_and_gates():
+    sequences = [[0, 1, 1, 0, 1, 1, 0, 0, 1, 0, 1, 1]] * 2
+    exact = mdbench.posterior(PI, 2, sequences)["sequences"][0]
+    for method in ("nuts:draws=500", "gibbs:draws=500", "reference:standard_error=1e-3"):
+        found = mdbench.posterior(PI, 2, sequences, method=method)
+        assert found["method"] == build_baseline(method).label
+        first = found["sequences"][0]
+        gap = np.abs(np.subtract(first["posterior_mean"], exact["posterior_mean"]))
+        assert (gap < 4.5 * np.array(first["standard_error"])).all()
+        assert first["error_estimate"] is None
+        assert {check["verdict"] for check in first["checks_made"]} <= {"pass", "not applicable"}
+        assert first == found["sequences"][1]  # equal tokens, equal draws
+        json.dumps(found, allow_nan=False)
+    assert exact["standard_error"] is None
+    assert exact["checks_made"] == []
+
+
+def test_draws_are_written_for_arviz(tmp_path):
+    import arviz
+
+    sequences = [[0, 1, 1, 0, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0, 1, 0]]
+    path = tmp_path / "post.nc"
+    for method in ("urn:draws=400", "gibbs:draws=400", "laplace"):
+        found = mdbench.posterior(PI, 2, sequences, method=method, out=path)
+        data = arviz.from_netcdf(path)
+        assert data["posterior"].attrs["method"] == method.partition(":")[0]
+        of_first = data["posterior"]["weights"].sel(sequence=1, length=8).mean(("chain", "draw")).values
+        np.testing.assert_allclose(of_first, found["sequences"][0]["posterior_mean"], atol=0.05)
+        assert len(arviz.summary(data)) == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "out", "sequences", "message"),
+    [
+        ("exact", "post.nc", [[0, 1, 1, 0]], "no draws"),
+        ("urn", "post.nc", [[0, 1, 1, 0]], "urn:draws=1000"),
+        ("laplace", "post.csv", [[0, 1, 1, 0]], "netCDF"),
+        ("laplace", "post.nc", [[0, 1, 1, 0], [0, 1, 1]], "one length"),
+        ("laplace", "nowhere/post.nc", [[0, 1, 1, 0]], "no folder"),
+        ("nuts", None, [[0, 1, 1, 0]], None),
+    ],
+)
+def test_out_refuses_before_it_computes(tmp_path, method, out, sequences, message):
+    if message is None:
+        with pytest.raises(InputError, match="order 1"):
+            mdbench.posterior(PI, 1, sequences, method=method)
+        return
+    with pytest.raises(InputError, match=message):
+        mdbench.posterior(PI, 2, sequences, method=method, out=tmp_path / out)
+    assert list(tmp_path.iterdir()) == []

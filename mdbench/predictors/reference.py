@@ -1,4 +1,4 @@
-"""The predictors that frame all others: posterior means, the oracle that knows λ, and the one that ignores the context."""
+"""The predictors that frame all others: posterior means, the oracle that knows λ, and what ignores the context."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PosteriorMean:
             raise Unsupported(str(error), label="too large") from None
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """p at E[λ | y], which is p_B(· | y) of SPEC section 1 where the baseline is exact."""
+        """P at E[λ | y], which is p_B(· | y) of SPEC section 1 where the baseline is exact."""
         return next_token_probs(self.task, self.baseline(self.task, contexts).mean[:, 0], contexts)
 
 

@@ -1,0 +1,179 @@
+"""Validation passes what is right and catches planted faults, at the sizes that `mdbench baseline validate` uses."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mdbench import validation
+from mdbench.baselines import exact, urn
+from mdbench.baselines.gates import from_draws
+from mdbench.baselines.posterior import Draws
+from mdbench.errors import InputError
+from mdbench.registry import build_baseline
+from mdbench.statistics import holm
+from mdbench.tasks import Task, load_task
+from mdbench.validation import accuracy, calibration, judge, rank, validate
+from mdbench.validation_page import render
+
+TASK = load_task("mtd-q5-m3")
+
+
+def sampler(fault):
+    """Four chains of independent draws from the exact posterior, with a fault planted."""
+
+    def method(task, contexts, progress=None):  # noqa: ARG001
+        n_draws = 20 if fault == "few draws" else 500
+        model = Task("wrong", task.transition, task.order, 1.5) if fault == "wrong prior" else task
+        weights = urn(model, contexts, draws=4 * n_draws).draws.weights
+        weights = weights.reshape(4, n_draws, *weights.shape[2:])
+        if fault == "swapped lags":
+            weights = weights[..., [1, 0, 2]]
+        if fault == "never moves":
+            weights = np.broadcast_to(exact(task, contexts).mean, weights.shape)
+        if fault == "ignores the data":
+            weights = np.random.default_rng(0).dirichlet(np.ones(task.order), weights.shape[:-1])
+        if fault == "too narrow":
+            mean = weights.mean(axis=(0, 1))
+            weights = mean + 0.8 * (weights - mean)
+        return from_draws("nuts", task, np.asarray(contexts), (contexts.shape[1],), Draws(weights))
+
+    return method
+
+
+@functools.cache
+def judged(fault):
+    """(accuracy, calibration, verdict) of a planted fault, at the default sizes."""
+    ran = accuracy("nuts", sampler(fault), TASK, 64, 256, 0), calibration("nuts", sampler(fault), TASK, 32, 1000, 0)
+    return *ran, *judge(ran[:1], ran[1:])
+
+
+def test_an_honest_sampler_passes():
+    of_accuracy, of_calibration, verdict = judged(None)
+    assert verdict.verdict == "pass"
+    assert verdict.reasons == ()
+    assert 0.9 < of_accuracy.z_sd < 1.1
+    assert sum(of_accuracy.z) == 3 * 256
+    assert [sum(ranks) for ranks in of_calibration.ranks] == [1000] * 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "caught_by"),
+    [
+        ("swapped lags", ["z-scores", "ranks"]),
+        ("wrong prior", ["z-scores", "ranks"]),
+        ("few draws", ["gates"]),
+        ("never moves", ["gates", "z-scores", "ranks"]),
+        ("too narrow", ["ranks"]),
+        # Its ranks of λ are uniform, since the prior is calibrated on average over the data.
+        ("ignores the data", ["z-scores", "ranks of log likelihood"]),
+    ],
+)
+def test_planted_faults_are_caught(fault, caught_by):
+    verdict = judged(fault)[-1]
+    assert verdict.verdict == "fail"
+    for what in caught_by:
+        assert any(what in reason for reason in verdict.reasons), (what, verdict.reasons)
+
+
+def test_exact_methods_are_held_to_their_bounds():
+    def wrong(task, contexts, progress=None):
+        found = urn(task, contexts, progress=progress)
+        found.mean[5, 0, 0] += 1e-9
+        return found
+
+    assert judge([accuracy("urn", urn, TASK, 32, 20, 0)], [])[0].verdict == "pass"
+    verdict = judge([accuracy("urn", wrong, TASK, 32, 20, 0)], [])[0]
+    assert verdict.verdict == "fail"
+    assert "1 sequences are further from exact" in verdict.reasons[0]
+
+
+def test_approximations_never_pass():
+    ran = accuracy("laplace", build_baseline("laplace"), TASK, 32, 20, 0)
+    assert [verdict.verdict for verdict in judge([ran], [])] == ["approximate"]
+
+
+def test_rank_counts_draws_below_and_breaks_ties_at_random():
+    draws = np.array([[0.1, 0.5], [0.2, 0.5], [0.9, 0.5]])
+    assert rank(np.array([0.5, 0.4]), draws, 0).tolist() == [2, 0]
+    ties = rank(np.full(4000, 0.5), np.full((3, 4000), 0.5), 0)
+    assert stats.chisquare(np.bincount(ties, minlength=4)).pvalue > 1e-4
+
+
+def test_thinned_draws_come_from_all_chains():
+    weights = np.arange(4 * 100, dtype=float).reshape(4, 100, 1, 1, 1)
+    found = validation.thinned(from_draws_stub(weights))[:, 0, 0]
+    assert len(found) == validation.RANK_DRAWS
+    assert (found[0], found[-1]) == (0, 399)
+    assert (np.diff(found) >= 6).all()
+    with pytest.raises(InputError, match="needs 63 draws"):
+        validation.thinned(from_draws_stub(weights[:, :10]))
+
+
+def from_draws_stub(weights):
+    from mdbench.baselines import Posterior
+
+    return Posterior("stub", (3,), weights.mean(axis=(0, 1)), weights.std(axis=(0, 1)), draws=Draws(weights))
+
+
+def test_holm_by_hand():
+    """Holm (1979): sorted p times n, n-1, .., never falling, at most 1."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
+    partial = tmp_path / "partial.json"
+    options = {
+        "tasks": ["mtd-q3-m2"],
+        "methods": ["urn", "laplace"],
+        "n_sequences": 20,
+        "n_simulations": 64,
+        "length": 12,
+        "calibration_length": 8,
+        "partial": partial,
+    }
+    ran = []
+    run_calibration = validation.calibration
+
+    def calibration(name, *arguments):
+        ran.append(name)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run_calibration(name, *arguments)
+
+    monkeypatch.setattr(validation, "calibration", calibration)
+    with pytest.raises(KeyboardInterrupt):
+        validate(**options)
+    assert partial.exists()
+    resumed = validate(**options)
+    assert ran == ["urn", "laplace", "laplace"]
+    assert not partial.exists()
+    fresh = validate(**options)
+    assert [c.p for c in resumed.calibrations] == [c.p for c in fresh.calibrations]
+    assert [a.rms_error for a in resumed.accuracies] == [a.rms_error for a in fresh.accuracies]
+    partial.write_text("{")  # a damaged part is done again
+    assert validate(**options).verdicts == fresh.verdicts
+
+
+def test_the_page_is_self_contained_and_escaped():
+    odd = Task("<script>alert(1)</script>".replace("/", "|"), TASK.transition, 3)
+    ran = accuracy("nuts", sampler(None), odd, 16, 20, 0), calibration("nuts", sampler(None), odd, 16, 64, 0)
+    whole = validation.Validation([ran[0]], [ran[1]], judge(ran[:1], ran[1:]))
+    page = render(whole, "mdbench baseline validate --task '<x>'")
+    assert "<script" not in page
+    assert "http" not in page
+    assert page.count("<svg") == 1 + 4
+    assert json.loads(whole.to_json())["verdicts"][0]["method"] == "nuts"
+
+
+def test_bad_arguments():
+    with pytest.raises(InputError, match="no baseline 'nut'; did you mean"):
+        validate(methods=["nut"])
+    with pytest.raises(InputError, match="plain names"):
+        validate(methods=["nuts:draws=5"])
+    with pytest.raises(InputError, match="at least 2"):
+        validate(methods=["urn"], n_sequences=1)
