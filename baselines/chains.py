@@ -69,11 +69,10 @@ def run_chains(
         if again.size:
             part = _merge(part, again, run(again, RERUN * warmup, RERUN * draws))
         parts.append(part)
-    found = parts[0] if len(parts) == 1 else _join(parts)
-    kept = replace(
-        found.draws, settings={"warmup": warmup, "draws": draws, "seed": seed, "n_rerun": n_rerun} | settings
-    )
-    return replace(found, draws=kept)
+    found: Posterior = _join(parts)
+    draws_of = _draws_of(found)
+    noted = {"warmup": warmup, "draws": draws, "seed": seed, "n_rerun": n_rerun} | settings
+    return replace(found, draws=Draws(draws_of.weights, draws_of.stats, noted))
 
 
 def _in_chunks(sampler: Sampler, arrays, chunk, padded, warmup, draws, progress: Progress | None) -> Draws:
@@ -83,7 +82,8 @@ def _in_chunks(sampler: Sampler, arrays, chunk, padded, warmup, draws, progress:
     def run(start):
         real = min(chunk, total - start)
         rows = np.minimum(np.arange(start, start + (chunk if padded else real)), total - 1)
-        found = sampler(*(array[rows] for array in arrays), warmup, draws)
+        contexts, x, seeds = (array[rows] for array in arrays)
+        found = sampler(contexts, x, seeds, warmup, draws)
         if progress:
             progress(real)
         return {name: values[:real] for name, values in found.items()}
@@ -116,10 +116,10 @@ def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> P
         return old
 
     draws = Draws(
-        put_draws(part.draws.weights, longer.draws.weights),
-        {name: put_draws(values, longer.draws.stats[name]) for name, values in part.draws.stats.items()},
+        put_draws(_draws_of(part).weights, _draws_of(longer).weights),
+        {name: put_draws(values, _draws_of(longer).stats[name]) for name, values in _draws_of(part).stats.items()},
     )
-    moments = {name: put(getattr(part, name), getattr(longer, name)) for name in _MOMENTS}
+    moments: dict[str, Any] = {name: put(getattr(part, name), getattr(longer, name)) for name in _MOMENTS}
     return replace(part, **moments, checks_made=checks, draws=draws)
 
 
@@ -140,13 +140,21 @@ def _join(parts: Sequence[Posterior]) -> Posterior:
         )
         for same in zip(*(part.checks_made for part in parts), strict=True)
     )
+    every = [_draws_of(part) for part in parts]
     draws = Draws(
-        np.concatenate([part.draws.weights for part in parts], axis=3),
-        {name: np.concatenate([p.draws.stats[name] for p in parts], axis=3) for name in parts[0].draws.stats},
+        np.concatenate([each.weights for each in every], axis=3),
+        {name: np.concatenate([each.stats[name] for each in every], axis=3) for name in every[0].stats},
     )
-    moments = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in _MOMENTS}
+    moments: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in _MOMENTS
+    }
     lengths = tuple(length for part in parts for length in part.lengths)
     return replace(parts[0], lengths=lengths, **moments, checks_made=checks, draws=draws)
+
+
+def _draws_of(part: Posterior) -> Draws:
+    assert part.draws is not None, "chains are draws"
+    return part.draws
 
 
 def chain_keys(seeds: Int[np.ndarray, "B 4"], chains: int) -> jax.Array:

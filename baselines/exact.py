@@ -137,7 +137,7 @@ def _climb(
             lambda task, rules=rules, n=n_nodes: _integrate(rules, n, factors[task[0]], width, task[1]), tasks
         )
         for rows in chunks:
-            sums = 0.0
+            sums = np.zeros(())
             for _ in slices:
                 sums = sums + next(partial)
                 progress(len(rows) * share[rung] / len(slices))

@@ -100,8 +100,3 @@ def _by_arviz(function: str, values: Float[np.ndarray, "C D ..."], **options: An
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore")
         return getattr(arviz, function)(xarray.Dataset({"x": (dims, values)}), **options)["x"].values
-
-
-def select(draws: Draws, rows: Any) -> Draws:
-    """The draws of some sequences."""
-    return Draws(draws.weights[:, :, rows], {k: v[:, :, rows] for k, v in draws.stats.items()}, draws.settings)

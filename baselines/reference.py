@@ -267,7 +267,7 @@ class _Sums:
     def variance(self):
         return np.maximum(self.square / self.total - self.mean**2, 0.0)
 
-    def moments_of_u(self):
+    def moments_of_u(self) -> tuple[np.ndarray, np.ndarray]:
         centre = self.u_first / self.total
         return centre, self.u_outer / self.total - np.outer(centre, centre)
 

@@ -64,15 +64,8 @@ def urn(
     grades = _grades(n, m)
     coefficients = [[task.concentration + c for c in grade.counts] for grade in grades]
 
-    posterior = Posterior(
-        "urn",
-        wanted,
-        mean=np.empty((batch, len(wanted), m)),
-        sd=np.empty((batch, len(wanted), m)),
-        log_evidence=np.empty((batch, len(wanted))),
-        error=np.full(batch, _rounding_bound(n, m)),
-        draws=Draws(drawn, settings={"seed": seed}) if draws else None,
-    )
+    mean, sd = np.empty((2, batch, len(wanted), m))
+    log_evidence = np.empty((batch, len(wanted)))
 
     def run(start: int) -> None:
         rows = slice(start, min(start + chunk, batch))
@@ -89,14 +82,17 @@ def urn(
                 drawn[0, :, start + i, prefix] = softmax(log_gamma, axis=-1)
 
         moments = _filter(padded, grades, coefficients, task.concentration, [length - m for length in wanted], draw)
-        for into, values in zip((posterior.mean, posterior.sd, posterior.log_evidence), moments, strict=True):
+        for into, values in zip((mean, sd, log_evidence), moments, strict=True):
             into[rows] = values[: rows.stop - start]
         if progress:
             progress(rows.stop - start)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, range(0, batch, chunk)))
-    return posterior
+    error = np.full(batch, _rounding_bound(n, m))
+    settings = {"seed": seed}
+    kept = Draws(drawn, settings=settings) if draws else None
+    return Posterior("urn", wanted, mean, sd, log_evidence, error, draws=kept)
 
 
 def _filter(x, grades, coefficients, alpha: float, report_at: list[int], draw: Callable[[Any, int, int], None]):

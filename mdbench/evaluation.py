@@ -235,7 +235,8 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
         if len(results) < 2:
             continue
         of_a, of_b = results[name_a], results[name_b]
-        difference = paired_difference(scores[task, length, name_a], scores[task, length, name_b])
+        excess_a, excess_b = scores[task, length, name_a], scores[task, length, name_b]
+        difference = paired_difference(excess_a, excess_b)
         resolution = max(of_a.gold_error or 0.0, of_b.gold_error or 0.0)
         comparisons.append(
             Comparison(
@@ -244,8 +245,8 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
                 n_sequences=of_a.n_sequences,
                 a=name_a,
                 b=name_b,
-                excess_kl_a=of_a.excess_kl,
-                excess_kl_b=of_b.excess_kl,
+                excess_kl_a=float(excess_a.mean()),
+                excess_kl_b=float(excess_b.mean()),
                 difference=difference.mean,
                 difference_se=difference.se,
                 difference_ci=difference.interval,

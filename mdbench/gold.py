@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -114,8 +115,8 @@ def code_hash() -> str:
     """Of the baselines' source and the libraries that compute: a change of either makes old gold stale."""
     digest = hashlib.sha256()
     for package in ("mdbench.baselines", "mdbench.tasks"):
-        files = sorted(f for f in resources.files(package).iterdir() if f.name.endswith(".py"))
-        for file in files:
+        sources = [file for file in resources.files(package).iterdir() if file.name.endswith(".py")]
+        for file in sorted(sources, key=lambda file: file.name):
             digest.update(file.read_bytes())
     for library in ("numpy", "jax", "numpyro", "scipy", "torch", "pyro-ppl"):
         digest.update(f"{library} {version(library)}".encode())
@@ -139,7 +140,7 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write(path: Path, arrays: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     payload = buffer.getvalue()

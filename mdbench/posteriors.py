@@ -69,14 +69,18 @@ def posterior(
         lengths = range(order, length + 1) if prefixes else [length]
         found = baseline(task, contexts, lengths=lengths, progress=progress)
         if out is not None:
-            data = found.to_arviz()
-            write_whole(out, lambda temporary, data=data: data.to_netcdf(str(temporary)))
+            _write_draws(out, found)
         next_token = next_token_probs(task, found.mean[:, -1], contexts)
         for row, k in enumerate(group):
             reports[k] = {"length": length} | _report(found, row, next_token[row])
             if prefixes:
                 reports[k]["prefixes"] = {"length": list(found.lengths), "posterior_mean": found.mean[row].tolist()}
     return {"method": baseline.label, "order": order, "concentration": concentration, "sequences": reports}
+
+
+def _write_draws(out: str | Path, found: Posterior) -> None:
+    data = found.to_arviz()
+    write_whole(out, lambda temporary: data.to_netcdf(str(temporary)))
 
 
 def _report(found: Posterior, row: int, next_token: Float[np.ndarray, " q"]) -> dict[str, Any]:
@@ -115,9 +119,7 @@ def _check_out(out: str | Path, baseline: Baseline, lengths: Sequence[int]) -> N
     if baseline.entry.name in ("exact", "reference") or (
         baseline.entry.name == "urn" and not baseline.options.get("draws")
     ):
-        raise InputError(
-            f"'{baseline.label}' has no draws to write; --method urn:draws=1000 has independent ones from the posterior."
-        )
+        raise InputError(f"'{baseline.label}' has no draws to write; --method urn:draws=1000 has independent ones.")
     if len(lengths) > 1:
         raise InputError(f"--out needs sequences of one length, not of {len(lengths)} lengths.")
     check_writable(out)

@@ -221,7 +221,8 @@ def _literal(value: str) -> Any:
 def describe(entry: Entry) -> dict[str, Any]:
     """What ``mdbench show`` says of a predictor or a baseline."""
     if isinstance(entry, BaselineEntry):
-        known, more = baseline_options(entry), {"standing": entry.standing}
+        known = baseline_options(entry)
+        more: dict[str, Any] = {"standing": entry.standing}
     else:
         known, more = option_defaults(entry), {"fixed": entry.options}
     required = inspect.Parameter.empty

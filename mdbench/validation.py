@@ -292,8 +292,9 @@ def judge(accuracies: Sequence[Accuracy], calibrations: Sequence[Calibration]) -
     # Approximations are not on trial: more tests would only weaken the correction for the others.
     on_trial = {key: p for key, p in tests.items() if not _approximate(key[0])}
     corrected = dict(zip(on_trial, holm(list(on_trial.values())), strict=True))
+    rows: list[Accuracy | Calibration] = [*accuracies, *calibrations]
     verdicts = []
-    for method, task in dict.fromkeys((row.method, row.task) for row in [*accuracies, *calibrations]):
+    for method, task in dict.fromkeys((row.method, row.task) for row in rows):
         mine = {key[2]: p for key, p in tests.items() if key[:2] == (method, task)}
         if _approximate(method):
             reasons = tuple(f"{what}: p = {p:.1g}" for what, p in mine.items() if p < LEVEL)
@@ -301,7 +302,7 @@ def judge(accuracies: Sequence[Accuracy], calibrations: Sequence[Calibration]) -
             continue
         by_what = {what: corrected[method, task, what] for what in mine}
         reasons = tuple(f"{what}: corrected p = {p:.1g}" for what, p in by_what.items() if p < LEVEL)
-        for row in [*accuracies, *calibrations]:
+        for row in rows:
             if (row.method, row.task) == (method, task) and row.n_failed:
                 kind = "accuracy" if isinstance(row, Accuracy) else "calibration"
                 reasons += (f"{row.n_failed} sequences of the {kind} run fail their gates",)

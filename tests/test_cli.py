@@ -295,12 +295,12 @@ def test_validate_writes_its_report_and_fails_on_failure(mdbench, tmp_path, monk
 
     from mdbench.baselines import urn
 
-    def wrong(task, contexts, **options):
+    def wrong(self, task, contexts, **options):  # noqa: ARG001
         found = urn(task, contexts, **options)
         found.mean[0] = found.mean[0, :, ::-1]
         return found
 
-    monkeypatch.setattr(registry.Baseline, "function", wrong)
+    monkeypatch.setattr(registry.Baseline, "__call__", wrong)
     code, stdout, stderr = mdbench("baseline", "validate", *small[:4], *small[6:])
     assert code == 1
     assert "did not pass: urn on mtd-q3-m2" in stderr

@@ -296,10 +296,8 @@ def test_compare_is_the_paired_difference():
     found = mdbench.compare("md1", "md2", **options)
     scores = mdbench.evaluate(["md1", "md2"], references=(), **options).per_sequence
     for row in found:
-        a, b = (
-            scores.query("predictor == @name and length == @row.length")["excess_kl"].to_numpy()
-            for name in ("md1", "md2")
-        )
+        of_row = scores[scores["length"] == row.length]
+        a, b = (of_row[of_row["predictor"] == name]["excess_kl"].to_numpy() for name in ("md1", "md2"))
         assert row.difference == pytest.approx((a - b).mean(), rel=1e-12)
         half = stats.t.ppf(0.975, 299) * (a - b).std(ddof=1) / np.sqrt(300)
         assert row.difference_ci == pytest.approx(((a - b).mean() - half, (a - b).mean() + half), rel=1e-12)
