@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,11 +11,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mdbench.baselines.gates import from_draws
-from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
-from mdbench.errors import InputError
+from mdbench.baselines.posterior import (
+    Draws,
+    Posterior,
+    Progress,
+    check_whole_number,
+    prefix_lengths,
+    refuse_order_one,
+    sequence_seeds,
+)
 from mdbench.tasks import Task, check_contexts, lag_likelihoods
 
 CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
@@ -46,24 +54,22 @@ def run_chains(
     kept, so that all sequences have as many, while moments, standard errors and gates rest on all of them.
     """
     for name, value, least in (("warmup", warmup, 1), ("draws", draws, 4), ("chains", settings["chains"], 2)):
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{method}: {name} must be a whole number of at least {least}, not {value!r}.")
+        check_whole_number(method, name, value, least)
     contexts = check_contexts(task, contexts)
     refuse_order_one(contexts.shape[1] - task.order, task.order)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
     x = lag_likelihoods(task, contexts)
     parts, n_rerun = [], 0
-    for k, length in enumerate(wanted):
+    for length in wanted:
         prefix = contexts[:, :length]
         arrays = prefix, x[:, : length - task.order], sequence_seeds(prefix, seed)
-        report = progress if k == len(wanted) - 1 else None
 
         def run(rows, warmup, draws, report=None, length=length, arrays=arrays):
             selected = [array[rows] for array in arrays]
             found = _in_chunks(sampler, selected, chunk, padded, warmup, draws, report)
             return from_draws(method, task, selected[0], (length,), found)
 
-        part = run(np.arange(len(contexts)), warmup, draws, report)
+        part = run(np.arange(len(contexts)), warmup, draws, progress and (lambda k: progress(k / len(wanted))))
         again = np.flatnonzero(part.failed)
         n_rerun += again.size
         if again.size:
@@ -112,12 +118,19 @@ def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> P
 
     def put_draws(old, new):
         old = old.copy()
-        old[:, :, rows] = new[:, ::RERUN]
+        old[:, :, rows] = new
         return old
 
+    def every_fourth(values):
+        """A divergence among the four counts; energies make sense only one after the other."""
+        if values.dtype == bool:
+            return values.reshape(len(values), -1, RERUN, *values.shape[2:]).any(axis=2)
+        return np.full_like(values[:, ::RERUN], np.nan) if values.dtype == float else values[:, ::RERUN]
+
+    kept, again = _draws_of(part), _draws_of(longer)
     draws = Draws(
-        put_draws(_draws_of(part).weights, _draws_of(longer).weights),
-        {name: put_draws(values, _draws_of(longer).stats[name]) for name, values in _draws_of(part).stats.items()},
+        put_draws(kept.weights, again.weights[:, ::RERUN]),
+        {name: put_draws(values, every_fourth(again.stats[name])) for name, values in kept.stats.items()},
     )
     moments: dict[str, Any] = {name: put(getattr(part, name), getattr(longer, name)) for name in _MOMENTS}
     return replace(part, **moments, checks_made=checks, draws=draws)
@@ -150,6 +163,29 @@ def _join(parts: Sequence[Posterior]) -> Posterior:
     }
     lengths = tuple(length for part in parts for length in part.lengths)
     return replace(parts[0], lengths=lengths, **moments, checks_made=checks, draws=draws)
+
+
+def pad_transitions(x: Float[np.ndarray, "B n m"], value: float) -> Float[np.ndarray, "B N m"]:
+    """``x`` with rows of ``value`` up to a multiple of 16: one compilation serves 16 lengths.
+
+    A row of ones multiplies the likelihood by Σ λ = 1; from a row of zeros no lag can be drawn.
+    """
+    return np.pad(x, ((0, 0), (0, -x.shape[1] % 16), (0, 0)), constant_values=value)
+
+
+_TRACING = threading.Lock()
+_TRACED: set[tuple[int, tuple[int, ...]]] = set()
+
+
+def run_traced(run: Callable[..., Any], keys: jax.Array, x: np.ndarray, concentration: float) -> Any:
+    """``run(keys, x, concentration)``; alone where it is traced first: NumPyro traces models in a global stack."""
+    what = (id(run), x.shape)
+    if what in _TRACED:
+        return run(keys, x, concentration)
+    with _TRACING:
+        found = jax.block_until_ready(run(keys, x, concentration))
+        _TRACED.add(what)
+    return found
 
 
 def _draws_of(part: Posterior) -> Draws:

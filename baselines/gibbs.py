@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from mdbench.baselines.chains import chain_keys, run_chains
-from mdbench.baselines.posterior import Posterior, Progress, refuse_order_one
-from mdbench.errors import InputError
+from mdbench.baselines.chains import chain_keys, pad_transitions, run_chains, run_traced
+from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
 from mdbench.tasks import Task
 
 check_size = refuse_order_one
@@ -46,8 +45,7 @@ def gibbs(
         chains: independent chains, each from a uniformly drawn λ.
         seed: with a sequence's tokens it fixes that sequence's draws.
     """
-    if not isinstance(thin, int) or thin < 1:
-        raise InputError(f"gibbs: thin must be a whole number of at least 1, not {thin!r}.")
+    check_whole_number("gibbs", "thin", thin, 1)
     sampler = functools.partial(_sample, task.concentration, chains, thin)
     return run_chains(
         "gibbs",
@@ -65,7 +63,7 @@ def gibbs(
 
 def _sample(concentration, chains, thin, _contexts, x, seeds, warmup, draws):
     run = _compiled(warmup, draws, thin)
-    return {"weights": np.asarray(run(chain_keys(seeds, chains), x, concentration))}
+    return {"weights": np.asarray(run_traced(run, chain_keys(seeds, chains), pad_transitions(x, 0.0), concentration))}
 
 
 @functools.lru_cache(maxsize=8)
@@ -73,7 +71,7 @@ def _compiled(warmup: int, draws: int, thin: int):
     def sweep(x, concentration, weights, key):
         lag_key, weights_key = jax.random.split(key)
         below = jnp.cumsum(x * weights, axis=1)  # (n, m)
-        # 24 random bits a lag: their coarseness, 1e-7, is far below any Monte Carlo error.
+        # 23 random bits a lag: their coarseness, 1e-7, is far below any Monte Carlo error.
         u = jax.random.uniform(lag_key, (len(x), 1), dtype=jnp.float32) * below[:, -1:]
         counts = jnp.diff((u < below).sum(axis=0), prepend=0)
         # In logarithms: a gamma variable of a small shape is often below what float64 holds.

@@ -11,7 +11,15 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 from scipy.stats import qmc
 
-from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
+from mdbench.baselines.posterior import (
+    Draws,
+    Posterior,
+    Progress,
+    check_whole_number,
+    prefix_lengths,
+    prefix_seeds,
+    refuse_order_one,
+)
 from mdbench.baselines.softmax import basis, find_mode
 from mdbench.tasks import Task, check_contexts, lag_likelihoods
 
@@ -40,6 +48,7 @@ def laplace(
         draws: independent draws from the normal to return.
         seed: with a sequence's tokens it fixes its draws.
     """
+    check_whole_number("laplace", "draws", draws, 0)
     contexts = check_contexts(task, contexts)
     refuse_order_one(contexts.shape[1] - task.order, task.order)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
@@ -60,7 +69,7 @@ def laplace(
     def simplex(u):
         return softmax(u @ basis(m).T, axis=-1)
 
-    seeds = sequence_seeds(contexts, seed)
+    seeds = prefix_seeds(contexts, wanted, seed)
     return normal_posterior("laplace", wanted, location, root, simplex, draws, seeds, {"seed": seed}, log_evidence)
 
 
@@ -71,7 +80,7 @@ def normal_posterior(
     root: Float[np.ndarray, "B P d d"],
     simplex: Callable[[np.ndarray], np.ndarray],
     n_draws: int,
-    seeds: Int[np.ndarray, "B 4"],
+    seeds: Int[np.ndarray, "B P 4"],
     settings: dict[str, Any],
     log_evidence: Float[np.ndarray, "B P"] | None = None,
 ) -> Posterior:
@@ -83,13 +92,14 @@ def normal_posterior(
     points = standard_normal_points(d)
     mean, sd = np.empty((2, batch, n_prefixes, d + 1))
     drawn = np.empty((1, n_draws, batch, n_prefixes, d + 1))
-    for i, words in enumerate(seeds):
-        rng = np.random.default_rng(words)
-        for k in range(n_prefixes):
-            weights = simplex(location[i, k] + points @ root[i, k].T)
-            mean[i, k], sd[i, k] = weights.mean(axis=0), weights.std(axis=0)
-            drawn[0, :, i, k] = simplex(location[i, k] + rng.standard_normal((n_draws, d)) @ root[i, k].T)
-    return Posterior(method, lengths, mean, sd, log_evidence, draws=Draws(drawn, settings=settings))
+    for i, k in np.ndindex(batch, n_prefixes):
+        weights = simplex(location[i, k] + points @ root[i, k].T)
+        mean[i, k], sd[i, k] = weights.mean(axis=0), weights.std(axis=0)
+        if n_draws:
+            normal = np.random.default_rng(seeds[i, k]).standard_normal((n_draws, d))
+            drawn[0, :, i, k] = simplex(location[i, k] + normal @ root[i, k].T)
+    kept = Draws(drawn, settings=settings) if n_draws else None
+    return Posterior(method, lengths, mean, sd, log_evidence, draws=kept)
 
 
 @functools.cache

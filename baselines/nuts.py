@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Int
 from numpyro.infer import MCMC, NUTS
 
-from mdbench.baselines.chains import chain_keys, run_chains
+from mdbench.baselines.chains import chain_keys, pad_transitions, run_chains, run_traced
 from mdbench.baselines.model import mtd_weights
-from mdbench.baselines.posterior import Posterior, Progress, refuse_order_one
+from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
+from mdbench.errors import InputError
 from mdbench.tasks import Task
 
 check_size = refuse_order_one
@@ -48,6 +49,9 @@ def nuts(
         target_accept: of the step size's adaptation.
         seed: with a sequence's tokens it fixes that sequence's draws.
     """
+    check_whole_number("nuts", "tree_depth", tree_depth, 1)
+    if not isinstance(target_accept, float) or not 0 < target_accept < 1:
+        raise InputError(f"nuts: target_accept must be between 0 and 1, not {target_accept!r}.")
     sampler = functools.partial(_sample, task.concentration, chains, tree_depth, target_accept)
     settings = {"chains": chains, "tree_depth": tree_depth, "target_accept": target_accept}
     return run_chains(
@@ -66,7 +70,7 @@ def nuts(
 
 def _sample(concentration, chains, tree_depth, target_accept, _contexts, x, seeds, warmup, draws):
     run = _compiled(warmup, draws, tree_depth, target_accept)
-    return jax.tree.map(np.asarray, run(chain_keys(seeds, chains), x, concentration))
+    return jax.tree.map(np.asarray, run_traced(run, chain_keys(seeds, chains), pad_transitions(x, 1.0), concentration))
 
 
 @functools.lru_cache(maxsize=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,7 +73,7 @@ class Posterior:
         mean_se: (B, P, m) standard error of ``mean`` (MCSE); None where the method does not sample.
         next_token_se: (B, P, q) standard error of the next-token probabilities; likewise.
         checks_made: the gates of the method, applied.
-        draws: kept where the method has them and was not told to drop them.
+        draws: where the method has them.
     """
 
     method: str
@@ -108,7 +109,10 @@ class Posterior:
         import arviz
         import xarray
 
-        chains, draws, batch, _, m = self.draws.weights.shape
+        weights = self.draws.weights
+        if len(weights) == 1 and weights.shape[1] % 4 == 0:  # independent draws: as four chains, which ArviZ wants
+            weights = weights.reshape(4, -1, *weights.shape[2:])
+        chains, draws, batch, _, m = weights.shape
         coords = {
             "chain": np.arange(chains),
             "draw": np.arange(draws),
@@ -116,9 +120,7 @@ class Posterior:
             "length": list(self.lengths),
         }
         dims = tuple(coords)
-        posterior = xarray.Dataset(
-            {"weights": ((*dims, "lag"), self.draws.weights)}, coords=coords | {"lag": np.arange(1, m + 1)}
-        )
+        posterior = xarray.Dataset({"weights": ((*dims, "lag"), weights)}, coords=coords | {"lag": np.arange(1, m + 1)})
         settings = {"inference_library": "mdbench", "method": self.method} | self.draws.settings
         posterior.attrs |= settings
         groups = {"posterior": posterior}
@@ -153,10 +155,21 @@ def refuse_order_one(_n: int, m: int) -> None:
         raise Unsupported("at order 1 there is nothing to infer (λ = 1); use exact.", "order 1")
 
 
+def check_whole_number(method: str, name: str, value: Any, least: int) -> None:
+    """Raise :class:`InputError` unless an option is a whole number of at least that."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise InputError(f"{method}: {name} must be a whole number of at least {least}, not {value!r}.")
+
+
 def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> Int[np.ndarray, "B 4"]:
     """128 bits for each sequence from its tokens and the seed: what it is given never depends on its neighbours."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
         raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
     rows = np.ascontiguousarray(contexts, dtype="<i8")
-    digests = [hashlib.sha256(seed.to_bytes(8, "little") + row.tobytes()).digest() for row in rows]
+    digests = [hashlib.sha256(int(seed).to_bytes(8, "little") + row.tobytes()).digest() for row in rows]
     return np.stack([np.frombuffer(digest[:16], dtype="<u4") for digest in digests])
+
+
+def prefix_seeds(contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], seed: int) -> Int[np.ndarray, "B P 4"]:
+    """:func:`sequence_seeds` of every prefix: what one is given does not depend on which others were asked for."""
+    return np.stack([sequence_seeds(contexts[:, :length], seed) for length in lengths], axis=1)

@@ -76,18 +76,15 @@ def run_svi(
         with pyro.plate("sequence", batch):
             pyro.sample("weights", dist.Dirichlet(a))
 
-    pyro.clear_param_store()
     rate, last = 0.05, 5e-5
     optimiser = pyro.optim.ClippedAdam({"lr": rate, "lrd": (last / rate) ** (1 / steps), "clip_norm": 1e9})
     elbo = Trace_ELBO(num_particles=16, vectorize_particles=True, max_plate_nesting=1)
     svi = SVI(model, guide, optimiser, elbo)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), pyro.get_param_store().scope():
         torch.manual_seed(seed)
         for _ in range(steps):
             svi.step(*arguments)
-    fitted = pyro.param("a").detach().numpy().copy()
-    pyro.clear_param_store()
-    return fitted
+        return pyro.param("a").detach().numpy().copy()
 
 
 def _tensors(transition, order, concentration, contexts):

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from mdbench.baselines import pyro_model
 from mdbench.baselines.chains import run_chains
-from mdbench.baselines.posterior import Posterior, Progress, refuse_order_one
+from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
 from mdbench.device import one_thread
 from mdbench.tasks import Task
 
@@ -49,6 +49,7 @@ def pyro_nuts(
         tree_depth: trees have at most 2^``tree_depth`` - 1 leapfrog steps.
         seed: with the tokens it fixes the draws.
     """
+    check_whole_number("pyro_nuts", "tree_depth", tree_depth, 1)
 
     def sampler(contexts, _x, seeds, warmup, draws):
         with ONE_AT_A_TIME, one_thread():

@@ -8,9 +8,16 @@ import numpy as np
 from jaxtyping import Int
 
 from mdbench.baselines import pyro_model
-from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
+from mdbench.baselines.posterior import (
+    Posterior,
+    Progress,
+    prefix_lengths,
+    prefix_seeds,
+    refuse_order_one,
+    sequence_seeds,
+)
 from mdbench.baselines.pyro_nuts import ONE_AT_A_TIME
-from mdbench.baselines.svi import check_steps
+from mdbench.baselines.svi import check_options
 from mdbench.baselines.vi_dirichlet import dirichlet_posterior
 from mdbench.device import one_thread
 from mdbench.tasks import Task, check_contexts, lag_likelihoods
@@ -41,7 +48,7 @@ def pyro_svi(
         draws: independent draws from the guide to return.
         seed: of fit and draws.
     """
-    check_steps("pyro_svi", steps)
+    check_options("pyro_svi", steps, draws)
     contexts = check_contexts(task, contexts)
     refuse_order_one(contexts.shape[1] - task.order, task.order)
     lag_likelihoods(task, contexts)  # for its refusal of what is impossible
@@ -62,4 +69,6 @@ def pyro_svi(
                 )
         if progress:
             progress(len(contexts[rows]))
-    return dirichlet_posterior("pyro_svi", wanted, a, draws, seeds, {"steps": steps, "seed": seed})
+    return dirichlet_posterior(
+        "pyro_svi", wanted, a, draws, prefix_seeds(contexts, wanted, seed), {"steps": steps, "seed": seed}
+    )

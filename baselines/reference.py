@@ -7,8 +7,9 @@ The proposal, in the softmax coordinates u of :mod:`mdbench.baselines.softmax`, 
 - the Dirichlet with the pilot's mean and mean variance, which has the posterior's kind of skewness.
 
 The density in u falls off exponentially (λ_g^α as u goes to infinity), a t's polynomially: importance weights
-are bounded, so every variance is finite. A normal proposal has an infinite one. Points are independent, so the standard
-error needs no assumption but a sample that is large for its weights, which the gates see to.
+are bounded, so every variance is finite. A normal proposal has an infinite one. Points are independent, an equal number
+from each component, which can only make the stated standard error too large; it assumes nothing but a sample that is
+large for its weights, which the gates see to.
 """
 
 from __future__ import annotations
@@ -22,9 +23,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import gammaln, log_softmax, logsumexp
+from threadpoolctl import threadpool_limits
 
 from mdbench.baselines.gates import at_least, at_most
-from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
+from mdbench.baselines.posterior import (
+    Posterior,
+    Progress,
+    check_whole_number,
+    prefix_lengths,
+    refuse_order_one,
+    sequence_seeds,
+)
 from mdbench.baselines.softmax import Mode, basis, find_mode, log_prior_normaliser
 from mdbench.errors import InputError
 from mdbench.tasks import Task, check_contexts, lag_likelihoods
@@ -32,6 +41,7 @@ from mdbench.tasks import Task, check_contexts, lag_likelihoods
 HIGHEST_ORDER = 16
 BLOCK = 3 * 2**13  # points at a time, a third from each component
 PILOTS, PILOT_BLOCKS = 2, 2  # pilot runs, each with the moments of the one before
+ENTRIES = 2**20  # of the matrix of factors at a time
 FACTORS = 8  # multiplied before a logarithm is taken; each is between its least entry and m times the mean
 ESS = 1000
 LARGEST_SHARE = 0.01  # of one point in the sum of all weights
@@ -62,10 +72,9 @@ def reference(
         points: the most to spend on a sequence and prefix; what is reached by then is stated, and fails its gate.
         seed: with a sequence's tokens it fixes that sequence's points.
     """
-    if not standard_error > 0:
-        raise InputError(f"reference: standard_error must be above 0, not {standard_error!r}.")
-    if not isinstance(points, int) or points < BLOCK:
-        raise InputError(f"reference: points must be a whole number of at least {BLOCK}, not {points!r}.")
+    if not isinstance(standard_error, (int, float)) or not standard_error > 0:
+        raise InputError(f"reference: standard_error must be a number above 0, not {standard_error!r}.")
+    check_whole_number("reference", "points", points, BLOCK)
     contexts = check_contexts(task, contexts)
     check_size(contexts.shape[1] - task.order, task.order)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
@@ -84,7 +93,8 @@ def reference(
             progress(1)
         return estimates
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # One BLAS thread in each of ours: more wait for each other.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = list(pool.map(run, range(len(x))))
     field = {name: np.array([[getattr(e, name) for e in row] for row in rows]) for name in _Estimate._fields}
     worst = field["next_token_se"].max(axis=-1)
@@ -166,14 +176,18 @@ class _Target:
         self.columns = np.ascontiguousarray((x / scale[:, None]).T)  # (m, n)
 
     def log_density(self, log_weights: Float[np.ndarray, "S m"]) -> Float[np.ndarray, " S"]:
-        factors = np.exp(log_weights) @ self.columns  # (S, n), of which each is at most 1
-        n = factors.shape[1]
         total = self.constant + self.concentration * log_weights.sum(axis=1)
+        n = self.columns.shape[1]
         if n == 0:  # the prior
             return total
-        product = np.multiply.reduceat(factors, range(0, n, FACTORS), axis=1)
-        with np.errstate(divide="ignore"):
-            return total + np.log(product).sum(axis=1)
+        rows = max(ENTRIES // n, 1)
+        for start in range(0, len(total), rows):
+            part = slice(start, start + rows)
+            factors = np.exp(log_weights[part]) @ self.columns  # (rows, n), of which each is at most 1
+            product = np.multiply.reduceat(factors, range(0, n, FACTORS), axis=1)
+            with np.errstate(divide="ignore"):
+                total[part] += np.log(product).sum(axis=1)
+        return total
 
 
 class _T:

@@ -14,10 +14,9 @@ import numpyro
 from jaxtyping import Float, Int
 from numpyro.infer import SVI, Trace_ELBO
 
-from mdbench.baselines.chains import chain_keys
+from mdbench.baselines.chains import chain_keys, pad_transitions, run_traced
 from mdbench.baselines.model import mtd_weights
-from mdbench.baselines.posterior import Progress, refuse_order_one, sequence_seeds
-from mdbench.errors import InputError
+from mdbench.baselines.posterior import Progress, check_whole_number, refuse_order_one, sequence_seeds
 from mdbench.tasks import Task, check_contexts, lag_likelihoods
 
 CHUNK = 64  # sequences side by side; fixed, so that no fit depends on the batch around a sequence
@@ -60,7 +59,9 @@ def fit_all(
     def run(start: int, length: int):
         rows = np.minimum(np.arange(start, start + CHUNK), len(x) - 1)
         keys = chain_keys(sequence_seeds(contexts[rows, :length], seed), 1)[:, 0]
-        found = jax.tree.map(np.asarray, fit(keys, jnp.asarray(x[rows, : length - task.order]), task.concentration))
+        found = jax.tree.map(
+            np.asarray, run_traced(fit, keys, pad_transitions(x[rows, : length - task.order], 1.0), task.concentration)
+        )
         real = min(CHUNK, len(x) - start)
         if progress and length == lengths[-1]:
             progress(real)
@@ -74,7 +75,7 @@ def fit_all(
     return parameters
 
 
-def check_steps(method: str, steps: Any) -> None:
-    """Raise :class:`InputError` unless ``steps`` is a whole number of at least 1."""
-    if not isinstance(steps, int) or steps < 1:
-        raise InputError(f"{method}: steps must be a whole number of at least 1, not {steps!r}.")
+def check_options(method: str, steps: Any, draws: Any) -> None:
+    """Raise :class:`InputError` unless both are whole numbers that make sense."""
+    check_whole_number(method, "steps", steps, 1)
+    check_whole_number(method, "draws", draws, 0)

@@ -24,9 +24,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, sequence_seeds
+from mdbench.baselines.posterior import Draws, Posterior, Progress, check_whole_number, prefix_lengths, prefix_seeds
 from mdbench.errors import InputError
-from mdbench.tasks import Task, lag_likelihoods
+from mdbench.tasks import Task, check_contexts, lag_likelihoods
 
 MEMORY_LIMIT = 4 * 2**30  # bytes, over all threads
 RESCALE_EVERY = 64  # steps; relative to uniform weights the evidence grows by at most m a step
@@ -57,9 +57,8 @@ def urn(
     batch, n, m = x.shape
     wanted = prefix_lengths(task, n + m, lengths)
     chunk, workers = plan(n, m)
-    if not isinstance(draws, int) or draws < 0:
-        raise InputError(f"urn: draws must be a whole number of at least 0, not {draws!r}.")
-    seeds = sequence_seeds(contexts, seed)
+    check_whole_number("urn", "draws", draws, 0)
+    seeds = prefix_seeds(check_contexts(task, contexts), wanted, seed)
     drawn = np.empty((1, draws, batch, len(wanted), m))
     grades = _grades(n, m)
     coefficients = [[task.concentration + c for c in grade.counts] for grade in grades]
@@ -71,10 +70,10 @@ def urn(
         rows = slice(start, min(start + chunk, batch))
         padded = np.ones((chunk, n, m))
         padded[: rows.stop - start] = x[rows]
-        rngs = [np.random.default_rng(words) for words in seeds[rows]] if draws else []
 
         def draw(weights, step: int, prefix: int) -> None:
-            for i, rng in enumerate(rngs):
+            for i, words in enumerate(seeds[rows, prefix] if draws else []):
+                rng = np.random.default_rng(words)
                 counts = _draw_counts([w[:, i] for w in weights], grades, step, draws, rng)
                 # In logarithms: a gamma variable of a small shape is often below what float64 holds.
                 log_gamma = np.log(rng.standard_gamma(task.concentration + counts + 1))

@@ -12,8 +12,8 @@ import numpyro.distributions as dist
 from jaxtyping import Float, Int
 from numpyro.distributions import constraints
 
-from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
-from mdbench.baselines.svi import check_steps, compiled_fit, fit_all
+from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, prefix_seeds, refuse_order_one
+from mdbench.baselines.svi import check_options, compiled_fit, fit_all
 from mdbench.tasks import Task, check_contexts
 
 check_size = refuse_order_one
@@ -40,13 +40,13 @@ def vi_dirichlet(
         draws: independent draws from the guide to return.
         seed: with a sequence's tokens it fixes that sequence's fit and draws.
     """
-    check_steps("vi_dirichlet", steps)
+    check_options("vi_dirichlet", steps, draws)
     contexts = check_contexts(task, contexts)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
     fitted = fit_all(_compiled(steps), task, contexts, wanted, seed, progress)
     a = np.stack([parameters["concentration"] for parameters in fitted], axis=1)  # (B, P, m)
     settings = {"steps": steps, "seed": seed}
-    return dirichlet_posterior("vi_dirichlet", wanted, a, draws, sequence_seeds(contexts, seed), settings)
+    return dirichlet_posterior("vi_dirichlet", wanted, a, draws, prefix_seeds(contexts, wanted, seed), settings)
 
 
 def dirichlet_posterior(method, lengths, a: Float[np.ndarray, "B P m"], n_draws: int, seeds, settings) -> Posterior:
@@ -54,12 +54,10 @@ def dirichlet_posterior(method, lengths, a: Float[np.ndarray, "B P m"], n_draws:
     total = a.sum(axis=-1, keepdims=True)
     mean = a / total
     drawn = np.empty((1, n_draws, *a.shape))
-    for i, words in enumerate(seeds):
-        rng = np.random.default_rng(words)
-        for k, each in enumerate(a[i]):
-            drawn[0, :, i, k] = rng.dirichlet(each, n_draws)
+    for i, k in np.ndindex(seeds.shape[:2] if n_draws else (0, 0)):
+        drawn[0, :, i, k] = np.random.default_rng(seeds[i, k]).dirichlet(a[i, k], n_draws)
     sd = np.sqrt(mean * (1 - mean) / (total + 1))
-    return Posterior(method, lengths, mean=mean, sd=sd, draws=Draws(drawn, settings=settings))
+    return Posterior(method, lengths, mean=mean, sd=sd, draws=Draws(drawn, settings=settings) if n_draws else None)
 
 
 def _guide(x, concentration):

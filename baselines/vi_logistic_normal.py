@@ -15,8 +15,8 @@ from numpyro.distributions import constraints
 from numpyro.distributions.transforms import StickBreakingTransform
 
 from mdbench.baselines.laplace import normal_posterior
-from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, refuse_order_one, sequence_seeds
-from mdbench.baselines.svi import check_steps, compiled_fit, fit_all
+from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, prefix_seeds, refuse_order_one
+from mdbench.baselines.svi import check_options, compiled_fit, fit_all
 from mdbench.tasks import Task, check_contexts
 
 check_size = refuse_order_one
@@ -45,7 +45,7 @@ def vi_logistic_normal(
         draws: independent draws from the guide to return.
         seed: with a sequence's tokens it fixes that sequence's fit and draws.
     """
-    check_steps("vi_logistic_normal", steps)
+    check_options("vi_logistic_normal", steps, draws)
     contexts = check_contexts(task, contexts)
     wanted = prefix_lengths(task, contexts.shape[1], lengths)
     fitted = fit_all(_compiled(steps), task, contexts, wanted, seed, progress)
@@ -54,7 +54,7 @@ def vi_logistic_normal(
     def simplex(u):
         return np.asarray(_simplex(u))
 
-    seeds, settings = sequence_seeds(contexts, seed), {"steps": steps, "seed": seed}
+    seeds, settings = prefix_seeds(contexts, wanted, seed), {"steps": steps, "seed": seed}
     return normal_posterior("vi_logistic_normal", wanted, location, root, simplex, draws, seeds, settings)
 
 

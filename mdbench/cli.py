@@ -275,7 +275,7 @@ def posterior(
     out: Annotated[Path | None, typer.Option(help="Write the draws as ArviZ data (.nc).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Posterior of the mixture weights for your own sequences."""
+    """Posterior of the mixture weights for your own sequences; exit code 1 if one fails its gates."""
     from mdbench import posteriors, report
 
     pi, rows = posteriors.read_transition(transition), posteriors.read_sequences(sequences)
@@ -294,6 +294,9 @@ def posterior(
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
         report.print_posterior(found)
+    failing = [k for k, s in enumerate(found["sequences"], 1) if any(c["verdict"] == "fail" for c in s["checks_made"])]
+    if failing:
+        _fail(f"{len(failing)} of {len(found['sequences'])} sequences fail a gate, also when run again longer.", 1)
 
 
 @app.command()
@@ -397,9 +400,11 @@ def validate(
 ) -> None:
     """Every posterior method against the exact one, and simulation-based calibration; exit code 1 if one fails."""
     from mdbench import report, validation
-    from mdbench.files import cache_folder, check_writable, write_text
+    from mdbench.files import cache_folder, check_writable, make_folder, write_text
 
     targets = {} if out is None else {kind: out / f"validation.{kind}" for kind in ("html", "json")}
+    if out is not None:
+        make_folder(out)
     for path in targets.values():
         check_writable(path)
     with report.progress_bars() as progress:

@@ -19,9 +19,9 @@ from mdbench import metrics
 from mdbench.device import check_device
 from mdbench.errors import InputError, Unsupported
 from mdbench.files import json_ready
-from mdbench.gold import gold_posterior
+from mdbench.gold import check_gold, gold_posterior
 from mdbench.predictor import Predictor, check_length, check_output
-from mdbench.registry import build_predictor
+from mdbench.registry import EXACT, build_baseline, build_predictor
 from mdbench.statistics import MeanInterval, mean_interval
 from mdbench.tasks import Sample, Task, load_suite, load_task, next_token_probs, sample
 
@@ -165,7 +165,13 @@ def evaluate(
     check_device(device)
     progress = progress or (lambda _description, _total: lambda _k: None)
     everyone, asked = _name_predictors(predictors, references)
+    gold_entry = build_baseline(gold).entry
+    for name in asked:
+        if gold_entry.standing != EXACT and name.partition(":")[0] == gold_entry.name:
+            raise InputError(f"'{name}' is the gold itself, noise and all; measure it against another, such as exact.")
     cells = _cells(task, suite, lengths)
+    for task_, task_lengths in cells:
+        check_gold(task_, max(task_lengths), gold)
 
     skipped: list[Skipped] = []
     servers: dict[tuple[str, int], dict[str, Any]] = {}  # (task, length) -> predictor name -> what serves it
@@ -237,7 +243,7 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
         of_a, of_b = results[name_a], results[name_b]
         excess_a, excess_b = scores[task, length, name_a], scores[task, length, name_b]
         difference = paired_difference(excess_a, excess_b)
-        resolution = max(of_a.gold_error or 0.0, of_b.gold_error or 0.0)
+        resolution = (of_a.gold_error or 0.0) + (of_b.gold_error or 0.0)
         comparisons.append(
             Comparison(
                 task=task,
@@ -349,6 +355,7 @@ def _score_task(
         contexts, next_tokens = drawn.tokens[:, :length], drawn.tokens[:, length]
         truth = metrics.normalise(next_token_probs(task, drawn.weights, contexts))
         bayes = metrics.normalise(next_token_probs(task, gold.mean[:, k], contexts))
+        same = np.unique(contexts, axis=0, return_inverse=True)[1].ravel()  # equal contexts have equal errors
         scores = []
         for name, predictor in servers[length].items():
             started = time.perf_counter()
@@ -365,7 +372,7 @@ def _score_task(
                     # Each weight errs by at most gold.error, and no entry of π exceeds 1.
                     gold_error=None
                     if told
-                    else metrics.gold_error(bayes, probs, task.order * gold.error, gold.next_token_se[:, k]),
+                    else metrics.gold_error(bayes, probs, task.order * gold.error, gold.next_token_se[:, k], same),
                     seconds=seconds,
                 )
             )
@@ -430,7 +437,7 @@ def _ties(results: list[Result], scores: dict[str, Any]) -> list[Tie]:
     ties = []
     for better, worse in pairwise(result for result in results if result.excess_kl is not None):
         difference = paired_difference(scores[worse.predictor], scores[better.predictor])
-        resolution = max(better.gold_error or 0.0, worse.gold_error or 0.0)
+        resolution = (better.gold_error or 0.0) + (worse.gold_error or 0.0)
         if _tied(difference, resolution):
             names = (better.predictor, worse.predictor)
             ties.append(Tie(better.task, better.length, names, difference.mean, difference.interval))

@@ -26,10 +26,13 @@ from jaxtyping import Float, Int
 
 from mdbench.errors import InputError
 from mdbench.files import cache_folder, make_folder, write_whole
-from mdbench.registry import APPROXIMATE, BASELINES, EXACT, GATED, baseline_options, build_baseline
+from mdbench.registry import APPROXIMATE, BASELINES, EXACT, GATED, Baseline, baseline_options, build_baseline
 from mdbench.tasks import Task
 
 log = logging.getLogger(__name__)
+
+FORMAT = 1  # raised when the files hold something else
+LEAST_CONCENTRATION = 0.3
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,8 @@ def gold_posterior(
     Raises:
         InputError: the method may not serve as gold, cannot do this size, or leaves a sequence that fails its gates.
     """
-    baseline = build_baseline(method)
-    if baseline.entry.standing == APPROXIMATE:
-        able = ", ".join(name for name, entry in BASELINES.items() if entry.standing in (EXACT, GATED))
-        raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
+    baseline = check_gold(task, contexts.shape[1], method)
     lengths = sorted(set(lengths))
-    try:
-        baseline.check_size(contexts.shape[1] - task.order, task.order)
-    except InputError as error:
-        hint = "" if baseline.entry.name == "reference" else " As gold, --gold reference goes up to order 16."
-        raise InputError(f"{error}{hint}") from None
     path = _file(task, contexts, lengths, baseline)
     arrays = _read(path)
     if arrays is None:
@@ -95,6 +90,29 @@ def gold_posterior(
     return Gold(baseline.label, **arrays)
 
 
+def check_gold(task: Task, length: int, method: str) -> Baseline:
+    """The baseline, if it may be gold and can do that length of that task.
+
+    Raises:
+        InputError: it may not, or cannot.
+    """
+    baseline = build_baseline(method)
+    if baseline.entry.standing == APPROXIMATE:
+        able = ", ".join(name for name, entry in BASELINES.items() if entry.standing in (EXACT, GATED))
+        raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
+    if baseline.entry.standing == GATED and task.concentration < LEAST_CONCENTRATION:
+        raise InputError(
+            f"at concentration {task.concentration:g} the posterior sits in corners that samplers can miss without "
+            f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}, so take exact."
+        )
+    try:
+        baseline.check_size(length - task.order, task.order)
+    except InputError as error:
+        hint = "" if baseline.entry.name == "reference" else " As gold, --gold reference goes up to order 16."
+        raise InputError(f"{error}{hint}") from None
+    return baseline
+
+
 def _file(task: Task, contexts, lengths, baseline) -> Path:
     """Where the gold of just this is kept."""
     key = {
@@ -105,6 +123,7 @@ def _file(task: Task, contexts, lengths, baseline) -> Path:
         "method": baseline.entry.name,
         "options": {k: str(v) for k, v in (baseline_options(baseline.entry) | baseline.options).items()},
         "code": code_hash(),
+        "format": FORMAT,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "gold" / f"{name}.gold"
@@ -118,7 +137,7 @@ def code_hash() -> str:
         sources = [file for file in resources.files(package).iterdir() if file.name.endswith(".py")]
         for file in sorted(sources, key=lambda file: file.name):
             digest.update(file.read_bytes())
-    for library in ("numpy", "jax", "numpyro", "scipy", "torch", "pyro-ppl"):
+    for library in ("numpy", "jax", "jaxlib", "numpyro", "scipy", "torch", "pyro-ppl", "arviz"):
         digest.update(f"{library} {version(library)}".encode())
     return digest.hexdigest()
 

@@ -41,18 +41,22 @@ def gold_error(
     p_hat: Float[np.ndarray, "batch q"],
     bound: Float[np.ndarray, " batch"],
     se: Float[np.ndarray, "batch q"] | float = 0.0,
+    same: Int[np.ndarray, " batch"] | None = None,
 ) -> float:
     """Bound on |mean KL(p_B ‖ p̂) - mean KL(p̃_B ‖ p̂)| over the batch, in nats (SPEC section 5).
 
     Each entry of the gold p̃_B is within ``bound`` of p_B, and has beside that the standard error ``se``, independent
-    between sequences. To first order an entry's error Δ_b costs Δ_b log(p̃_b/p̂_b) (the terms -p + p̂ cancel to that):
-    bounds add up, noise only in squares, at three standard errors. To second order it costs Δ_b²/p̃_b, and noise shifts
-    the mean upwards by ½ Var(p̃_b)/p_b.
+    between sequences but for those of one number in ``same`` (equal contexts), whose errors are equal. To first order
+    an entry's error Δ_b costs Δ_b log(p̃_b/p̂_b) (the terms -p + p̂ cancel to that), to second order Δ_b²/p̃_b. Bounds add
+    up; noise adds up in squares, at three standard errors, and shifts the mean upwards by ½ Var(p̃_b)/p_b.
     """
     se = np.broadcast_to(se, gold.shape)
+    same = np.arange(len(gold)) if same is None else same
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(gold > 0, np.abs(np.log(gold / p_hat)), 0.0)
-        second = np.where(gold > 0, (bound[:, None] ** 2 + 0.5 * se**2) / gold, 0.0).sum(axis=-1)
-        bounded = (bound[:, None] * ratio).sum(axis=-1)
+        bounded = np.where(bound[:, None] > 0, bound[:, None] * ratio + bound[:, None] ** 2 / gold, 0.0)
         noise = np.where(se > 0, se * ratio, 0.0).sum(axis=-1)
-    return float((bounded + second).mean() + 3 * np.sqrt((noise**2).sum()) / len(gold))
+        bias = np.where((se > 0) & (gold > 0), 0.5 * se**2 / gold, 0.0).sum(axis=-1)
+    bounded = np.where(gold > 0, bounded, 0.0).sum(axis=-1)
+    spread = np.bincount(same, noise) ** 2 + 2 * np.bincount(same, bias) ** 2  # ½ z² has variance ½, z normal
+    return float((bounded + bias).mean() + 3 * np.sqrt(spread.sum()) / len(gold))

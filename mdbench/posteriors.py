@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.baselines import Posterior
+from mdbench.baselines import Check, Posterior
 from mdbench.errors import InputError, SequenceError
 from mdbench.files import check_writable, write_whole
 from mdbench.registry import Baseline, build_baseline
@@ -69,7 +72,7 @@ def posterior(
         lengths = range(order, length + 1) if prefixes else [length]
         found = baseline(task, contexts, lengths=lengths, progress=progress)
         if out is not None:
-            _write_draws(out, found)
+            _write_draws(out, found, task, contexts)
         next_token = next_token_probs(task, found.mean[:, -1], contexts)
         for row, k in enumerate(group):
             reports[k] = {"length": length} | _report(found, row, next_token[row])
@@ -78,8 +81,17 @@ def posterior(
     return {"method": baseline.label, "order": order, "concentration": concentration, "sequences": reports}
 
 
-def _write_draws(out: str | Path, found: Posterior) -> None:
-    data = found.to_arviz()
+def _write_draws(out: str | Path, found: Posterior, task: Task, contexts: np.ndarray) -> None:
+    """The draws with all that is needed to make them again."""
+    assert found.draws is not None, "checked before"
+    made_of = {
+        "mdbench_version": version("mdbench"),
+        "order": task.order,
+        "concentration": task.concentration,
+        "transition": json.dumps(task.transition.tolist()),
+        "sequences": json.dumps(contexts.tolist()),
+    }
+    data = replace(found, draws=replace(found.draws, settings=found.draws.settings | made_of)).to_arviz()
     write_whole(out, lambda temporary: data.to_netcdf(str(temporary)))
 
 
@@ -101,12 +113,20 @@ def _report(found: Posterior, row: int, next_token: Float[np.ndarray, " q"]) -> 
             {
                 "name": check.name,
                 "limit": check.limit,
-                "value": _finite(last(check.values)),
+                "value": _finite(_telling(check, row)),
                 "verdict": check.verdict(row),
             }
             for check in found.checks_made
         ],
     }
+
+
+def _telling(check: Check, row: int) -> float | None:
+    """The value at the first prefix that fails, or else at the last prefix."""
+    if check.values is None or check.passed is None:
+        return None
+    failing = np.flatnonzero(~check.passed[row])
+    return float(check.values[row, failing[0] if failing.size else -1])
 
 
 def _finite(value: float | None) -> float | None:
@@ -121,7 +141,7 @@ def _check_out(out: str | Path, baseline: Baseline, lengths: Sequence[int]) -> N
     ):
         raise InputError(f"'{baseline.label}' has no draws to write; --method urn:draws=1000 has independent ones.")
     if len(lengths) > 1:
-        raise InputError(f"--out needs sequences of one length, not of {len(lengths)} lengths.")
+        raise InputError(f"--out needs sequences of one length, not of {len(lengths)}; write one file for each length.")
     check_writable(out)
 
 

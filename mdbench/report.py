@@ -95,7 +95,9 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
     rows: list[Result | Skipped] = [*evaluation.results, *evaluation.skipped]
     cells = sorted({(row.task, row.length) for row in rows})
     for task in dict.fromkeys(row.task for row in rows):
-        table = Table(title=escape(f"{task}: {n_sequences} sequences a length, seed {seed}, scores in nats"))
+        gold = f", gold by {evaluation.results[0].gold}" if evaluation.results[0].gold != "exact" else ""
+        title = f"{task}: {n_sequences} sequences a length, seed {seed}, scores in nats{gold}"
+        table = Table(title=escape(title))
         for heading in COLUMNS:
             table.add_column(heading, justify="left" if heading == "predictor" else "right", no_wrap=True)
         for cell in (cell for cell in cells if cell[0] == task):
@@ -224,15 +226,20 @@ def print_posterior(report: dict[str, Any]) -> None:
             "unknown" if s["log_evidence"] is None else f"{s['log_evidence']:.6f}",
             *(_list(s[key]) for key in lists),
             _error(s),
+            _gates(s),
         )
         for k, s in enumerate(sequences, start=1)
     ]
-    print_table(title, ("sequence", "length", "log evidence", "E[λ]", "sd", "next token", "error"), rows)
-    for k, s in enumerate(sequences, start=1):
-        for check in s["checks_made"]:
-            if check["verdict"] == "fail":
-                found = "undefined" if check["value"] is None else f"{check['value']:.4g}"
-                print_line(f"Sequence {k} fails {check['name']} {check['limit']}: {found}.")
+    headings = ("sequence", "length", "log evidence", "E[λ]", "sd", "next token", "error of E[λ]", "gates")
+    columns = len(headings) if any(s["checks_made"] for s in sequences) else len(headings) - 1
+    print_table(title, headings[:columns], [row[:columns] for row in rows])
+
+
+def _gates(sequence: dict[str, Any]) -> str:
+    """``pass``, or the gates that fail with what was found."""
+    failing = [check for check in sequence["checks_made"] if check["verdict"] == "fail"]
+    found = ("undefined" if check["value"] is None else f"{check['value']:.3g}" for check in failing)
+    return ", ".join(f"{c['name']} {value}" for c, value in zip(failing, found, strict=True)) or "pass"
 
 
 def _error(sequence: dict[str, Any]) -> str:

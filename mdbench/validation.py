@@ -41,7 +41,8 @@ CALIBRATION_OPTIONS: dict[str, dict[str, Any]] = {
     "urn": {"draws": RANK_DRAWS},
     "pyro_nuts": {"chains": 2, "draws": 800},
 }
-NO_DRAWS = ("exact", "reference")
+FEWER = {"pyro_nuts": 64}  # sequences of the accuracy run: each costs Python's time
+NO_DRAWS = ("reference",)
 
 Method = Callable[..., Posterior]
 
@@ -50,12 +51,14 @@ Method = Callable[..., Posterior]
 class Accuracy:
     """One method on one task: errors of the posterior mean against exact, over sequences and weights.
 
-    ``z`` counts z-scores in the bins of ``Z_BINS`` (and beyond, at either end); ``z_p`` is the Kolmogorov-Smirnov
-    p-value for each lag. Both are empty for methods that state no standard error. ``n_beyond_bound`` counts sequences
-    that differ from exact by more than the two bounds allow. ``seconds`` include compilation.
+    ``options`` is the method with the options that were set. ``z`` counts z-scores in the bins of ``Z_BINS`` (and
+    beyond, at either end); ``z_p`` is the Kolmogorov-Smirnov p-value for each lag. Both are empty for methods that
+    state no standard error. ``n_beyond_bound`` counts sequences that differ from exact by more than the two bounds
+    allow. ``seconds`` include compilation.
     """
 
     method: str
+    options: str
     task: str
     length: int
     n_sequences: int
@@ -80,6 +83,7 @@ class Calibration:
     """
 
     method: str
+    options: str
     task: str
     length: int
     n_simulations: int
@@ -149,24 +153,31 @@ def validate(
         InputError: an unknown name, or a number that cannot be.
     """
     loaded = [t if isinstance(t, Task) else load_task(t) for t in tasks or load_suite("core").tasks]
-    names = list(methods or BASELINES)
+    names = list(methods or [name for name in BASELINES if name != "exact"])
     for name in names:
+        if name == "exact":
+            raise InputError(
+                "'exact' is what the others are held against; its draws, for calibration, are those of 'urn'."
+            )
         build_baseline(name)
         if ":" in name:
-            raise InputError(f"validate takes plain names, with the defaults that people use, not '{name}'.")
-    if n_sequences < 2 or n_simulations < 2:
-        raise InputError("validate needs at least 2 sequences and 2 simulations.")
+            raise InputError(
+                f"validate takes plain names and sets options itself (the report names them), not '{name}'."
+            )
+    if n_sequences < 2 or n_simulations < 5 * BINS:
+        raise InputError(f"validate needs at least 2 sequences and {5 * BINS} simulations, 5 for each bin of ranks.")
     begin = progress or (lambda _description, _total: lambda _k: None)
-    done = _Partial(partial, [code_hash(), length, n_sequences, calibration_length, n_simulations, seed])
+    done = _Partial(
+        partial, [code_hash(), RANK_DRAWS, BINS, length, n_sequences, calibration_length, n_simulations, seed]
+    )
 
     accuracies, calibrations = [], []
     for task in loaded:
         for name in names:
-            if name == "exact":
-                continue  # it is what the others are held against; its draws are the urn's
             method = build_baseline(name, **ACCURACY_OPTIONS.get(name, {}))
-            advance = begin(f"{task.name}: accuracy of {name}", n_sequences)
-            accuracies.append(done.get(accuracy, name, method, task, length, n_sequences, seed, advance))
+            n = min(n_sequences, FEWER.get(name, n_sequences))
+            advance = begin(f"{task.name}: accuracy of {name}", n)
+            accuracies.append(done.get(accuracy, name, method, task, length, n, seed, advance))
             if name in NO_DRAWS:
                 continue
             method = build_baseline(name, **CALIBRATION_OPTIONS.get(name, {}))
@@ -197,6 +208,7 @@ def accuracy(
     ess = next((c.values for c in found.checks_made if c.name in ("ess_bulk", "ess") and c.values is not None), None)
     result = Accuracy(
         method=name,
+        options=getattr(method, "label", name),
         task=task.name,
         length=length,
         n_sequences=n_sequences,
@@ -252,6 +264,7 @@ def calibration(
     counts = {label: np.bincount(r * BINS // (RANK_DRAWS + 1), minlength=BINS) for label, r in ranks.items()}
     return Calibration(
         method=name,
+        options=getattr(method, "label", name),
         task=task.name,
         length=length,
         n_simulations=n_simulations,

@@ -68,7 +68,7 @@ def test_evaluate_prints_one_json_object(mdbench, tmp_path):
     }
     assert len(parsed["results"]) == 2 * 5
     assert json.loads(out.read_text()) == parsed
-    assert "exact posterior" in stderr
+    assert "gold by exact" in stderr
     frame = pd.read_csv(scores)
     for result in parsed["results"]:
         rows = frame[(frame["predictor"] == result["predictor"]) & (frame["length"] == result["length"])]
@@ -281,7 +281,7 @@ def test_compare_prints_a_table_and_json(mdbench):
 
 
 def test_validate_writes_its_report_and_fails_on_failure(mdbench, tmp_path, monkeypatch):
-    small = ("--task", TASK, "--method", "urn", "--method", "laplace", "--n-sequences", 10, "--n-simulations", 64,
+    small = ("--task", TASK, "--method", "urn", "--method", "laplace", "--n-sequences", 10, "--n-simulations", 80,
              "--length", 12, "--calibration-length", 8)  # fmt: skip
     code, stdout, _ = mdbench("baseline", "validate", *small, "--out", tmp_path)
     assert code == 0

@@ -131,7 +131,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
         "tasks": ["mtd-q3-m2"],
         "methods": ["urn", "laplace"],
         "n_sequences": 20,
-        "n_simulations": 64,
+        "n_simulations": 80,
         "length": 12,
         "calibration_length": 8,
         "partial": partial,
