@@ -295,8 +295,8 @@ def test_validate_writes_its_report_and_fails_on_failure(mdbench, tmp_path, monk
 
     from mdbench.baselines import urn
 
-    def wrong(self, task, contexts, **options):  # noqa: ARG001
-        found = urn(task, contexts, **options)
+    def wrong(self, task, contexts, **options):
+        found = urn(task, contexts, **options, **self.options)
         found.mean[0] = found.mean[0, :, ::-1]
         return found
 
