@@ -304,7 +304,7 @@ def test_validate_writes_its_report_and_fails_on_failure(mdbench, tmp_path, monk
     code, stdout, stderr = mdbench("baseline", "validate", *small[:4], *small[6:])
     assert code == 1
     assert "did not pass: urn on mtd-q3-m2" in stderr
-    code, _, stderr = mdbench("baseline", "validate", "--out", tmp_path / "nowhere")
+    code, _, stderr = mdbench("baseline", "validate", "--out", tmp_path / "validation.json")
     assert (code, stderr.count("\n")) == (2, 1)
 
 
