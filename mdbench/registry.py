@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from mdbench.errors import InputError, PredictorError, unknown_name
 
@@ -24,13 +24,14 @@ class Entry:
     target: str  # "module:attribute"
     summary: str
     options: dict[str, Any] = field(default_factory=dict)
+    kind: ClassVar[str] = "predictor"
 
     def load(self) -> Any:
         """Import it."""
         try:
             return EntryPoint(self.name, self.target, GROUP).load()
         except (ImportError, AttributeError) as error:
-            raise PredictorError(f"'{self.name}' ({self.summary}) cannot be loaded: {error}.") from error
+            raise PredictorError(f"{self.kind} '{self.name}' ({self.summary}) cannot be loaded: {error}.") from error
 
 
 # ------------------------------------------------------------------------------------------------------ baselines
@@ -46,6 +47,7 @@ class BaselineEntry(Entry):
     """
 
     standing: str = APPROXIMATE
+    kind: ClassVar[str] = "baseline"
 
 
 def _baseline(name: str, standing: str, summary: str) -> BaselineEntry:

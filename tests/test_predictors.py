@@ -300,7 +300,8 @@ def test_every_name_builds_or_says_which_option_it_needs():
         ("md:steps", "write options as md:option=value"),
         ("md:steps=1,steps=2", "option 'steps' is given twice"),
         ("md1:steps=2", "predictor 'md1': no option 'steps'"),
-        ("bayes:steps=2", "takes no options"),
+        ("uniform:steps=2", "takes no options"),
+        ("bayes:steps=2", "no option 'steps'"),
     ],
 )
 def test_bad_names_and_options(text, sentence):
