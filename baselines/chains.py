@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,11 +21,10 @@ from mdbench.baselines.posterior import (
     Posterior,
     Progress,
     check_whole_number,
-    prefix_lengths,
-    refuse_order_one,
+    prepare,
     sequence_seeds,
 )
-from mdbench.tasks import Task, check_contexts, lag_likelihoods
+from mdbench.tasks import Task
 
 CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
 RERUN = 4  # times as many draws for sequences that fail their gates
@@ -55,25 +56,21 @@ def run_chains(
     """
     for name, value, least in (("warmup", warmup, 1), ("draws", draws, 4), ("chains", settings["chains"], 2)):
         check_whole_number(method, name, value, least)
-    contexts = check_contexts(task, contexts)
-    refuse_order_one(contexts.shape[1] - task.order, task.order)
-    wanted = prefix_lengths(task, contexts.shape[1], lengths)
-    x = lag_likelihoods(task, contexts)
+    contexts, x, wanted = prepare(task, contexts, lengths)
+
+    def run(length: int, rows, warmup: int, draws: int, report: Progress | None = None) -> Posterior:
+        prefix = contexts[rows, :length]
+        arrays = prefix, x[rows, : length - task.order], sequence_seeds(prefix, seed)
+        found = _in_chunks(sampler, arrays, chunk, padded, warmup, draws, report)
+        return from_draws(method, task, prefix, (length,), found)
+
     parts, n_rerun = [], 0
     for length in wanted:
-        prefix = contexts[:, :length]
-        arrays = prefix, x[:, : length - task.order], sequence_seeds(prefix, seed)
-
-        def run(rows, warmup, draws, report=None, length=length, arrays=arrays):
-            selected = [array[rows] for array in arrays]
-            found = _in_chunks(sampler, selected, chunk, padded, warmup, draws, report)
-            return from_draws(method, task, selected[0], (length,), found)
-
-        part = run(np.arange(len(contexts)), warmup, draws, progress and (lambda k: progress(k / len(wanted))))
+        part = run(length, slice(None), warmup, draws, progress and (lambda k: progress(k / len(wanted))))
         again = np.flatnonzero(part.failed)
         n_rerun += again.size
         if again.size:
-            part = _merge(part, again, run(again, RERUN * warmup, RERUN * draws))
+            part = _merge(part, again, run(length, again, RERUN * warmup, RERUN * draws))
         parts.append(part)
     found: Posterior = _join(parts)
     draws_of = _draws_of(found)
@@ -104,9 +101,9 @@ def _in_chunks(sampler: Sampler, arrays, chunk, padded, warmup, draws, progress:
 def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> Posterior:
     """``part`` with the rows that were run again, longer, in their place."""
 
-    def put(old, new):
+    def put(old, new, axis=0):
         old = old.copy()
-        old[rows] = new
+        old[(slice(None),) * axis + (rows,)] = new
         return old
 
     checks = tuple(
@@ -116,11 +113,6 @@ def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> P
         for old, new in zip(part.checks_made, longer.checks_made, strict=True)
     )
 
-    def put_draws(old, new):
-        old = old.copy()
-        old[:, :, rows] = new
-        return old
-
     def every_fourth(values):
         """A divergence among the four counts; energies make sense only one after the other."""
         if values.dtype == bool:
@@ -129,8 +121,8 @@ def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> P
 
     kept, again = _draws_of(part), _draws_of(longer)
     draws = Draws(
-        put_draws(kept.weights, again.weights[:, ::RERUN]),
-        {name: put_draws(values, every_fourth(again.stats[name])) for name, values in kept.stats.items()},
+        put(kept.weights, again.weights[:, ::RERUN], axis=2),
+        {name: put(values, every_fourth(again.stats[name]), axis=2) for name, values in kept.stats.items()},
     )
     moments: dict[str, Any] = {name: put(getattr(part, name), getattr(longer, name)) for name in _MOMENTS}
     return replace(part, **moments, checks_made=checks, draws=draws)
@@ -165,26 +157,22 @@ def _join(parts: Sequence[Posterior]) -> Posterior:
     return replace(parts[0], lengths=lengths, **moments, checks_made=checks, draws=draws)
 
 
-def pad_transitions(x: Float[np.ndarray, "B n m"], value: float) -> Float[np.ndarray, "B N m"]:
-    """``x`` with rows of ``value`` up to a multiple of 16: one compilation serves 16 lengths.
-
-    A row of ones multiplies the likelihood by Σ λ = 1; from a row of zeros no lag can be drawn.
-    """
-    return np.pad(x, ((0, 0), (0, -x.shape[1] % 16), (0, 0)), constant_values=value)
-
-
 _TRACING = threading.Lock()
-_TRACED: set[tuple[int, tuple[int, ...]]] = set()
+_TRACED: weakref.WeakKeyDictionary[Any, set[tuple[int, ...]]] = weakref.WeakKeyDictionary()
 
 
-def run_traced(run: Callable[..., Any], keys: jax.Array, x: np.ndarray, concentration: float) -> Any:
-    """``run(keys, x, concentration)``; alone where it is traced first: NumPyro traces models in a global stack."""
-    what = (id(run), x.shape)
-    if what in _TRACED:
-        return run(keys, x, concentration)
-    with _TRACING:
-        found = jax.block_until_ready(run(keys, x, concentration))
-        _TRACED.add(what)
+def run_padded(
+    run: Callable[..., Any], keys: jax.Array, x: Float[np.ndarray, "B n m"], filler: float, concentration: float
+) -> Any:
+    """``run(keys, x, concentration)`` as NumPy arrays, n filled up to a multiple of 16: one compilation for 16 lengths.
+
+    A row of ones multiplies the likelihood by Σ λ = 1; from a row of zeros no lag can be drawn. What is traced for the
+    first time runs alone: NumPyro traces models in a global stack.
+    """
+    x = np.pad(x, ((0, 0), (0, -x.shape[1] % 16), (0, 0)), constant_values=filler)
+    with contextlib.nullcontext() if x.shape in _TRACED.get(run, ()) else _TRACING:
+        found = jax.tree.map(np.asarray, run(keys, x, concentration))
+        _TRACED.setdefault(run, set()).add(x.shape)
     return found
 
 

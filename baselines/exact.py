@@ -26,12 +26,12 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from mdbench.baselines.jacobi import beta_rule
-from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths
+from mdbench.baselines.posterior import Posterior, Progress, prepare
 from mdbench.errors import InputError
-from mdbench.tasks import Task, lag_likelihoods
+from mdbench.tasks import Task
 
 # Fixed shapes of the compiled computation: no result depends on the batch around a sequence, nor on the workers.
-CHUNK = {2: 32, 3: 32, 4: 32, 5: 4}  # sequences side by side, by order; alone from order 6 on: a grid is work enough
+CHUNK = {1: 32, 2: 32, 3: 32, 4: 32, 5: 4}  # sequences side by side, by order; alone from order 6 on
 BLOCK = {32: 512, 4: 2048, 1: 2048}  # grid nodes at a time, by chunk: their running products stay in one core's cache
 SLICE = 2**22  # nodes in one task of a worker
 GROUP = 128  # nodes in one matrix product: too small for XLA to split over threads, which would reorder its sums
@@ -64,10 +64,8 @@ def exact(
     Raises:
         InputError: a sequence is impossible, or (before anything is computed) the grid would be too large.
     """
-    x = lag_likelihoods(task, contexts)
-    n_sequences, n, m = x.shape
-    wanted = prefix_lengths(task, n + m, lengths)
-    check_size(n, m)
+    _, x, wanted = prepare(task, contexts, lengths, check_size)
+    n_sequences, _, m = x.shape
     at = np.array(wanted, dtype=int) - m
     moments = np.empty((n_sequences, len(wanted), 2 * m))
     log_evidence = np.empty((n_sequences, len(wanted)))
@@ -124,7 +122,7 @@ def _climb(
     ladder = _ladder(n)
     work = np.array([float(rung) ** (m - 1) for rung in ladder])
     share = work / work.sum()
-    width = CHUNK.get(m, 32 if m == 1 else 1)
+    width = CHUNK.get(m, 1)
     for rung, n_nodes in enumerate(ladder):
         pending = np.flatnonzero(error == np.inf)
         if not pending.size:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from mdbench.baselines.chains import chain_keys, pad_transitions, run_chains, run_traced
+from mdbench.baselines.chains import chain_keys, run_chains, run_padded
 from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
 from mdbench.tasks import Task
 
@@ -63,7 +63,7 @@ def gibbs(
 
 def _sample(concentration, chains, thin, _contexts, x, seeds, warmup, draws):
     run = _compiled(warmup, draws, thin)
-    return {"weights": np.asarray(run_traced(run, chain_keys(seeds, chains), pad_transitions(x, 0.0), concentration))}
+    return {"weights": run_padded(run, chain_keys(seeds, chains), x, 0.0, concentration)}
 
 
 @functools.lru_cache(maxsize=8)

@@ -16,12 +16,12 @@ from mdbench.baselines.posterior import (
     Posterior,
     Progress,
     check_whole_number,
-    prefix_lengths,
     prefix_seeds,
+    prepare,
     refuse_order_one,
 )
 from mdbench.baselines.softmax import basis, find_mode
-from mdbench.tasks import Task, check_contexts, lag_likelihoods
+from mdbench.tasks import Task
 
 POINTS = 2**12
 CHUNK = 256  # sequences at a time, for the memory
@@ -49,10 +49,7 @@ def laplace(
         seed: with a sequence's tokens it fixes its draws.
     """
     check_whole_number("laplace", "draws", draws, 0)
-    contexts = check_contexts(task, contexts)
-    refuse_order_one(contexts.shape[1] - task.order, task.order)
-    wanted = prefix_lengths(task, contexts.shape[1], lengths)
-    x = lag_likelihoods(task, contexts)
+    contexts, x, wanted = prepare(task, contexts, lengths)
     batch, _, m = x.shape
     location, root = np.empty((batch, len(wanted), m - 1)), np.empty((batch, len(wanted), m - 1, m - 1))
     log_evidence = np.empty((batch, len(wanted)))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 from numpyro.infer import MCMC, NUTS
 
-from mdbench.baselines.chains import chain_keys, pad_transitions, run_chains, run_traced
+from mdbench.baselines.chains import chain_keys, run_chains, run_padded
 from mdbench.baselines.model import mtd_weights
 from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
 from mdbench.errors import InputError
@@ -70,7 +70,7 @@ def nuts(
 
 def _sample(concentration, chains, tree_depth, target_accept, _contexts, x, seeds, warmup, draws):
     run = _compiled(warmup, draws, tree_depth, target_accept)
-    return jax.tree.map(np.asarray, run_traced(run, chain_keys(seeds, chains), pad_transitions(x, 1.0), concentration))
+    return run_padded(run, chain_keys(seeds, chains), x, 1.0, concentration)
 
 
 @functools.lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mdbench.errors import InputError, Unsupported
-from mdbench.tasks import Task
+from mdbench.tasks import Task, check_contexts, lag_likelihoods
 
 Progress = Callable[[float], None]
 """Called with the number of sequences, or the part of one, that has just been finished."""
@@ -123,7 +123,7 @@ class Posterior:
         posterior = xarray.Dataset({"weights": ((*dims, "lag"), weights)}, coords=coords | {"lag": np.arange(1, m + 1)})
         settings = {"inference_library": "mdbench", "method": self.method} | self.draws.settings
         posterior.attrs |= settings
-        groups = {"posterior": posterior}
+        groups: dict[str, Any] = {"posterior": posterior}
         if self.draws.stats:
             groups["sample_stats"] = xarray.Dataset(
                 {name: (dims, values) for name, values in self.draws.stats.items()}, coords=coords, attrs=settings
@@ -153,6 +153,18 @@ def refuse_order_one(_n: int, m: int) -> None:
     """Raise :class:`Unsupported` at order 1, where λ = 1 whatever the tokens: nothing for a sampler to do."""
     if m == 1:
         raise Unsupported("at order 1 there is nothing to infer (λ = 1); use exact.", "order 1")
+
+
+def prepare(
+    task: Task,
+    contexts: Any,
+    lengths: Sequence[int] | None,
+    check_size: Callable[[int, int], None] = refuse_order_one,
+) -> tuple[Int[np.ndarray, "B T"], Float[np.ndarray, "B n m"], tuple[int, ...]]:
+    """What every method begins with: contexts, their lag likelihoods and the prefixes to report, all checked."""
+    contexts = check_contexts(task, contexts)
+    check_size(contexts.shape[1] - task.order, task.order)
+    return contexts, lag_likelihoods(task, contexts), prefix_lengths(task, contexts.shape[1], lengths)
 
 
 def check_whole_number(method: str, name: str, value: Any, least: int) -> None:

@@ -11,8 +11,8 @@ from mdbench.baselines import pyro_model
 from mdbench.baselines.posterior import (
     Posterior,
     Progress,
-    prefix_lengths,
     prefix_seeds,
+    prepare,
     refuse_order_one,
     sequence_seeds,
 )
@@ -20,7 +20,7 @@ from mdbench.baselines.pyro_nuts import ONE_AT_A_TIME
 from mdbench.baselines.svi import check_options
 from mdbench.baselines.vi_dirichlet import dirichlet_posterior
 from mdbench.device import one_thread
-from mdbench.tasks import Task, check_contexts, lag_likelihoods
+from mdbench.tasks import Task
 
 CHUNK = 256  # sequences fitted together
 
@@ -49,10 +49,7 @@ def pyro_svi(
         seed: of fit and draws.
     """
     check_options("pyro_svi", steps, draws)
-    contexts = check_contexts(task, contexts)
-    refuse_order_one(contexts.shape[1] - task.order, task.order)
-    lag_likelihoods(task, contexts)  # for its refusal of what is impossible
-    wanted = prefix_lengths(task, contexts.shape[1], lengths)
+    contexts, _, wanted = prepare(task, contexts, lengths)
     seeds = sequence_seeds(contexts, seed)
     a = np.empty((len(contexts), len(wanted), task.order))
     for start in range(0, len(contexts), CHUNK):

@@ -30,13 +30,13 @@ from mdbench.baselines.posterior import (
     Posterior,
     Progress,
     check_whole_number,
-    prefix_lengths,
+    prepare,
     refuse_order_one,
     sequence_seeds,
 )
-from mdbench.baselines.softmax import Mode, basis, find_mode, log_prior_normaliser
+from mdbench.baselines.softmax import Mode, basis, draw_log_gamma, find_mode, log_dirichlet_normaliser
 from mdbench.errors import InputError
-from mdbench.tasks import Task, check_contexts, lag_likelihoods
+from mdbench.tasks import Task
 
 HIGHEST_ORDER = 16
 BLOCK = 3 * 2**13  # points at a time, a third from each component
@@ -75,10 +75,7 @@ def reference(
     if not isinstance(standard_error, (int, float)) or not standard_error > 0:
         raise InputError(f"reference: standard_error must be a number above 0, not {standard_error!r}.")
     check_whole_number("reference", "points", points, BLOCK)
-    contexts = check_contexts(task, contexts)
-    check_size(contexts.shape[1] - task.order, task.order)
-    wanted = prefix_lengths(task, contexts.shape[1], lengths)
-    x = lag_likelihoods(task, contexts)
+    contexts, x, wanted = prepare(task, contexts, lengths, check_size)
 
     def run(i: int) -> list[_Estimate]:
         estimates = []
@@ -172,7 +169,7 @@ class _Target:
     def __init__(self, x: Float[np.ndarray, "n m"], concentration: float) -> None:
         self.m, self.concentration = x.shape[1], concentration
         scale = x.max(axis=1)
-        self.constant = np.log(scale).sum() + log_prior_normaliser(self.m, concentration)
+        self.constant = np.log(scale).sum() + log_dirichlet_normaliser(np.full(self.m, concentration))
         self.columns = np.ascontiguousarray((x / scale[:, None]).T)  # (m, n)
 
     def log_density(self, log_weights: Float[np.ndarray, "S m"]) -> Float[np.ndarray, " S"]:
@@ -223,14 +220,10 @@ class _Dirichlet:
         return cls(np.maximum(mean * max(total, 0.1), 0.02))
 
     def draw(self, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
-        # log Gamma(a) = log Gamma(a + 1) + log(U)/a: a gamma variable of a small shape is often below float64's range.
-        gamma = np.log(rng.standard_gamma(self.a + 1, (n, len(self.a))))
-        gamma -= rng.standard_exponential((n, len(self.a))) / self.a
-        return gamma @ basis(len(self.a))
+        return draw_log_gamma(self.a, (n, len(self.a)), rng) @ basis(len(self.a))
 
     def log_density(self, _u, log_weights) -> Float[np.ndarray, " n"]:
-        constant = gammaln(self.a.sum()) - gammaln(self.a).sum() + 0.5 * np.log(len(self.a))
-        return constant + log_weights @ self.a
+        return log_dirichlet_normaliser(self.a) + log_weights @ self.a
 
 
 def _weighted_points(proposals, target, rng):

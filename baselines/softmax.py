@@ -39,9 +39,19 @@ def basis(m: int) -> Float[np.ndarray, "m m-1"]:
     return np.ascontiguousarray(helmert(m).T)
 
 
-def log_prior_normaliser(m: int, concentration: float) -> float:
-    """Log of c in p(u) = c Π_g λ_g^α; √m is the volume that V's orthonormal columns bring."""
-    return float(gammaln(m * concentration) - m * gammaln(concentration) + 0.5 * np.log(m))
+def log_dirichlet_normaliser(a: Float[np.ndarray, " m"]) -> float:
+    """Log of c in p(u) = c Π_g λ_g^{a_g} for λ ~ Dirichlet(a); √m is the volume that V's orthonormal columns bring."""
+    return float(gammaln(a.sum()) - gammaln(a).sum() + 0.5 * np.log(len(a)))
+
+
+def draw_log_gamma(a: Float[np.ndarray, "..."], size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Logarithms of Gamma(a) variables, which for small a are often below what float64 holds.
+
+    Gamma(a) is distributed as Gamma(a + 1) U^(1/a).
+    """
+    log_gamma = np.log(rng.standard_gamma(a + 1, size))
+    log_gamma -= rng.standard_exponential(size) / a
+    return log_gamma
 
 
 def find_mode(x: Float[np.ndarray, "B n m"], concentration: float) -> Mode:
@@ -64,7 +74,7 @@ def find_mode(x: Float[np.ndarray, "B n m"], concentration: float) -> Mode:
         step = np.linalg.solve(precision, gradient[..., None])[..., 0]
         decrement = (gradient * step).sum(axis=-1)
         if (decrement < TOLERANCE).all():
-            return Mode(u, precision, value + log_prior_normaliser(m, concentration))
+            return Mode(u, precision, value + log_dirichlet_normaliser(np.full(m, concentration)))
         size = np.minimum(1.0, 3.0 / np.abs(step).max(axis=-1, keepdims=True, initial=1e-300))
         for _ in range(40):
             better = _log_density(u + size * step, x, concentration)[0] >= value - 1e-12 * np.abs(value)

@@ -14,10 +14,10 @@ import numpyro
 from jaxtyping import Float, Int
 from numpyro.infer import SVI, Trace_ELBO
 
-from mdbench.baselines.chains import chain_keys, pad_transitions, run_traced
+from mdbench.baselines.chains import chain_keys, run_padded
 from mdbench.baselines.model import mtd_weights
-from mdbench.baselines.posterior import Progress, check_whole_number, refuse_order_one, sequence_seeds
-from mdbench.tasks import Task, check_contexts, lag_likelihoods
+from mdbench.baselines.posterior import Progress, check_whole_number, sequence_seeds
+from mdbench.tasks import Task
 
 CHUNK = 64  # sequences side by side; fixed, so that no fit depends on the batch around a sequence
 PARTICLES = 16  # draws for each gradient
@@ -47,21 +47,17 @@ def fit_all(
     fit: Any,
     task: Task,
     contexts: Int[np.ndarray, "B T"],
+    x: Float[np.ndarray, "B n m"],
     lengths: Sequence[int],
     seed: int,
     progress: Progress | None,
 ) -> list[dict[str, Float[np.ndarray, "B ..."]]]:
     """The fitted parameters at each prefix."""
-    contexts = check_contexts(task, contexts)
-    refuse_order_one(contexts.shape[1] - task.order, task.order)
-    x = lag_likelihoods(task, contexts)
 
     def run(start: int, length: int):
         rows = np.minimum(np.arange(start, start + CHUNK), len(x) - 1)
         keys = chain_keys(sequence_seeds(contexts[rows, :length], seed), 1)[:, 0]
-        found = jax.tree.map(
-            np.asarray, run_traced(fit, keys, pad_transitions(x[rows, : length - task.order], 1.0), task.concentration)
-        )
+        found = run_padded(fit, keys, x[rows, : length - task.order], 1.0, task.concentration)
         real = min(CHUNK, len(x) - start)
         if progress and length == lengths[-1]:
             progress(real)

@@ -24,9 +24,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from mdbench.baselines.posterior import Draws, Posterior, Progress, check_whole_number, prefix_lengths, prefix_seeds
+from mdbench.baselines.posterior import Draws, Posterior, Progress, check_whole_number, prefix_seeds, prepare
+from mdbench.baselines.softmax import draw_log_gamma
 from mdbench.errors import InputError
-from mdbench.tasks import Task, check_contexts, lag_likelihoods
+from mdbench.tasks import Task
 
 MEMORY_LIMIT = 4 * 2**30  # bytes, over all threads
 RESCALE_EVERY = 64  # steps; relative to uniform weights the evidence grows by at most m a step
@@ -53,12 +54,11 @@ def urn(
     Raises:
         InputError: bad or impossible contexts, or counts that do not fit into 4 GiB.
     """
-    x = lag_likelihoods(task, contexts)
-    batch, n, m = x.shape
-    wanted = prefix_lengths(task, n + m, lengths)
-    chunk, workers = plan(n, m)
     check_whole_number("urn", "draws", draws, 0)
-    seeds = prefix_seeds(check_contexts(task, contexts), wanted, seed)
+    contexts, x, wanted = prepare(task, contexts, lengths, check_size)
+    batch, n, m = x.shape
+    chunk, workers = plan(n, m)
+    seeds = prefix_seeds(contexts, wanted, seed)
     drawn = np.empty((1, draws, batch, len(wanted), m))
     grades = _grades(n, m)
     coefficients = [[task.concentration + c for c in grade.counts] for grade in grades]
@@ -75,9 +75,7 @@ def urn(
             for i, words in enumerate(seeds[rows, prefix] if draws else []):
                 rng = np.random.default_rng(words)
                 counts = _draw_counts([w[:, i] for w in weights], grades, step, draws, rng)
-                # In logarithms: a gamma variable of a small shape is often below what float64 holds.
-                log_gamma = np.log(rng.standard_gamma(task.concentration + counts + 1))
-                log_gamma -= rng.standard_exponential(counts.shape) / (task.concentration + counts)
+                log_gamma = draw_log_gamma(task.concentration + counts, counts.shape, rng)
                 drawn[0, :, start + i, prefix] = softmax(log_gamma, axis=-1)
 
         moments = _filter(padded, grades, coefficients, task.concentration, [length - m for length in wanted], draw)

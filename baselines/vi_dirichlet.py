@@ -12,9 +12,9 @@ import numpyro.distributions as dist
 from jaxtyping import Float, Int
 from numpyro.distributions import constraints
 
-from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_lengths, prefix_seeds, refuse_order_one
+from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_seeds, prepare, refuse_order_one
 from mdbench.baselines.svi import check_options, compiled_fit, fit_all
-from mdbench.tasks import Task, check_contexts
+from mdbench.tasks import Task
 
 check_size = refuse_order_one
 
@@ -41,9 +41,8 @@ def vi_dirichlet(
         seed: with a sequence's tokens it fixes that sequence's fit and draws.
     """
     check_options("vi_dirichlet", steps, draws)
-    contexts = check_contexts(task, contexts)
-    wanted = prefix_lengths(task, contexts.shape[1], lengths)
-    fitted = fit_all(_compiled(steps), task, contexts, wanted, seed, progress)
+    contexts, x, wanted = prepare(task, contexts, lengths)
+    fitted = fit_all(_compiled(steps), task, contexts, x, wanted, seed, progress)
     a = np.stack([parameters["concentration"] for parameters in fitted], axis=1)  # (B, P, m)
     settings = {"steps": steps, "seed": seed}
     return dirichlet_posterior("vi_dirichlet", wanted, a, draws, prefix_seeds(contexts, wanted, seed), settings)

@@ -15,9 +15,9 @@ from numpyro.distributions import constraints
 from numpyro.distributions.transforms import StickBreakingTransform
 
 from mdbench.baselines.laplace import normal_posterior
-from mdbench.baselines.posterior import Posterior, Progress, prefix_lengths, prefix_seeds, refuse_order_one
+from mdbench.baselines.posterior import Posterior, Progress, prefix_seeds, prepare, refuse_order_one
 from mdbench.baselines.svi import check_options, compiled_fit, fit_all
-from mdbench.tasks import Task, check_contexts
+from mdbench.tasks import Task
 
 check_size = refuse_order_one
 
@@ -46,9 +46,8 @@ def vi_logistic_normal(
         seed: with a sequence's tokens it fixes that sequence's fit and draws.
     """
     check_options("vi_logistic_normal", steps, draws)
-    contexts = check_contexts(task, contexts)
-    wanted = prefix_lengths(task, contexts.shape[1], lengths)
-    fitted = fit_all(_compiled(steps), task, contexts, wanted, seed, progress)
+    contexts, x, wanted = prepare(task, contexts, lengths)
+    fitted = fit_all(_compiled(steps), task, contexts, x, wanted, seed, progress)
     location, root = (np.stack([p[name] for p in fitted], axis=1) for name in ("location", "root"))
 
     def simplex(u):

@@ -27,6 +27,8 @@ Lengths = Annotated[str | None, typer.Option("--lengths", help="Context lengths,
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[str, typer.Option("--device", help="torch device: cpu, cuda, ...")]
 Gold = Annotated[str, typer.Option("--gold", help="Baseline to measure against; it must be exact or pass its gates.")]
+Suite = Annotated[str | None, typer.Option("--suite", help="Suite of tasks; core if neither this nor --task is given.")]
+NSequences = Annotated[int, typer.Option("--n-sequences", help="Sequences for each task and length.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sequences.")]
 
 
@@ -78,11 +80,9 @@ def evaluate(
         list[str], typer.Option("--predictor", help="Name, or name:option=value,option=value; repeat for several.")
     ],
     task: Task = None,
-    suite: Annotated[
-        str | None, typer.Option(help="Suite of tasks; core where neither this nor --task is given.")
-    ] = None,
+    suite: Suite = None,
     lengths: Lengths = None,
-    n_sequences: Annotated[int, typer.Option(help="Sequences for each task and length.")] = 1024,
+    n_sequences: NSequences = 1024,
     seed: Seed = 0,
     device: Device = "cpu",
     gold: Gold = "exact",
@@ -132,11 +132,9 @@ def compare(
     a: Annotated[str, typer.Argument(help="A predictor, as name or name:option=value,option=value.")],
     b: Annotated[str, typer.Argument(help="Another.")],
     task: Task = None,
-    suite: Annotated[
-        str | None, typer.Option(help="Suite of tasks; core where neither this nor --task is given.")
-    ] = None,
+    suite: Suite = None,
     lengths: Lengths = None,
-    n_sequences: Annotated[int, typer.Option(help="Sequences for each task and length.")] = 1024,
+    n_sequences: NSequences = 1024,
     seed: Seed = 0,
     device: Device = "cpu",
     gold: Gold = "exact",

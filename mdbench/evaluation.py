@@ -61,9 +61,12 @@ class Result:
     @property
     def at_gold(self) -> bool:
         """Whether the excess KL cannot be told from zero because the gold itself is only so good."""
-        if self.excess_kl is None or self.gold_error is None:
-            return False
-        return math.isfinite(self.excess_kl) and self.excess_kl <= self.gold_error
+        return is_at_gold(self.excess_kl, self.gold_error)
+
+
+def is_at_gold(excess_kl: float | None, gold_error: float | None) -> bool:
+    """Whether there is an excess KL that is finite and within the gold's error."""
+    return excess_kl is not None and gold_error is not None and math.isfinite(excess_kl) and excess_kl <= gold_error
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ class Comparison:
     """Two predictors in one cell: mean excess KL of each, and the paired difference a - b over the same sequences.
 
     ``difference_ci`` is the 95% interval (None where there is none: one sequence, infinite scores). ``verdict`` names
-    the better one, or is ``tied``: the interval holds zero, or the difference is within the gold's error.
+    the better one, or is ``tied``: the interval holds zero, or the difference is within the two errors of the gold.
     """
 
     task: str
@@ -217,7 +220,8 @@ class Comparison:
     difference: float
     difference_se: float | None
     difference_ci: tuple[float, float] | None
-    gold_error: float
+    gold_error_a: float
+    gold_error_b: float
     verdict: str
 
 
@@ -243,7 +247,6 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
         of_a, of_b = results[name_a], results[name_b]
         excess_a, excess_b = scores[task, length, name_a], scores[task, length, name_b]
         difference = paired_difference(excess_a, excess_b)
-        resolution = (of_a.gold_error or 0.0) + (of_b.gold_error or 0.0)
         comparisons.append(
             Comparison(
                 task=task,
@@ -256,8 +259,9 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
                 difference=difference.mean,
                 difference_se=difference.se,
                 difference_ci=difference.interval,
-                gold_error=resolution,
-                verdict="tied" if _tied(difference, resolution) else name_a if difference.mean < 0 else name_b,
+                gold_error_a=of_a.gold_error or 0.0,
+                gold_error_b=of_b.gold_error or 0.0,
+                verdict="tied" if _tied(difference, of_a, of_b) else name_a if difference.mean < 0 else name_b,
             )
         )
     if not comparisons:
@@ -437,15 +441,15 @@ def _ties(results: list[Result], scores: dict[str, Any]) -> list[Tie]:
     ties = []
     for better, worse in pairwise(result for result in results if result.excess_kl is not None):
         difference = paired_difference(scores[worse.predictor], scores[better.predictor])
-        resolution = (better.gold_error or 0.0) + (worse.gold_error or 0.0)
-        if _tied(difference, resolution):
+        if _tied(difference, better, worse):
             names = (better.predictor, worse.predictor)
             ties.append(Tie(better.task, better.length, names, difference.mean, difference.interval))
     return ties
 
 
-def _tied(difference: MeanInterval, resolution: float) -> bool:
+def _tied(difference: MeanInterval, a: Result, b: Result) -> bool:
     """Whether chance or the gold's error could be all there is to a difference."""
+    resolution = (a.gold_error or 0.0) + (b.gold_error or 0.0)
     return difference.holds_zero or (math.isfinite(difference.mean) and abs(difference.mean) <= resolution)
 
 

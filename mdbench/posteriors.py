@@ -136,9 +136,7 @@ def _finite(value: float | None) -> float | None:
 def _check_out(out: str | Path, baseline: Baseline, lengths: Sequence[int]) -> None:
     if Path(out).suffix != ".nc":
         raise InputError(f"--out writes .nc (netCDF), not '{out}'.")
-    if baseline.entry.name in ("exact", "reference") or (
-        baseline.entry.name == "urn" and not baseline.options.get("draws")
-    ):
+    if not baseline.has_draws:
         raise InputError(f"'{baseline.label}' has no draws to write; --method urn:draws=1000 has independent ones.")
     if len(lengths) > 1:
         raise InputError(f"--out needs sequences of one length, not of {len(lengths)}; write one file for each length.")

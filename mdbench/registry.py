@@ -84,6 +84,11 @@ class Baseline:
     def __call__(self, task: Any, contexts: Any, **arguments: Any) -> Any:
         return self.function(task, contexts, **arguments, **self.options)
 
+    @property
+    def has_draws(self) -> bool:
+        """Whether its posterior comes with draws, by the options chosen."""
+        return (baseline_options(self.entry) | self.options).get("draws", 0) > 0
+
     def check_size(self, n: int, m: int) -> None:
         """Raise :class:`InputError` for n transitions of order m that the method refuses, where it says so."""
         check = getattr(sys.modules[self.function.__module__], "check_size", None)

@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mdbench.evaluation import Comparison, Evaluation, Result, Skipped
+from mdbench.evaluation import Comparison, Evaluation, Result, Skipped, is_at_gold
 from mdbench.tasks import load_task
 from mdbench.validation import Validation
 
@@ -110,18 +110,15 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
             table.columns.pop()  # a narrow terminal does without the last columns
         print_whole(table)
 
-    def say(line: str) -> None:
-        out.print(escape(line), highlight=False)
-
     for reason in dict.fromkeys(s.reason for s in evaluation.skipped):
-        say(f"Left out: {reason}")
+        print_line(f"Left out: {reason}")
     tied: dict[tuple[str, ...], list[str]] = {}
     for tie in evaluation.ties:
         tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))
     for (task, a, b), lengths in tied.items():
-        say(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
+        print_line(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
     if any(r.at_gold for r in evaluation.results):
-        say("at gold: excess KL below the error of the gold it is measured against.")
+        print_line("at gold: excess KL below the error of the gold it is measured against.")
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
@@ -133,7 +130,8 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         (
             c.task,
             c.length,
-            *(("at gold" if value <= c.gold_error else _g(value)) for value in (c.excess_kl_a, c.excess_kl_b)),
+            "at gold" if is_at_gold(c.excess_kl_a, c.gold_error_a) else _g(c.excess_kl_a),
+            "at gold" if is_at_gold(c.excess_kl_b, c.gold_error_b) else _g(c.excess_kl_b),
             _g(c.difference),
             f"{c.difference_ci[0]:.3g} .. {c.difference_ci[1]:.3g}" if c.difference_ci else "unknown",
             c.verdict,

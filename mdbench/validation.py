@@ -42,7 +42,6 @@ CALIBRATION_OPTIONS: dict[str, dict[str, Any]] = {
     "pyro_nuts": {"chains": 2, "draws": 800},
 }
 FEWER = {"pyro_nuts": 64}  # sequences of the accuracy run: each costs Python's time
-NO_DRAWS = ("reference",)
 
 Method = Callable[..., Posterior]
 
@@ -178,9 +177,9 @@ def validate(
             n = min(n_sequences, FEWER.get(name, n_sequences))
             advance = begin(f"{task.name}: accuracy of {name}", n)
             accuracies.append(done.get(accuracy, name, method, task, length, n, seed, advance))
-            if name in NO_DRAWS:
-                continue
             method = build_baseline(name, **CALIBRATION_OPTIONS.get(name, {}))
+            if not method.has_draws:
+                continue
             advance = begin(f"{task.name}: calibration of {name}", n_simulations)
             calibrations.append(
                 done.get(calibration, name, method, task, calibration_length, n_simulations, seed, advance)

@@ -6,7 +6,7 @@ from scipy import stats
 
 from mdbench.baselines import exact
 from mdbench.baselines.reference import _T, BLOCK, _Dirichlet, reference
-from mdbench.baselines.softmax import basis, find_mode, log_prior_normaliser
+from mdbench.baselines.softmax import basis, find_mode, log_dirichlet_normaliser
 from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods, load_task, next_token_probs
 from tests.conftest import contexts_of
@@ -83,7 +83,7 @@ def test_the_mode_is_a_maximum_with_that_curvature(concentration):
         return (
             np.log(x[i] @ weights).sum()
             + concentration * np.log(weights).sum()
-            + log_prior_normaliser(3, concentration)
+            + log_dirichlet_normaliser(np.full(3, concentration))
         )
 
     for i in range(3):

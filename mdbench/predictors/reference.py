@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, Unsupported
-from mdbench.registry import APPROXIMATE, BASELINES, baseline_options, build_baseline
+from mdbench.registry import APPROXIMATE, BASELINES, build_baseline
 from mdbench.tasks import Task, next_token_probs
 
 
@@ -20,7 +20,7 @@ class PosteriorMean:
     """
 
     def __init__(self, task: Task, baseline: str, **options: Any) -> None:
-        if BASELINES[baseline].standing == APPROXIMATE and baseline_options(BASELINES[baseline]).get("draws"):
+        if BASELINES[baseline].standing == APPROXIMATE:
             options = {"draws": 0} | options  # nobody looks at them
         self.task, self.baseline = task, build_baseline(baseline, **options)
 

@@ -19,7 +19,6 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from mdbench import metrics
-from mdbench.baselines.exact import check_size
 from mdbench.errors import InputError
 from mdbench.files import cache_folder, make_folder, write_text
 from mdbench.predictors.mirror_descent import check_steps, mirror_descent
@@ -121,9 +120,9 @@ def cache_file(task: Task, steps: int, length: int) -> Path:
 def _calibration(task: Task, length: int):
     """(lag likelihoods, contexts, p_B) of the calibration sequences."""
     contexts = sample(task, length, N_CALIBRATION, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
+    baseline = build_baseline("exact")
     try:
-        check_size(length - task.order, task.order)
-        baseline = build_baseline("exact")
+        baseline.check_size(length - task.order, task.order)
     except InputError:  # the noise that this leaves does not depend on the step size
         contexts = contexts[:FEWER]
         log.info("%s, T = %d: beyond exact; calibrating %d sequences by `reference` ...", task.name, length, FEWER)
