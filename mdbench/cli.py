@@ -300,38 +300,57 @@ def posterior(
 @app.command()
 def train(
     task: Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")],
-    lengths: Annotated[str, typer.Option("--lengths", help="Context lengths, separated by commas; one run each.")],
-    out: Annotated[Path, typer.Option(help="Folder for the runs OUT/<task>/T<length>.")],
+    lengths: Annotated[str, typer.Option("--lengths", help="Context lengths, separated by commas.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs OUT/<task>/T<length>/seed<seed>.")],
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="paper (squared error against the next token, 500,000 steps), cross-entropy (the same, that loss), "
+            "conditional (against the true next-token probabilities) or bayes (against the exact posterior's)."
+        ),
+    ] = "bayes",
+    model: Annotated[str, typer.Option(help="disentangled or standard.")] = "disentangled",
     depth: Annotated[int, typer.Option(help="Number of layers.")] = 3,
-    target: Annotated[str, typer.Option(help="token, conditional or bayes.")] = "conditional",
-    steps: Annotated[int, typer.Option(help="Adam steps.")] = 60_000,
-    batch: Annotated[int, typer.Option(help="Sequences a step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Adam's, decaying to zero on a cosine.")] = 1e-2,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the initialisation and of the sequences.")] = 0,
+    width: Annotated[int | None, typer.Option(help="Of a standard model's residual stream.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Of a standard model's attention.")] = None,
+    target: Annotated[str | None, typer.Option(help="token, conditional or bayes; instead of the preset's.")] = None,
+    loss: Annotated[str | None, typer.Option(help="squared_error or cross_entropy; likewise.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant, cosine or restarts; likewise.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Adam steps; likewise.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences a step; likewise.")] = None,
+    reuse: Annotated[int | None, typer.Option(help="Steps that each sequence serves; likewise.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Adam's, at the start (default 0.01, for a standard model 0.001).")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Of initialisation and sequences, separated by commas; trained side by side.")
+    ] = "0",
     device: Device = "cpu",
 ) -> None:
-    """Train disentangled transformers; the same command goes on where it was interrupted."""
+    """Train transformers; the same command goes on where it was interrupted."""
     from mdbench import report, tasks, training
 
     loaded = tasks.load_task(task)
-    configs = [
-        training.TrainingConfig(
-            length=length,
-            depth=depth,
-            target=target,
-            steps=steps,
-            batch=batch,
-            learning_rate=learning_rate,
-            seed=seed,
-        )
-        for length in _whole_numbers(lengths, "--lengths") or []
-    ]
+    given: dict[str, Any] = {"model": model, "depth": depth, "width": width, "heads": heads, "target": target}
+    given |= {"loss": loss, "schedule": schedule, "steps": steps, "batch": batch, "reuse": reuse}
+    given |= {"learning_rate": learning_rate}
+    changes = {name: value for name, value in given.items() if value is not None}
+    wanted = _whole_numbers(lengths, "--lengths") or []
+    configs = [training.preset_config(preset, length, **changes) for length in wanted]
     for config in configs:
         folder = out / loaded.name / f"T{config.length}"
         try:
             with report.progress_bars() as progress:
-                advance = progress(f"{loaded.name}, T = {config.length}: steps", steps)
-                print(training.train(loaded, config, folder, device=device, progress=advance))
+                advance = progress(f"{loaded.name}, T = {config.length}: steps", config.steps)
+                for run in training.train(
+                    loaded,
+                    config,
+                    folder,
+                    seeds=_whole_numbers(seeds, "--seeds") or [],
+                    device=device,
+                    progress=advance,
+                ):
+                    print(run)
         except KeyboardInterrupt:
             _fail(f"interrupted; the same command goes on from the last checkpoint in '{folder}'.", 130)
 

@@ -39,7 +39,9 @@ class Result:
 
     ``gold`` is the baseline that excess KL is measured against, and ``gold_error`` what that may be off by, in nats.
     ``excess_kl``, its standard error, its 95% interval and ``gold_error`` are None for the oracle, which is told λ;
-    standard errors and intervals are None where they do not exist (one sequence, infinite scores).
+    standard errors and intervals are None where they do not exist (one sequence, infinite scores). Of a predictor with
+    several training seeds all scores are means over these, with intervals over sequences; ``runs`` is the excess KL of
+    each seed, else None.
     """
 
     predictor: str
@@ -57,6 +59,7 @@ class Result:
     gold: str
     gold_error: float | None
     seconds: float
+    runs: tuple[float, ...] | None = None
 
     @property
     def at_gold(self) -> bool:
@@ -336,6 +339,7 @@ class _Scores:
     nll: Float[np.ndarray, " N"]
     gold_error: float | None
     seconds: float
+    runs: tuple[float, ...] | None = None
 
     def frame(self, task: str, length: int) -> pd.DataFrame:
         columns = {"predictor": self.predictor, "task": task, "length": length, "sequence": np.arange(len(self.kl))}
@@ -354,7 +358,8 @@ def _score_task(
     gold = gold_posterior(
         task, drawn.tokens[:, :-1], lengths, gold_method, progress(f"{task.name}: gold by {gold_method}", n)
     )
-    advance = progress(f"{task.name}: predictors", n * sum(len(by_name) for by_name in servers.values()))
+    n_runs = sum(len(_runs(p, length)) for length, by_name in servers.items() for p in by_name.values())
+    advance = progress(f"{task.name}: predictors", n * n_runs)
     for k, length in enumerate(lengths):
         contexts, next_tokens = drawn.tokens[:, :length], drawn.tokens[:, length]
         truth = metrics.normalise(next_token_probs(task, drawn.weights, contexts))
@@ -362,25 +367,48 @@ def _score_task(
         same = np.unique(contexts, axis=0, return_inverse=True)[1].ravel()  # equal contexts have equal errors
         scores = []
         for name, predictor in servers[length].items():
-            started = time.perf_counter()
-            probs = _predict(name, predictor, task, contexts, drawn, advance)
-            seconds = time.perf_counter() - started
             told = _is_told(predictor)
-            scores.append(
-                _Scores(
-                    predictor=name,
-                    kl=metrics.kl(truth, probs),
-                    excess_kl=None if told else metrics.kl(bayes, probs),
-                    cross_entropy=metrics.cross_entropy(truth, probs),
-                    nll=metrics.nll(next_tokens, probs),
-                    # Each weight errs by at most gold.error, and no entry of π exceeds 1.
-                    gold_error=None
-                    if told
-                    else metrics.gold_error(bayes, probs, task.order * gold.error, gold.next_token_se[:, k], same),
-                    seconds=seconds,
+            of_runs = []
+            for run in _runs(predictor, length):
+                started = time.perf_counter()
+                probs = _predict(name, run, task, contexts, drawn, advance)
+                seconds = time.perf_counter() - started
+                of_runs.append(
+                    _Scores(
+                        predictor=name,
+                        kl=metrics.kl(truth, probs),
+                        excess_kl=None if told else metrics.kl(bayes, probs),
+                        cross_entropy=metrics.cross_entropy(truth, probs),
+                        nll=metrics.nll(next_tokens, probs),
+                        # Each weight errs by at most gold.error, and no entry of π exceeds 1.
+                        gold_error=None
+                        if told
+                        else metrics.gold_error(bayes, probs, task.order * gold.error, gold.next_token_se[:, k], same),
+                        seconds=seconds,
+                    )
                 )
-            )
+            scores.append(of_runs[0] if len(of_runs) == 1 else _mean_over_runs(of_runs))
         yield length, scores
+
+
+def _runs(predictor: Any, length: int) -> Sequence[Any]:
+    """One predictor for each training seed; most have none, and stand for themselves."""
+    return predictor.runs(length) if hasattr(predictor, "runs") else [predictor]
+
+
+def _mean_over_runs(of_runs: Sequence[_Scores]) -> _Scores:
+    """What is expected of one run; an error of the mean is at most the mean of the errors."""
+
+    def mean(name: str) -> Any:
+        return np.mean([getattr(scores, name) for scores in of_runs], axis=0)
+
+    return _Scores(
+        predictor=of_runs[0].predictor,
+        **{name: mean(name) for name in ("kl", "excess_kl", "cross_entropy", "nll")},
+        gold_error=float(mean("gold_error")),
+        seconds=float(mean("seconds")),
+        runs=tuple(float(scores.excess_kl.mean()) for scores in of_runs if scores.excess_kl is not None),
+    )
 
 
 def _is_told(predictor: Any) -> bool:
@@ -428,6 +456,7 @@ def _summarise(scores: _Scores, task: Task, length: int, seed: int, gold: str) -
         gold=gold,
         gold_error=scores.gold_error,
         seconds=scores.seconds,
+        runs=scores.runs,
     )
 
 

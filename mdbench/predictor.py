@@ -4,7 +4,8 @@ A *factory* ``build(task, **options)`` returns an object with one method, ``pred
 (batch, length) to probabilities of the next token (batch, q). It sees contexts and nothing else. numpy goes in; numpy,
 or anything with ``__array__`` or DLPack, comes out.
 
-Optional: ``check_length(length)`` raises ``mdbench.errors.Unsupported`` with the reason for a length that it cannot do.
+Optional: ``check_length(length)`` raises ``mdbench.errors.Unsupported`` with the reason for a length that it cannot do;
+``runs(length)`` returns predictors that differ by their training seed alone, whose scores are averaged.
 The built-in ``oracle`` alone is told λ: it has ``predict_given_weights(contexts, weights)`` instead.
 """
 

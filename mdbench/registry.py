@@ -123,6 +123,7 @@ def baseline_options(entry: BaselineEntry) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------- predictors
 
 _MD = "mdbench.predictors.mirror_descent:MirrorDescent"
+_TRAINED = "mdbench.predictors.trained:Trained"
 _POSTERIOR_MEAN = "mdbench.predictors.reference:PosteriorMean"
 _BUILT_IN = [
     Entry("bayes", _POSTERIOR_MEAN, "p at the exact posterior mean, by the urn", {"baseline": "urn"}),
@@ -138,13 +139,12 @@ _BUILT_IN = [
         "mdbench.predictors.constructed:ConstructedL3",
         "the paper's three-layer construction, equal to md1; option eta as md",
     ),
-    Entry(
-        "trained_l3",
-        "mdbench.predictors.trained:Trained",
-        "three-layer disentangled transformer, trained",
-        {"name": "trained_l3"},
+    *(
+        Entry(f"{kind}_l{depth}", _TRAINED, f"{depth}-layer {model} transformer, trained", {"name": f"{kind}_l{depth}"})
+        for kind, model, depths in (("trained", "disentangled", (2, 3, 4, 5, 6)), ("standard", "standard", (3, 5)))
+        for depth in depths
     ),
-    Entry("run", "mdbench.predictors.trained:Run", "run:FOLDER, a run of `mdbench train`"),
+    Entry("run", "mdbench.predictors.trained:run_folder", "run:FOLDER, a run of `mdbench train`"),
     *(
         Entry(
             baseline.name, _POSTERIOR_MEAN, f"p at the posterior mean: {baseline.summary}", {"baseline": baseline.name}

@@ -117,6 +117,10 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
         tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))
     for (task, a, b), lengths in tied.items():
         print_line(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
+    for r in evaluation.results:
+        if r.runs:
+            seeds = ", ".join(f"{value:.3g}" for value in r.runs)
+            print_line(f"{r.predictor} at {r.task}, T = {r.length}: mean over training seeds, excess KL {seeds}.")
     if any(r.at_gold for r in evaluation.results):
         print_line("at gold: excess KL below the error of the gold it is measured against.")
 

@@ -1,78 +1,143 @@
-"""Train a disentangled transformer on fresh sequences (SPEC section 6).
+"""Train transformers on fresh sequences (SPEC section 6), several seeds side by side.
 
-A run is a folder. While it trains: ``checkpoint.safetensors`` (parameters, Adam's state, step, losses so far). When it
-is done: ``weights.safetensors`` and ``card.json``, which a predictor loads. Every batch is a function of (task, seed,
-step), so a run that was interrupted at any moment continues from its last whole checkpoint to the same weights.
+A run is a folder ``seed<k>`` with ``weights.safetensors`` and ``card.json``, which a predictor loads. While it trains,
+``checkpoint.safetensors`` in the folder above holds all seeds: parameters, Adam's state and the losses so far. What a
+step does is a function of (task, configuration, seeds, step), so training that was interrupted at any moment goes on
+from its last whole checkpoint to the same weights.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mdbench.device import check_device, one_thread
 from mdbench.errors import InputError
 from mdbench.files import make_folder, write_text, write_whole
-from mdbench.predictors.transformer import DisentangledTransformer
-from mdbench.tasks import Sample, Stream, Task, batches, next_token_probs
+from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer
+from mdbench.tasks import Task
+from mdbench.training_data import BAYES, CONDITIONAL, TARGETS, TOKEN, Batches
 
-TARGETS = ("token", "conditional", "bayes")
+DISENTANGLED, STANDARD = "disentangled", "standard"
+SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
+CONSTANT, COSINE, RESTARTS = "constant", "cosine", "restarts"
 DEEPEST = 10
 LOSS_EVERY = 100  # steps averaged into one point of the loss curve
-CHECKPOINT_EVERY = 1000  # steps; a multiple of LOSS_EVERY
+CHECKPOINT_SECONDS = 20.0
+CURVE_POINTS = 200  # at most, in a card
+ENTRIES = 2**19  # of an attention map of a whole batch, above which a batch is split among the cores
 WEIGHTS, CARD, CHECKPOINT = "weights.safetensors", "card.json", "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All that a run depends on besides the task.
+    """All that a run depends on besides task and seed.
 
     Attributes:
         length: context length T.
+        model: ``disentangled`` or ``standard``.
         depth: number of layers.
-        target: what the squared error at the last position is against: ``token`` (one-hot y_{T+1}, the paper's),
-            ``conditional`` (p_λ(· | y)) or ``bayes`` (p_B(· | y)); all three have the same optimum.
-        steps: Adam steps, with cosine decay of the learning rate to zero.
-        batch: fresh sequences a step.
+        width: of a standard model's residual stream.
+        heads: of a standard model's attention.
+        target: what is learned at the last position: ``token`` (one-hot y_{T+1}, the paper's), ``conditional``
+            (p_λ(· | y)) or ``bayes`` (p_B(· | y)); all three have the same optimum.
+        loss: ``squared_error`` of the linear output, or ``cross_entropy`` of its softmax.
+        schedule: of the learning rate: ``constant``, ``cosine`` (to zero) or ``restarts`` (three cosines, each twice as
+            long as the one before; Loshchilov and Hutter, arXiv 1608.03983).
+        steps: of Adam.
+        batch: sequences a step.
+        reuse: steps that each sequence serves; 1 means fresh sequences each step.
         learning_rate: Adam's, at the start.
         init_scale: standard deviation of the normal initialisation.
-        seed: of the initialisation and of the sequences.
     """
 
     length: int
+    model: str = DISENTANGLED
     depth: int = 3
-    target: str = "conditional"
+    width: int = 64
+    heads: int = 2
+    target: str = CONDITIONAL
+    loss: str = SQUARED_ERROR
+    schedule: str = COSINE
     steps: int = 60_000
     batch: int = 128
+    reuse: int = 1
     learning_rate: float = 1e-2
     init_scale: float = 0.1
-    seed: int = 0
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": (DISENTANGLED, STANDARD),
+        "target": TARGETS,
+        "loss": (SQUARED_ERROR, CROSS_ENTROPY),
+        "schedule": (CONSTANT, COSINE, RESTARTS),
+    }
 
     def __post_init__(self) -> None:
-        if self.target not in TARGETS:
-            raise InputError(f"target must be one of {', '.join(TARGETS)}, not '{self.target}'.")
-        for name in ("length", "depth", "steps", "batch"):
+        for name, choices in self.CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, not '{getattr(self, name)}'.")
+        for name in ("length", "depth", "width", "heads", "steps", "batch", "reuse"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.depth > DEEPEST:
+        if self.model == DISENTANGLED and self.depth > DEEPEST:
             raise InputError(f"depth must be at most {DEEPEST}, not {self.depth}: each layer doubles the width.")
+        if self.model == STANDARD and self.width % self.heads:
+            raise InputError(f"heads must divide width {self.width}; {self.heads} do not.")
         for name in ("learning_rate", "init_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed must be between 0 and 2^63 - 1, not {self.seed}.")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of a step, counted from 0."""
+        if self.schedule == CONSTANT:
+            return self.learning_rate
+        start, end = 0.0, float(self.steps)
+        if self.schedule == RESTARTS:
+            bounds = [0.0, self.steps / 7, 3 * self.steps / 7, float(self.steps)]
+            start, end = next((a, b) for a, b in pairwise(bounds) if step < b)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
+
+
+# The paper's protocol; it does not give its learning rate. Cross-entropy training is a question that it leaves open.
+PAPER = {"target": TOKEN, "loss": SQUARED_ERROR, "schedule": CONSTANT, "batch": 128, "steps": 500_000, "reuse": 1}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": PAPER,
+    "cross-entropy": PAPER | {"loss": CROSS_ENTROPY},
+    "conditional": PAPER | {"target": CONDITIONAL, "schedule": COSINE, "steps": 60_000},
+    "bayes": PAPER | {"target": BAYES, "schedule": COSINE, "steps": 20_000, "reuse": 8},
+}
+LEARNING_RATES = {DISENTANGLED: 1e-2, STANDARD: 1e-3}
+
+
+def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
+    """The configuration of a preset, with the learning rate that suits the model; ``changes`` go before both."""
+    if preset not in PRESETS:
+        raise InputError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'.")
+    model = changes.get("model", DISENTANGLED)
+    rate = {"learning_rate": LEARNING_RATES[model]} if model in LEARNING_RATES else {}
+    return TrainingConfig(length, **(rate | PRESETS[preset] | changes))
+
+
+def build_model(task: Task, config: TrainingConfig) -> DisentangledTransformer | StandardTransformer:
+    """The model that is trained, all parameters zero; values of relative positions are as wide as the order m."""
+    if config.model == DISENTANGLED:
+        return DisentangledTransformer(task.n_states, config.length, config.depth, d_rel=task.order)
+    return StandardTransformer(task.n_states, config.length, config.depth, config.width, config.heads)
 
 
 def train(
@@ -80,134 +145,304 @@ def train(
     config: TrainingConfig,
     out: str | Path,
     *,
+    seeds: Sequence[int] = (0,),
     device: str = "cpu",
     progress: Callable[[int], None] = lambda _steps: None,
-) -> Path:
-    """Train, or go on training, the run in the folder ``out``; return that folder.
+) -> list[Path]:
+    """Train, or go on training, the runs ``out/seed<k>``; return these folders.
 
     ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first.
 
     Raises:
-        InputError: the folder holds a run of another task or configuration, or a target that this task cannot have.
-        FloatingPointError: the loss is not finite.
+        InputError: the folder holds runs of another task or configuration, the target is out of reach for this task,
+            or it does not fit into memory.
+        FloatingPointError: a loss is not finite.
     """
     task.check_length(config.length)
     check_device(device)
-    out = make_folder(out)
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise InputError(f"a seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError("seeds must be at least one, and each given once.")
+    out = Path(out)
     identity = {"task_hash": task.task_hash, "config": asdict(config)}
-    if (out / CARD).exists():
-        _check_identity(json.loads((out / CARD).read_text(encoding="utf-8")), identity, out)
-        return out
+    folders = [out / f"seed{seed}" for seed in seeds]
+    for folder in folders:
+        if (folder / CARD).exists():
+            _check_identity(json.loads((folder / CARD).read_text(encoding="utf-8")), identity, folder)
+    _discard_finished(out)
+    missing = [seed for seed, folder in zip(seeds, folders, strict=True) if not (folder / CARD).exists()]
+    if missing:
+        training = _Training(task, config, tuple(seeds), tuple(missing), make_folder(out), identity, device)
+        try:
+            with one_thread():
+                training.run(progress)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            raise InputError(
+                f"{config.depth} layers at T = {config.length} with {config.batch} sequences a step and "
+                f"{len(missing)} seeds side by side do not fit into the memory of '{device}'; "
+                "lower batch, train fewer seeds at once, or take a shorter length."
+            ) from None
+    return folders
 
-    with one_thread():
-        _run(task, config, out, identity, device, progress)
-    return out
+
+def _discard_finished(out: Path) -> None:
+    """Remove a checkpoint whose runs are all finished: only its own removal was interrupted."""
+    if not (out / CHECKPOINT).exists():
+        return
+    with safetensors.safe_open(out / CHECKPOINT, framework="pt") as file:
+        seeds = json.loads(file.metadata()["identity"])["seeds"]
+    if all((out / f"seed{seed}" / CARD).exists() for seed in seeds):
+        (out / CHECKPOINT).unlink()
 
 
-def _run(task: Task, config: TrainingConfig, out: Path, identity: dict, device: str, progress) -> None:
-    """Train from the last checkpoint, if there is one, to the end; leave weights and card in ``out``."""
-    model = DisentangledTransformer(task.n_states, config.length, config.depth, d_rel=task.order)
-    model.initialise(config.init_scale, torch.Generator().manual_seed(config.seed))
-    model.to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    done, losses, seconds = _restore(out / CHECKPOINT, identity, model, optimiser)
+class _Training:
+    """One call of :func:`train`: several models of one shape, whose parameters are the rows of one tensor."""
 
-    progress(done)
+    def __init__(
+        self,
+        task: Task,
+        config: TrainingConfig,
+        seeds: tuple[int, ...],
+        missing: tuple[int, ...],
+        out: Path,
+        identity: dict[str, Any],
+        device: str,
+    ) -> None:
+        self.task, self.config, self.out, self.device = task, config, out, device
+        self.file, self.identity = out / CHECKPOINT, identity
+        # A checkpoint of just these seeds goes on; without one, only seeds that are not finished are trained.
+        self.seeds = seeds if self.file.exists() else missing
+        self.models = [build_model(task, config) for _ in self.seeds]
+        for model, seed in zip(self.models, self.seeds, strict=True):
+            model.initialise(config.init_scale, torch.Generator().manual_seed(seed))
+            model.to(device)
+        self.parameters = torch.stack([torch.cat([p.detach().flatten() for p in m.parameters()]) for m in self.models])
+        for model, row in zip(self.models, self.parameters, strict=True):
+            for parameter, values in zip(model.parameters(), _unflatten(row, model).values(), strict=True):
+                parameter.data = values
+        self.parameters.requires_grad_()
+        self.parameters.grad = torch.zeros_like(self.parameters)
+        on_cpu = device == "cpu"
+        rate = config.learning_rate if on_cpu else torch.tensor(config.learning_rate, device=device)
+        self.adam = torch.optim.Adam([self.parameters], lr=rate, fused=True, capturable=not on_cpu)
+        zeros = torch.zeros_like(self.parameters, requires_grad=False)
+        step = torch.zeros((), device=device)
+        self.state = {"step": step, "exp_avg": zeros.clone(), "exp_avg_sq": zeros.clone()}
+        self.adam.state[self.parameters] = self.state
+        self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a seed
+        self.seconds = 0.0
+        self.data = [
+            Batches(task, config.length, config.target, config.batch, config.reuse, seed, device) for seed in self.seeds
+        ]
+        self.pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
 
-    started = time.monotonic() - seconds
-    window = 0.0
-    fresh = _training_batches(task, config, start=done, device=device)
-    for step, (tokens, target) in zip(range(done + 1, config.steps + 1), fresh, strict=False):
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / config.steps))
-        loss = (model(tokens) - target).square().sum(-1).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        window += loss.detach()
-        if step % LOSS_EVERY == 0 or step == config.steps:
-            in_window = (step - 1) % LOSS_EVERY + 1
-            mean_loss = float(window) / in_window
-            if not math.isfinite(mean_loss):
-                raise FloatingPointError(
-                    f"the loss became {mean_loss} within the {LOSS_EVERY} steps before step {step}; "
-                    f"lower the learning rate (now {config.learning_rate:g})."
-                )
-            losses.append(mean_loss)
-            window = 0.0
+    def run(self, progress: Callable[[int], None]) -> None:
+        """From the last checkpoint, if there is one, to the end."""
+        self._restore()
+        done = int(self.state["step"])
+        progress(done)
+        started = saved = time.monotonic()
+        before = self.seconds
+        advance = self._advance if self.device == "cpu" else _Graph(self).advance
+        window = torch.zeros(LOSS_EVERY, len(self.seeds), device=self.device)
+        for step in range(done, self.config.steps):
+            self._set_learning_rate(self.config.learning_rate_at(step))
+            tokens, targets = zip(*(data[step] for data in self.data), strict=True)
+            window[step % LOSS_EVERY] = advance(tokens, targets)
+            if (step + 1) % LOSS_EVERY and step + 1 < self.config.steps:
+                continue
+            in_window = step % LOSS_EVERY + 1
+            self._note_losses(window[:in_window].cpu(), step + 1 - in_window)
             progress(in_window)
-        if step % CHECKPOINT_EVERY == 0:
-            _save_checkpoint(out / CHECKPOINT, identity, model, optimiser, losses, time.monotonic() - started)
+            self.seconds = before + time.monotonic() - started
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS or step + 1 == self.config.steps:
+                self._save()
+                saved = time.monotonic()
+        self.pool.shutdown()
+        for k in range(len(self.seeds)):
+            self._finish(k)
+        self.file.unlink()
 
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_whole(out / WEIGHTS, lambda path: safetensors.torch.save_file(state, path))
-    card = {
-        "task": task.name,
-        **identity,
-        "model": {"name": "DisentangledTransformer", "d_rel": task.order, "dtype": "float32"},
-        "initialisation": f"every parameter from N(0, {config.init_scale:g}²), torch.Generator seed {config.seed}",
-        "loss": "squared error at the last position, summed over states, mean over the batch",
-        "loss_curve": {"every": LOSS_EVERY, "mean_loss": [float(f"{loss:.6g}") for loss in losses]},
-        "wall_seconds": round(time.monotonic() - started, 1),
-        "device": _device_name(device),
-        "versions": {name: version(name) for name in ("mdbench", "torch", "jax", "numpyro")},
+    def _set_learning_rate(self, rate: float) -> None:
+        for group in self.adam.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _advance(self, tokens: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """One step on the CPU; the losses.
+
+        A core takes a model at a time, or a part of the batch where an attention map would leave its cache. The parts
+        depend on the configuration alone, and are summed in order: the number of cores changes no digit.
+        """
+        batch, length = tokens[0].shape
+        n_parts = max(math.ceil(batch * length**2 / ENTRIES), 2 if len(self.seeds) == 1 else 1)
+        size = math.ceil(batch / n_parts)
+        jobs = [(k, slice(i, i + size)) for k in range(len(self.seeds)) for i in range(0, batch, size)]
+
+        def gradient(job: tuple[int, slice]) -> tuple[Tensor, Tensor]:
+            k, rows = job
+            loss = loss_of(self.config, self.models[k](tokens[k][rows]), targets[k][rows]).sum() / batch
+            parts = torch.autograd.grad(loss, list(self.models[k].parameters()))
+            return loss.detach(), torch.cat([part.flatten() for part in parts])
+
+        losses = torch.zeros(len(self.seeds))
+        assert self.parameters.grad is not None
+        self.parameters.grad.zero_()
+        for (k, _), (loss, part) in zip(jobs, self.pool.map(gradient, jobs), strict=True):
+            losses[k] += loss
+            self.parameters.grad[k] += part
+        self.adam.step()
+        return losses
+
+    def stacked_losses(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean losses (seeds,) of all models in one pass, for tokens (seeds, batch, T); differentiable."""
+
+        def loss(row: Tensor, tokens: Tensor, targets: Tensor) -> Tensor:
+            output = torch.func.functional_call(self.models[0], _unflatten(row, self.models[0]), (tokens,))
+            return loss_of(self.config, output, targets).mean()
+
+        return torch.vmap(loss)(self.parameters, tokens, targets)
+
+    def _note_losses(self, window: Tensor, first_step: int) -> None:
+        bad = (~torch.isfinite(window)).nonzero()
+        if len(bad):
+            i, k = bad[0].tolist()
+            raise FloatingPointError(
+                f"the loss of seed {self.seeds[k]} became {window[i, k].item()} at step {first_step + i + 1}; "
+                f"lower the learning rate (now {self.config.learning_rate:g})."
+            )
+        self.losses.append(window.double().mean(dim=0).tolist())
+
+    # --------------------------------------------------------------------------------------------- checkpoints
+
+    def _save(self) -> None:
+        tensors = {"parameters": self.parameters} | self.state
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        metadata = {"identity": json.dumps(self.identity | {"seeds": self.seeds}), "seconds": repr(self.seconds)}
+        write_whole(self.file, lambda path: safetensors.torch.save_file(tensors, path, metadata))
+
+    def _restore(self) -> None:
+        if not self.file.exists():
+            return
+        with safetensors.safe_open(self.file, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        found = json.loads(metadata["identity"])
+        _check_identity(found, self.identity, self.out)
+        if tuple(found["seeds"]) != self.seeds:
+            raise InputError(
+                f"'{self.out}' holds the checkpoint of seeds {', '.join(map(str, found['seeds']))}; go on with these "
+                "first, or choose another folder."
+            )
+        with torch.no_grad():
+            for name, value in ({"parameters": self.parameters} | self.state).items():
+                value.copy_(tensors[name])
+        self.losses, self.seconds = tensors["losses"].tolist(), float(metadata["seconds"])
+
+    def _finish(self, k: int) -> None:
+        """Weights and card of one seed."""
+        config, folder = self.config, make_folder(self.out / f"seed{self.seeds[k]}")
+        state = {name: value.detach().cpu().contiguous() for name, value in self.models[k].state_dict().items()}
+        write_whole(folder / WEIGHTS, lambda path: safetensors.torch.save_file(state, path))
+        card = {
+            "task": self.task.name,
+            **self.identity,
+            "seed": self.seeds[k],
+            "initialisation": f"matrices and tables from N(0, {config.init_scale:g}²), torch.Generator with the seed",
+            "loss_curve": _curve([row[k] for row in self.losses], config.steps),
+            "wall_seconds": round(self.seconds, 1),
+            "seeds_side_by_side": len(self.seeds),
+            "device": _device_name(self.device),
+            "peak_memory_gib": round(_peak_memory(self.device) / 2**30, 2),
+            "versions": {name: version(name) for name in ("mdbench", "torch")},
+            "final_scores": _final_scores(self.task, config, self.models[k]),
+        }
+        write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
+
+
+class _Graph:
+    """Steps on a GPU: all models in one pass, replayed from a CUDA graph."""
+
+    def __init__(self, training: _Training) -> None:
+        self.training = training
+        shape = (len(training.seeds), training.config.batch)
+        self.tokens = torch.zeros(*shape, training.config.length, dtype=torch.int64, device=training.device)
+        self.targets = torch.zeros(*shape, training.task.n_states, device=training.device)
+        everything = [training.parameters, *training.state.values()]
+        kept = [value.detach().clone() for value in everything]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # what CUDA allocates lazily must be there before the capture
+            for _ in range(3):
+                self._step()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.losses = self._step()
+        with torch.no_grad():
+            for value, before in zip(everything, kept, strict=True):
+                value.copy_(before)
+
+    def _step(self) -> Tensor:
+        assert self.training.parameters.grad is not None
+        self.training.parameters.grad.zero_()
+        losses = self.training.stacked_losses(self.tokens, self.targets)
+        losses.sum().backward()
+        self.training.adam.step()
+        return losses.detach()
+
+    def advance(self, tokens: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """One step; the losses, in a tensor that the next step overwrites."""
+        torch.stack(list(tokens), out=self.tokens)
+        torch.stack(list(targets), out=self.targets)
+        self.graph.replay()
+        return self.losses
+
+
+def loss_of(config: TrainingConfig, output: Tensor, targets: Tensor) -> Tensor:
+    """The loss of each sequence."""
+    if config.loss == SQUARED_ERROR:
+        return (output - targets).square().sum(dim=-1)
+    return -(targets * torch.log_softmax(output, dim=-1)).sum(dim=-1)
+
+
+def _unflatten(row: Tensor, model: nn.Module) -> dict[str, Tensor]:
+    """The parameters by name, as views of a row."""
+    parameters = dict(model.named_parameters())
+    parts = row.split([p.numel() for p in parameters.values()])
+    return {name: part.view(p.shape) for (name, p), part in zip(parameters.items(), parts, strict=True)}
+
+
+def _curve(losses: list[float], steps: int) -> dict[str, Any]:
+    """The loss curve, averaged until it has few enough points; the last point may stand for fewer steps."""
+    every = max(math.ceil(len(losses) / CURVE_POINTS), 1)
+    parts = [losses[i : i + every] for i in range(0, len(losses), every)]
+    return {
+        "every": min(every * LOSS_EVERY, steps),
+        "mean_loss": [float(f"{sum(part) / len(part):.6g}") for part in parts],
     }
-    write_text(out / CARD, json.dumps(card, indent=1) + "\n")
-    (out / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _training_batches(task: Task, config: TrainingConfig, start: int, device: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """(tokens (batch, T), target (batch, q)) of each step from ``start`` on."""
-    for sample in batches(task, config.length, config.batch, config.seed, stream=Stream.TRAINING, start=start):
-        target = _target(task, config.target, sample)
-        yield (
-            torch.from_numpy(sample.tokens[:, :-1].astype(np.int64)).to(device),
-            torch.from_numpy(target.astype(np.float32)).to(device),
-        )
+def _final_scores(task: Task, config: TrainingConfig, model: nn.Module) -> dict[str, Any] | None:
+    """Excess KL on sequences that the board does not use; None where the exact posterior is out of reach."""
+    from mdbench.evaluation import evaluate
+    from mdbench.gold import check_gold
+    from mdbench.predictors.trained import TrainedModel
 
-
-def _target(task: Task, target: str, sample: Sample) -> np.ndarray:
-    if target == "token":
-        return np.eye(task.n_states)[sample.tokens[:, -1]]
-    if target == "conditional":
-        return sample.next_probs
-    from mdbench.baselines.urn import urn
-
-    contexts = sample.tokens[:, :-1]
-    return next_token_probs(task, urn(task, contexts).mean[:, 0], contexts)
-
-
-# ------------------------------------------------------------------------------------------------- checkpoints
-
-
-def _save_checkpoint(path: Path, identity: dict, model, optimiser, losses: list[float], seconds: float) -> None:
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    state = optimiser.state_dict()["state"]
-    for k, slots in state.items():
-        for slot, value in slots.items():
-            tensors[f"adam.{k}.{slot}"] = value
-    tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"identity": json.dumps(identity), "seconds": repr(seconds)}
-    write_whole(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))
-
-
-def _restore(path: Path, identity: dict, model, optimiser) -> tuple[int, list[float], float]:
-    """Load a checkpoint, if there is one, into model and optimiser; return (step, losses so far, seconds so far)."""
-    if not path.exists():
-        return 0, [], 0.0
-    with safetensors.safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    _check_identity(json.loads(metadata["identity"]), identity, path.parent)
-    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("adam."):
-            _, k, slot = name.split(".")
-            slots.setdefault(int(k), {})[slot] = value
-    optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(slots[0]["step"]), tensors["losses"].tolist(), float(metadata["seconds"])
+    try:
+        check_gold(task, config.length, "exact")
+    except InputError:
+        return None
+    predictor = TrainedModel(model, config)
+    found = evaluate(predictor, task=task, lengths=config.length, n_sequences=1024, seed=1, references=()).results[0]
+    return {"excess_kl": found.excess_kl, "excess_kl_se": found.excess_kl_se, "n_sequences": 1024, "seed": 1}
 
 
 def _check_identity(found: dict, wanted: dict, out: Path) -> None:
@@ -223,4 +458,13 @@ def _check_identity(found: dict, wanted: dict, out: Path) -> None:
 def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+
+
+def _peak_memory(device: str) -> int:
+    """Bytes: of the GPU, or of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

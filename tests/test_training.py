@@ -1,19 +1,24 @@
 """Training: it learns, it continues bit by bit, and it says what is wrong."""
 
 import json
+import math
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import safetensors.torch
+import torch
 
 from mdbench import metrics, training
 from mdbench.baselines import exact
-from mdbench.errors import InputError
+from mdbench.errors import InputError, Unsupported
 from mdbench.predictors.trained import load_run
-from mdbench.predictors.transformer import run_model
 from mdbench.registry import build_predictor
-from mdbench.tasks import load_task, next_token_probs, sample
-from mdbench.training import TrainingConfig, train
+from mdbench.tasks import Task, load_task, next_token_probs, sample
+from mdbench.training import TrainingConfig, preset_config, train
 
 TASK = load_task("mtd-q3-m2")
 
@@ -22,85 +27,264 @@ class Stop(Exception):
     """Planted interruption."""
 
 
-@pytest.mark.parametrize("target", ["token", "conditional", "bayes"])
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, target):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 100)
-    config = TrainingConfig(length=6, depth=2, target=target, steps=350, batch=8, seed=3)
+def stop_after(steps):
+    """A progress callback that interrupts when so many steps are done."""
+    seen = []
 
-    def stop_at(stop):
-        seen = []
+    def progress(k):
+        seen.append(k)
+        if sum(seen) >= steps:
+            raise Stop
 
-        def progress(steps):
-            seen.append(steps)
-            if sum(seen) >= stop:
-                raise Stop
+    return progress
 
-        return progress
 
-    unbroken = train(TASK, config, tmp_path / "unbroken")
+def weights_of(run):
+    return {name: value.numpy() for name, value in safetensors.torch.load_file(run / "weights.safetensors").items()}
+
+
+def assert_same_weights(a, b):
+    a, b = weights_of(a), weights_of(b)
+    assert a.keys() == b.keys()
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seeds"),
+    [
+        ({"target": "token"}, (3,)),
+        ({"target": "conditional", "schedule": "restarts"}, (3, 4)),
+        ({"target": "bayes", "reuse": 2, "batch": 1}, (3,)),
+        ({"model": "standard", "loss": "cross_entropy", "schedule": "constant"}, (3, 4)),
+    ],
+)
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, changes, seeds):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    config = TrainingConfig(**{"length": 6, "depth": 2, "steps": 350, "batch": 8} | changes)
+
+    unbroken = train(TASK, config, tmp_path / "unbroken", seeds=seeds)
     for stop in (200, 300):
         with pytest.raises(Stop):
-            train(TASK, config, tmp_path / "broken", progress=stop_at(stop))
+            train(TASK, config, tmp_path / "broken", seeds=seeds, progress=stop_after(stop))
     steps = []
-    broken = train(TASK, config, tmp_path / "broken", progress=steps.append)
+    broken = train(TASK, config, tmp_path / "broken", seeds=seeds, progress=steps.append)
     assert steps == [200, 100, 50]  # it went on from the checkpoint at 200, the last whole one before 300
-    a, b = (safetensors.torch.load_file(run / "weights.safetensors") for run in (unbroken, broken))
-    assert a.keys() == b.keys()
-    assert all(np.array_equal(a[name].numpy(), b[name].numpy()) for name in a)
-    cards = [json.loads((run / "card.json").read_text()) for run in (unbroken, broken)]
-    assert cards[0]["loss_curve"] == cards[1]["loss_curve"]
-    assert len(cards[0]["loss_curve"]["mean_loss"]) == 4
-    assert not (broken / "checkpoint.safetensors").exists()
+    for a, b in zip(unbroken, broken, strict=True):
+        assert_same_weights(a, b)
+        cards = [json.loads((run / "card.json").read_text()) for run in (a, b)]
+        assert cards[0]["loss_curve"] == cards[1]["loss_curve"]
+        assert cards[0]["final_scores"] == cards[1]["final_scores"]
+        assert len(cards[0]["loss_curve"]["mean_loss"]) == 4
+    assert not list(tmp_path.glob("**/checkpoint*"))
+
+
+def test_a_killed_process_goes_on_to_the_same_weights(tmp_path):
+    """SIGKILL, at whatever moment it comes."""
+    config = TrainingConfig(length=6, depth=2, steps=1500, batch=8)
+    unbroken = train(TASK, config, tmp_path / "unbroken", seeds=(0, 1))
+    script = (
+        "from mdbench import training\n"
+        "from mdbench.tasks import load_task\n"
+        "training.CHECKPOINT_SECONDS = 0.0\n"
+        "config = training.TrainingConfig(length=6, depth=2, steps=1500, batch=8)\n"
+        f"training.train(load_task('mtd-q3-m2'), config, {str(tmp_path / 'killed')!r}, seeds=(0, 1))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not (tmp_path / "killed" / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "seed0").exists()
+    done = []
+    killed = train(TASK, config, tmp_path / "killed", seeds=(0, 1), progress=done.append)
+    assert done[0] >= 100
+    for a, b in zip(unbroken, killed, strict=True):
+        assert_same_weights(a, b)
+
+
+def test_what_is_finished_is_not_trained_again(tmp_path):
+    config = TrainingConfig(length=6, depth=1, steps=100, batch=2)
+    (first,) = train(TASK, config, tmp_path, seeds=(1,))
+    before = (first / "card.json").stat().st_mtime_ns
+    assert train(TASK, config, tmp_path, seeds=(1, 0)) == [tmp_path / "seed1", tmp_path / "seed0"]
+    assert (first / "card.json").stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "seed0" / "card.json").read_text())["seed"] == 0
+
+
+def test_a_checkpoint_that_outlived_its_runs_is_no_obstacle(tmp_path, monkeypatch):
+    config = TrainingConfig(length=6, depth=1, steps=100, batch=2)
+    checkpoint, finish = tmp_path / "checkpoint.safetensors", training._Training._finish
+    kept = []
+
+    def keep(self, k):
+        kept.append(checkpoint.read_bytes())
+        finish(self, k)
+
+    monkeypatch.setattr(training._Training, "_finish", keep)
+    train(TASK, config, tmp_path, seeds=(0, 1))
+    checkpoint.write_bytes(kept[0])
+    train(TASK, config, tmp_path, seeds=(2,))
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_of_other_seeds_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    config = TrainingConfig(length=6, depth=1, steps=300, batch=2)
+    with pytest.raises(Stop):
+        train(TASK, config, tmp_path, seeds=(0, 1), progress=stop_after(200))
+    with pytest.raises(InputError, match=r"holds the checkpoint of seeds 0, 1; go on with these first"):
+        train(TASK, config, tmp_path, seeds=(2,))
 
 
 def test_a_tiny_model_learns(tmp_path):
-    """In seconds, it loses at most a third of what ignoring the context loses."""
-    run = train(TASK, TrainingConfig(length=16, steps=2500, batch=64), tmp_path / "run")
+    """In seconds, it loses at most a tenth of what ignoring the context loses, and its card says so."""
+    (run,) = train(TASK, preset_config("bayes", 16, steps=2000, batch=64), tmp_path)
     model, card = load_run(TASK, run)
     assert card["task_hash"] == TASK.task_hash
-    contexts = sample(TASK, 16, 1000, seed=0).tokens[:, :-1].astype(np.int64)
+    contexts = sample(TASK, 16, 1024, seed=1).tokens[:, :-1].astype(np.int64)
     bayes = next_token_probs(TASK, exact(TASK, contexts).mean[:, 0], contexts)
-    probs = metrics.normalise(np.maximum(run_model(model, contexts), 1e-4))
     uniform = build_predictor("uniform", TASK).predict(contexts)
-    assert metrics.kl(bayes, probs).mean() < metrics.kl(bayes, uniform).mean() / 3
+    excess = metrics.kl(bayes, model.predict(contexts)).mean()
+    assert excess < metrics.kl(bayes, uniform).mean() / 10
+    np.testing.assert_allclose(card["final_scores"]["excess_kl"], excess, rtol=1e-6)
 
 
-def test_a_different_seed_starts_elsewhere_and_the_initialisation_is_random(tmp_path):
-    weights = []
-    for seed in (0, 1):
-        config = TrainingConfig(length=6, depth=1, steps=1, batch=2, learning_rate=1e-12, seed=seed)
-        run = train(TASK, config, tmp_path / str(seed))
-        weights.append(safetensors.torch.load_file(run / "weights.safetensors"))
+@pytest.mark.parametrize("model", ["disentangled", "standard"])
+def test_cross_entropy_and_the_standard_model_learn_too(tmp_path, model):
+    config = preset_config("cross-entropy", 8, target="bayes", steps=600, batch=64, model=model, width=16)
+    (run,) = train(TASK, config, tmp_path)
+    losses = json.loads((run / "card.json").read_text())["loss_curve"]["mean_loss"]
+    trained, _ = load_run(TASK, run)
+    contexts = sample(TASK, 8, 512, seed=1).tokens[:, :-1].astype(np.int64)
+    probs = trained.predict(contexts)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
+    bayes = next_token_probs(TASK, exact(TASK, contexts).mean[:, 0], contexts)
+    constant = np.broadcast_to(bayes.mean(axis=0), bayes.shape)
+    assert metrics.kl(bayes, probs).mean() < metrics.kl(bayes, constant).mean() / 5
+    # The loss is the cross-entropy: the entropy of the target and the KL to it.
+    entropy = metrics.cross_entropy(bayes, bayes).mean()
+    assert abs(losses[-1] - entropy - metrics.kl(bayes, probs).mean()) < 0.02
+
+
+def test_seeds_side_by_side_are_what_they_are_alone(tmp_path):
+    """Up to rounding: a lone model's batch is split between cores elsewhere. And they differ from one another."""
+    config = TrainingConfig(length=6, depth=2, steps=20, batch=8)
+    together = train(TASK, config, tmp_path / "together", seeds=(0, 1))
+    for run, seed in zip(together, (0, 1), strict=True):
+        (alone,) = train(TASK, config, tmp_path / f"alone{seed}", seeds=(seed,))
+        a, b = weights_of(run), weights_of(alone)
+        assert max(np.abs(a[name] - b[name]).max() for name in a) < 1e-4
+    a, b = (weights_of(run) for run in together)
+    assert max(np.abs(a[name] - b[name]).max() for name in a) > 0.1
+
+
+def test_one_pass_over_stacked_models_has_the_same_losses_and_gradients(tmp_path):
+    """What a GPU's graph computes, against the CPU's parts."""
+    for changes in ({}, {"model": "standard", "loss": "cross_entropy", "width": 8}):
+        config = TrainingConfig(**{"length": 9, "depth": 3, "batch": 6} | changes)
+        state = training._Training(TASK, config, (0, 1), (0, 1), tmp_path, {}, "cpu")
+        tokens, targets = zip(*(data[0] for data in state.data), strict=True)
+        losses = state.stacked_losses(torch.stack(tokens), torch.stack(targets))
+        (gradient,) = torch.autograd.grad(losses.sum(), state.parameters)
+        torch.testing.assert_close(state._advance(tokens, targets), losses.detach(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(state.parameters.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_number_of_cores_changes_nothing(tmp_path, monkeypatch):
+    config = TrainingConfig(length=6, depth=2, steps=100, batch=8)
+    runs = []
+    for cores in (1, 4):
+        monkeypatch.setattr(training.os, "cpu_count", lambda cores=cores: cores)
+        runs += train(TASK, config, tmp_path / str(cores))
+    assert_same_weights(*runs)
+
+
+def test_the_initialisation_is_random_and_another_for_each_seed(tmp_path):
+    config = TrainingConfig(length=6, depth=1, steps=1, batch=2, learning_rate=1e-12)
+    weights = [weights_of(run) for run in train(TASK, config, tmp_path, seeds=(0, 1))]
     for name in weights[0]:
-        a, b = weights[0][name].numpy(), weights[1][name].numpy()
-        assert np.abs(a - b).min() > 0
-        assert 0.05 < a.std() < 0.2  # N(0, 0.1²)
+        assert np.abs(weights[0][name] - weights[1][name]).min() > 0
+        assert 0.05 < weights[0][name].std() < 0.2  # N(0, 0.1²)
+
+
+def test_schedules():
+    config = {name: TrainingConfig(length=6, steps=700, schedule=name) for name in ("constant", "cosine", "restarts")}
+    assert {config["constant"].learning_rate_at(step) for step in (0, 350, 699)} == {0.01}
+    cosine = [config["cosine"].learning_rate_at(step) for step in (0, 350, 699)]
+    np.testing.assert_allclose(cosine, [0.01, 0.005, 0.01 * math.sin(math.pi / 1400) ** 2], rtol=1e-9)
+    restarts = [config["restarts"].learning_rate_at(step) for step in (0, 50, 99, 100, 200, 299, 300, 500, 699)]
+    np.testing.assert_allclose(restarts, [0.01, 0.005, 0, 0.01, 0.005, 0, 0.01, 0.005, 0], atol=4e-6)
+
+
+def test_presets():
+    paper = preset_config("paper", 192)
+    assert (paper.target, paper.loss, paper.batch, paper.steps, paper.reuse) == (
+        "token",
+        "squared_error",
+        128,
+        500000,
+        1,
+    )
+    assert preset_config("cross-entropy", 192, steps=5).loss == "cross_entropy"
+    assert preset_config("bayes", 32).target == "bayes"
+    assert preset_config("paper", 32, model="standard").learning_rate == 1e-3
+    assert preset_config("paper", 32, model="standard", learning_rate=0.5).learning_rate == 0.5
+    with pytest.raises(InputError, match="preset must be one of paper, cross-entropy, conditional, bayes, not 'peper'"):
+        preset_config("peper", 32)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
     config = TrainingConfig(length=6, steps=1000, batch=4, learning_rate=1e30)
-    with pytest.raises(FloatingPointError, match=r"within the 100 steps before step \d+00; lower the learning rate"):
-        train(TASK, config, tmp_path / "run")
+    with pytest.raises(FloatingPointError, match=r"seed 0 became (nan|inf) at step [23]; lower the learning rate"):
+        train(TASK, config, tmp_path)
 
 
-def test_a_folder_with_another_run_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 100)
+def test_what_does_not_fit_into_memory_says_what_to_lower(tmp_path):
+    config = TrainingConfig(length=200, batch=10**9)
+    with pytest.raises(InputError, match=r"1000000000 sequences .* do not fit into the memory of 'cpu'; lower batch"):
+        train(TASK, config, tmp_path)
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path):
     config = TrainingConfig(length=6, depth=1, steps=100, batch=2)
     train(TASK, config, tmp_path)
-    assert train(TASK, config, tmp_path) == tmp_path  # the same run is simply finished
-    with pytest.raises(InputError, match="holds a run with seed = 0, not 1"):
-        train(TASK, TrainingConfig(length=6, depth=1, steps=100, batch=2, seed=1), tmp_path)
+    with pytest.raises(InputError, match="holds a run with batch = 2, not 3"):
+        train(TASK, TrainingConfig(length=6, depth=1, steps=100, batch=3), tmp_path)
     with pytest.raises(InputError, match="holds a run of another task"):
         train(load_task("mtd-q5-m3"), config, tmp_path)
+
+
+def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
+    (run,) = train(TASK, TrainingConfig(length=6, depth=1, steps=10, batch=2), tmp_path)
+    with pytest.raises(Unsupported, match="trained on another task than 'mtd-q5-m3'"):
+        load_run(load_task("mtd-q5-m3"), run)
+    with pytest.raises(InputError, match=r"has no card.json. Inside it there are: .*seed0"):
+        build_predictor(f"run:{tmp_path}", TASK)
+    card = json.loads((run / "card.json").read_text())
+    for damage, sentence in (
+        ({"config": card["config"] | {"depth": 2}}, "does not hold the weights of its card"),
+        ({"config": card["config"] | {"colour": 1}}, "is not a card that `mdbench train` wrote"),
+    ):
+        (run / "card.json").write_text(json.dumps(card | damage))
+        with pytest.raises(InputError, match=sentence):
+            load_run(TASK, run)
+    (run / "card.json").write_text(json.dumps(card))
+    (run / "weights.safetensors").write_bytes(b"pickle")
+    with pytest.raises(InputError, match="does not hold the weights of its card"):
+        load_run(TASK, run)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"target": "truth"}, "target must be one of token, conditional, bayes"),
+        ({"model": "rnn"}, "model must be one of disentangled, standard"),
+        ({"schedule": "linear"}, "schedule must be one of constant, cosine, restarts"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"depth": 11}, "depth must be at most 10, not 11: each layer doubles the width"),
+        ({"model": "standard", "heads": 5}, "heads must divide width 64; 5 do not"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
-        ({"seed": -1}, "seed must be between 0"),
     ],
 )
 def test_bad_configurations(change, sentence):
@@ -108,8 +292,15 @@ def test_bad_configurations(change, sentence):
         TrainingConfig(length=6, **change)
 
 
-def test_an_unusable_device_leaves_nothing_behind(tmp_path):
+def test_bad_seeds_and_targets_leave_nothing_behind(tmp_path):
+    config = TrainingConfig(length=6)
+    for seeds in ((), (1, 1), (-1,), (0.5,)):
+        with pytest.raises(InputError, match="seed"):
+            train(TASK, config, tmp_path / "run", seeds=seeds)
     for device in ("cuda:77", "nonsense", "meta"):
         with pytest.raises(InputError, match=f"device '{device}' cannot be used here"):
-            train(TASK, TrainingConfig(length=6), tmp_path / "run", device=device)
-    assert not (tmp_path / "run").exists()
+            train(TASK, config, tmp_path / "run", device=device)
+    long = Task("long", TASK.transition, 8, lengths=(128,))
+    with pytest.raises(InputError, match="needs the exact posterior"):
+        train(long, TrainingConfig(length=128, target="bayes"), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("**/*"))

@@ -1,90 +1,120 @@
-"""Trained disentangled transformers: weights that :mod:`mdbench.training` made, each with its card."""
+"""Trained transformers: weights that :mod:`mdbench.training` made, each with its card."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 from jaxtyping import Float, Int
+from scipy.special import softmax
+from torch import nn
 
 from mdbench import metrics
 from mdbench.errors import InputError, Unsupported
-from mdbench.predictors.transformer import DisentangledTransformer, run_model
+from mdbench.predictor import Predictor
+from mdbench.predictors.transformer import run_model
 from mdbench.tasks import Task
+from mdbench.training import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
 
-FLOOR = 1e-4  # the linear output is raised to this and divided by its sum; a declared property of the predictor
+FLOOR = 1e-4  # a linear output is raised to this and divided by its sum; a declared property of the predictor
 
 
-class Trained:
-    """The shipped runs ``weights/<name>/<task>/T<length>``, one for each length.
+class TrainedModel:
+    """One model at the one length that it was trained for.
 
-    Their output W_O h_T is linear and need not lie on the simplex: entries below ``FLOOR`` are raised to it, then each
-    row is divided by its sum.
+    A model trained on cross-entropy gives the softmax of its output. That of one trained on squared error is linear and
+    need not lie on the simplex: entries below ``FLOOR`` are raised to it, then each row is divided by its sum.
     """
 
-    def __init__(self, task: Task, name: str, device: str = "cpu") -> None:
-        self.task, self.name = task, name
-        folder = Path(str(resources.files("mdbench.predictors"))) / "weights" / name / task.name
-        self.models: dict[int, DisentangledTransformer] = {}
-        for card_file in sorted(folder.glob("T*/card.json")):
-            model, card = load_run(task, card_file.parent)
-            self.models[card["config"]["length"]] = model.to(device)
-        if not self.models:
-            raise Unsupported(f"{name} has no weights for task '{task.name}'.", label="no weights")
-
-    def check_length(self, length: int) -> None:
-        """Raise :class:`Unsupported` for a length without weights."""
-        if length not in self.models:
-            has = ", ".join(map(str, sorted(self.models)))
-            message = f"{self.name} has no weights for length {length} of {self.task.name} (it has {has})."
-            raise Unsupported(message, label="no weights")
-
-    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """The floored and renormalised output."""
-        self.check_length(contexts.shape[1])
-        return _floored(self.models[contexts.shape[1]], contexts)
-
-
-class Run:
-    """A run of one's own, from its folder; its output is treated as that of :class:`Trained`."""
-
-    def __init__(self, task: Task, path: str, device: str = "cpu") -> None:
-        self.path = path
-        if not path or not (Path(path) / "card.json").is_file():
-            raise InputError(f"'{path}' is not a finished run of `mdbench train`: it has no card.json.")
-        model, card = load_run(task, Path(path))
-        self.model, self.length = model.to(device), card["config"]["length"]
+    def __init__(self, model: nn.Module, config: TrainingConfig, source: str = "this model") -> None:
+        self.model, self.config, self.source = model.eval(), config, source
 
     def check_length(self, length: int) -> None:
         """Raise :class:`Unsupported` for any other length than that it was trained at."""
-        if length != self.length:
-            raise Unsupported(f"'{self.path}' was trained at length {self.length}, not {length}.", label="no weights")
+        if length != self.config.length:
+            message = f"{self.source} was trained at length {self.config.length}, not {length}."
+            raise Unsupported(message, label="no weights")
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """The floored and renormalised output."""
+        """The output as probabilities."""
         self.check_length(contexts.shape[1])
-        return _floored(self.model, contexts)
+        output = run_model(self.model, contexts)
+        if self.config.loss == CROSS_ENTROPY:
+            return softmax(output, axis=-1)
+        return metrics.normalise(np.maximum(output, FLOOR))
 
 
-def _floored(model: DisentangledTransformer, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-    return metrics.normalise(np.maximum(run_model(model, contexts), FLOOR))
+class Trained:
+    """The shipped runs ``weights/<name>/<task>/T<length>/seed<k>``.
+
+    Its score is the mean over the training seeds; a single prediction is that of the first seed. With the option
+    ``seed`` it is one of them alone.
+    """
+
+    def __init__(self, task: Task, name: str, seed: int | None = None, device: str = "cpu") -> None:
+        self.task, self.name = task, name
+        folder = Path(str(resources.files("mdbench.predictors"))) / "weights" / name / task.name
+        self.by_length: dict[int, dict[int, TrainedModel]] = {}
+        for card_file in sorted(folder.glob(f"T*/seed*/{CARD}")):
+            found, card = load_run(task, card_file.parent, device)
+            if seed is None or card["seed"] == seed:
+                self.by_length.setdefault(found.config.length, {})[card["seed"]] = found
+        if not self.by_length:
+            what = "" if seed is None else f" of seed {seed}"
+            raise Unsupported(f"{name} has no weights{what} for task '{task.name}'.", label="no weights")
+
+    def check_length(self, length: int) -> None:
+        """Raise :class:`Unsupported` for a length without weights."""
+        if length not in self.by_length:
+            has = ", ".join(map(str, sorted(self.by_length)))
+            message = f"{self.name} has no weights for length {length} of {self.task.name} (it has {has})."
+            raise Unsupported(message, label="no weights")
+
+    def runs(self, length: int) -> Sequence[Predictor]:
+        """One predictor for each training seed."""
+        self.check_length(length)
+        return [found for _, found in sorted(self.by_length[length].items())]
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+        """What the model of the first seed says."""
+        return self.runs(contexts.shape[1])[0].predict(contexts)
 
 
-def load_run(task: Task, run: Path) -> tuple[DisentangledTransformer, dict[str, Any]]:
+def run_folder(task: Task, path: str, device: str = "cpu") -> TrainedModel:
+    """The predictor ``run:FOLDER``: a run of one's own."""
+    folder = Path(path)
+    if not path or not (folder / CARD).is_file():
+        inside = sorted(str(card.parent) for card in folder.glob(f"**/{CARD}")) if path else []
+        hint = f" Inside it there are: {', '.join(inside)}." if inside else ""
+        raise InputError(f"'{path}' is not a finished run of `mdbench train`: it has no {CARD}.{hint}")
+    return load_run(task, folder, device)[0]
+
+
+def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedModel, dict[str, Any]]:
     """The model of a finished run and its card.
 
     Raises:
         Unsupported: the run was trained on another task.
+        InputError: card or weights are damaged, or do not belong together.
     """
-    card = json.loads((run / "card.json").read_text(encoding="utf-8"))
-    if card["task_hash"] != task.task_hash:
-        message = f"the weights in '{run}' were trained on another task than '{task.name}' (their hashes differ)."
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        config, task_hash, _ = TrainingConfig(**card["config"]), card["task_hash"], card["seed"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"'{folder / CARD}' is not a card that `mdbench train` wrote: {error!r}.") from None
+    if task_hash != task.task_hash:
+        message = f"the weights in '{folder}' were trained on another task than '{task.name}' (their hashes differ)."
         raise Unsupported(message, label="other task")
-    config = card["config"]
-    model = DisentangledTransformer(task.n_states, config["length"], config["depth"], card["model"]["d_rel"])
-    model.load_state_dict(safetensors.torch.load_file(run / "weights.safetensors"))
-    return model.eval(), card
+    model = build_model(task, config)
+    try:
+        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"'{folder / WEIGHTS}' does not hold the weights of its card: {reason}") from None
+    return TrainedModel(model.to(device), config, f"'{folder}'"), card

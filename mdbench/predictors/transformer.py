@@ -1,7 +1,13 @@
-r"""The disentangled transformer of SPEC section 4: one head, no MLP, residual by concatenation.
+r"""The two transformers that mdbench trains. Both predict the token after a context of one fixed length.
 
+Disentangled (SPEC section 4): one head, no MLP, residual by concatenation.
 h⁰_i = one-hot(y_i);    layer l, causal:    e_ij = h_iᵀ (W_A h_j + R_A[i - j]),    A = softmax_j(e),
 ĥ_i = Σ_j A_ij [h_j ; R_V[i - j]],    h_i ← [h_i ; ĥ_i];    output W_O h_T (linear: it need not lie on the simplex).
+
+Standard: h⁰_i = E[y_i]; layer l adds a multi-head attention of the normalised h, with relative keys and values
+(Shaw et al., arXiv 1803.02155), then an MLP of the normalised h; output W_O norm(h_T).
+
+Only position T is read, so in the last layer nothing else is computed.
 """
 
 from __future__ import annotations
@@ -10,13 +16,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mdbench.device import one_thread
 
 
 class DisentangledTransformer(nn.Module):
-    """Predicts the token after a context of one fixed length.
+    """The paper's model.
 
     Args:
         n_states: q, so that d_0 = q.
@@ -44,29 +49,21 @@ class DisentangledTransformer(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
         """W_O h_T for each context."""
-        h = F.one_hot(tokens, self.n_states).to(self.readout.dtype)
+        h = one_hot(tokens, self.n_states, self.readout.dtype)
         for layer in self.layers[:-1]:
             h = torch.cat([h, layer(h)], dim=-1)
-        # Only position T is read, so the last layer computes no other.
         last = h[:, -1:]
         h = torch.cat([last, self.layers[-1].last_row(h)], dim=-1)
         return h[:, 0] @ self.readout.T
 
     def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch length length"]]:
         """A of every layer, rows = queries."""
-        h = F.one_hot(tokens, self.n_states).to(self.readout.dtype)
+        h = one_hot(tokens, self.n_states, self.readout.dtype)
         maps = []
         for layer in self.layers:
             maps.append(layer.attention(h))
             h = torch.cat([h, layer.values(maps[-1], h)], dim=-1)
         return maps
-
-
-def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-    """The model's output in float64, computed on the model's device."""
-    device = next(model.parameters()).device
-    with one_thread(), torch.no_grad():
-        return model(torch.from_numpy(contexts).to(device)).cpu().numpy().astype(np.float64)
 
 
 class DisentangledAttention(nn.Module):
@@ -79,19 +76,18 @@ class DisentangledAttention(nn.Module):
         self.attend = nn.Parameter(torch.zeros(width, width))  # W_A
         self.attend_offset = nn.Parameter(torch.zeros(length, width))  # R_A
         self.value_offset = nn.Parameter(torch.zeros(length, d_rel))  # R_V
-        future = torch.full((length, length), -torch.inf).triu(diagonal=1)
-        self.register_buffer("future", future, persistent=False)
+        self.register_buffer("future", future_mask(length), persistent=False)
 
-    def forward(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length 2d+d_rel-d"]:
+    def forward(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length d+d_rel"]:
         return self.values(self.attention(h), h)
 
     def attention(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length length"]:
         by_offset = h @ self.attend_offset.flip(0).T  # entry k belongs to offset T-1-k
-        scores = (h @ self.attend) @ h.transpose(1, 2) + _offsets_to_keys(by_offset)
+        scores = (h @ self.attend) @ h.transpose(1, 2) + offsets_to_keys(by_offset)
         return torch.softmax(scores + self.future, dim=-1)
 
     def values(self, attention: Float[Tensor, "batch length length"], h: Float[Tensor, "batch length d"]) -> Tensor:
-        return torch.cat([attention @ h, _keys_to_offsets(attention) @ self.value_offset.flip(0)], dim=-1)
+        return torch.cat([attention @ h, keys_to_offsets(attention) @ self.value_offset.flip(0)], dim=-1)
 
     def last_row(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch 1 d+d_rel"]:
         """``forward`` at position T alone: there, key j stands at offset T-1-j."""
@@ -101,18 +97,135 @@ class DisentangledAttention(nn.Module):
         return torch.cat([attention @ h, attention @ self.value_offset.flip(0)], dim=-1)
 
 
-def _offsets_to_keys(by_offset: Float[Tensor, "batch T T"]) -> Float[Tensor, "batch T T"]:
+class StandardTransformer(nn.Module):
+    """Pre-norm, multi-head, with MLPs.
+
+    Args:
+        n_states: q.
+        length: T; the relative-position tables hold the offsets 0..T-1.
+        depth: number of layers.
+        width: of the residual stream; the MLPs have twice that.
+        heads: of each attention; they divide the width.
+    """
+
+    def __init__(self, n_states: int, length: int, depth: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.n_states, self.length = n_states, length
+        self.embedding = nn.Parameter(torch.zeros(n_states, width))  # E
+        layers = nn.ModuleList(StandardLayer(width, length, heads) for _ in range(depth))
+        self.layers: list[StandardLayer] = layers  # type: ignore[assignment]  # what the ModuleList holds
+        self.norm = nn.LayerNorm(width)
+        self.readout = nn.Parameter(torch.zeros(n_states, width))  # W_O
+
+    def initialise(self, scale: float, generator: torch.Generator) -> None:
+        """Draw every matrix and table from N(0, scale²); biases are 0, norms' weights 1."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(0.0, scale, generator=generator)
+                else:
+                    parameter.fill_(float(name.endswith("norm.weight")))
+
+    def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
+        """W_O norm(h_T) for each context."""
+        h = one_hot(tokens, self.n_states, self.embedding.dtype) @ self.embedding
+        for layer in self.layers[:-1]:
+            h = layer(h)
+        h = self.layers[-1].last_row(h)
+        return self.norm(h[:, 0]) @ self.readout.T
+
+    def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch heads length length"]]:
+        """A of every layer and head, rows = queries."""
+        h = one_hot(tokens, self.n_states, self.embedding.dtype) @ self.embedding
+        maps = []
+        for layer in self.layers:
+            maps.append(layer.attention(*layer.split(layer.attention_norm(h))[:2]))
+            h = layer(h)
+        return maps
+
+
+class StandardLayer(nn.Module):
+    """Attention with relative keys and values, then an MLP, each added to what it reads."""
+
+    future: Tensor
+
+    def __init__(self, width: int, length: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.key_offset = nn.Parameter(torch.zeros(length, width // heads))
+        self.value_offset = nn.Parameter(torch.zeros(length, width // heads))
+        self.mix = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.register_buffer("future", future_mask(length), persistent=False)
+
+    def forward(self, h: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+        query, key, value = self.split(self.attention_norm(h))
+        attention = self.attention(query, key)
+        heads = attention @ value + keys_to_offsets(attention) @ self.value_offset.flip(0)
+        return self.add_mlp(h + self.join(heads))
+
+    def last_row(self, h: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch 1 width"]:
+        """``forward`` at position T alone."""
+        query, key, value = self.split(self.attention_norm(h))
+        query = query[:, :, -1:]
+        scores = query @ key.transpose(-1, -2) + query @ self.key_offset.flip(0).T
+        attention = torch.softmax(scores / query.shape[-1] ** 0.5, dim=-1)
+        heads = attention @ value + attention @ self.value_offset.flip(0)
+        return self.add_mlp(h[:, -1:] + self.join(heads))
+
+    def split(self, h: Float[Tensor, "batch length width"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (batch, heads, length, width/heads)."""
+        parts = self.queries_keys_values(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return parts[0], parts[1], parts[2]
+
+    def attention(self, query: Float[Tensor, "batch heads length d"], key: Float[Tensor, "batch heads length d"]):
+        scores = query @ key.transpose(-1, -2) + offsets_to_keys(query @ self.key_offset.flip(0).T)
+        return torch.softmax(scores / query.shape[-1] ** 0.5 + self.future, dim=-1)
+
+    def join(self, heads: Float[Tensor, "batch heads n d"]) -> Float[Tensor, "batch n width"]:
+        return self.mix(heads.transpose(1, 2).flatten(2))
+
+    def add_mlp(self, h: Tensor) -> Tensor:
+        return h + self.mlp(self.mlp_norm(h))
+
+
+# --------------------------------------------------------------------------------------------------- common parts
+
+
+def one_hot(tokens: Int[Tensor, "batch length"], n_states: int, dtype: torch.dtype) -> Float[Tensor, "batch length q"]:
+    """As a comparison, which vmap and CUDA graphs can do (``F.one_hot`` looks at the values)."""
+    return (tokens[..., None] == torch.arange(n_states, device=tokens.device)).to(dtype)
+
+
+def future_mask(length: int) -> Float[Tensor, "length length"]:
+    """-inf above the diagonal."""
+    return torch.full((length, length), -torch.inf).triu(diagonal=1)
+
+
+def offsets_to_keys(by_offset: Float[Tensor, "... T T"]) -> Float[Tensor, "... T T"]:
     """out[i, j] = by_offset[i, T-1-(i-j)] for j <= i (above the diagonal: numbers that the causal mask removes).
 
-    The shift of Transformer-XL: views and one padding instead of a gather, whose gradient is slow.
+    The shift of Transformer-XL: one copy and views instead of a gather, whose gradient is slow. (``cat`` and ``split``
+    have gradients that fill nothing with zeros first, unlike padding and slicing.)
     """
-    batch, length, _ = by_offset.shape
-    padded = F.pad(by_offset, (1, 0)).reshape(batch, length + 1, length)
-    return padded[:, 1:]
+    length = by_offset.shape[-1]
+    column = by_offset.new_zeros(()).expand(*by_offset.shape[:-1], 1)
+    padded = torch.cat([column, by_offset], dim=-1).flatten(-2)
+    return padded.unflatten(-1, (length + 1, length)).split((1, length), dim=-2)[1]
 
 
-def _keys_to_offsets(attention: Float[Tensor, "batch T T"]) -> Float[Tensor, "batch T T"]:
+def keys_to_offsets(attention: Float[Tensor, "... T T"]) -> Float[Tensor, "... T T"]:
     """The inverse: out[i, T-1-(i-j)] = attention[i, j] for j <= i and 0 elsewhere; needs a causal ``attention``."""
-    batch, length, _ = attention.shape
-    padded = F.pad(attention, (0, 0, 1, 0)).reshape(batch, length, length + 1)
-    return padded[:, :, 1:]
+    length = attention.shape[-1]
+    row = attention.new_zeros(()).expand(*attention.shape[:-2], 1, length)
+    padded = torch.cat([row, attention], dim=-2).flatten(-2)
+    return padded.unflatten(-1, (length, length + 1)).split((1, length), dim=-1)[1]
+
+
+def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+    """The model's output in float64, computed on the model's device."""
+    device = next(model.parameters()).device
+    with one_thread(), torch.no_grad():
+        return model(torch.from_numpy(contexts).to(device)).cpu().numpy().astype(np.float64)
