@@ -311,6 +311,9 @@ def train(
     ] = "bayes",
     model: Annotated[str, typer.Option(help="disentangled or standard.")] = "disentangled",
     depth: Annotated[int, typer.Option(help="Number of layers.")] = 3,
+    d_rel: Annotated[
+        int | None, typer.Option("--d-rel", help="Width of a disentangled model's relative-position values.")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Of a standard model's residual stream.")] = None,
     heads: Annotated[int | None, typer.Option(help="Of a standard model's attention.")] = None,
     target: Annotated[str | None, typer.Option(help="token, conditional or bayes; instead of the preset's.")] = None,
@@ -319,6 +322,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Adam steps; likewise.")] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences a step; likewise.")] = None,
     reuse: Annotated[int | None, typer.Option(help="Steps that each sequence serves; likewise.")] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(help="Initialisations tried for each seed; likewise."),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Adam's, at the start (default 0.01, for a standard model 0.001).")
     ] = None,
@@ -333,7 +340,7 @@ def train(
     loaded = tasks.load_task(task)
     given: dict[str, Any] = {"model": model, "depth": depth, "width": width, "heads": heads, "target": target}
     given |= {"loss": loss, "schedule": schedule, "steps": steps, "batch": batch, "reuse": reuse}
-    given |= {"learning_rate": learning_rate}
+    given |= {"candidates": candidates, "d_rel": d_rel, "learning_rate": learning_rate}
     changes = {name: value for name, value in given.items() if value is not None}
     wanted = _whole_numbers(lengths, "--lengths") or []
     configs = [training.preset_config(preset, length, **changes) for length in wanted]

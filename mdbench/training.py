@@ -52,6 +52,8 @@ class TrainingConfig:
         length: context length T.
         model: ``disentangled`` or ``standard``.
         depth: number of layers.
+        d_rel: width of a disentangled model's relative-position values; the construction needs the order m, but wider
+            ones make the optimiser find it many times sooner.
         width: of a standard model's residual stream.
         heads: of a standard model's attention.
         target: what is learned at the last position: ``token`` (one-hot y_{T+1}, the paper's), ``conditional``
@@ -62,6 +64,8 @@ class TrainingConfig:
         steps: of Adam.
         batch: sequences a step.
         reuse: steps that each sequence serves; 1 means fresh sequences each step.
+        candidates: random initialisations for each seed that are trained side by side for the first quarter of the
+            steps, after which the one with the lowest training loss goes on alone.
         learning_rate: Adam's, at the start.
         init_scale: standard deviation of the normal initialisation.
     """
@@ -69,6 +73,7 @@ class TrainingConfig:
     length: int
     model: str = DISENTANGLED
     depth: int = 3
+    d_rel: int = 16
     width: int = 64
     heads: int = 2
     target: str = CONDITIONAL
@@ -77,6 +82,7 @@ class TrainingConfig:
     steps: int = 60_000
     batch: int = 128
     reuse: int = 1
+    candidates: int = 1
     learning_rate: float = 1e-2
     init_scale: float = 0.1
 
@@ -91,16 +97,23 @@ class TrainingConfig:
         for name, choices in self.CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not '{getattr(self, name)}'.")
-        for name in ("length", "depth", "width", "heads", "steps", "batch", "reuse"):
+        for name in ("length", "depth", "d_rel", "width", "heads", "steps", "batch", "reuse", "candidates"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.model == DISENTANGLED and self.depth > DEEPEST:
             raise InputError(f"depth must be at most {DEEPEST}, not {self.depth}: each layer doubles the width.")
         if self.model == STANDARD and self.width % self.heads:
             raise InputError(f"heads must divide width {self.width}; {self.heads} do not.")
+        if self.trial_steps > self.steps:
+            raise InputError(f"candidates are tried for {self.trial_steps} steps; {self.steps} are too few for that.")
         for name in ("learning_rate", "init_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")
+
+    @property
+    def trial_steps(self) -> int:
+        """Steps after which one candidate is left: whole points of the loss curve."""
+        return 0 if self.candidates == 1 else max(self.steps // 4 // LOSS_EVERY, 1) * LOSS_EVERY
 
     def learning_rate_at(self, step: int) -> float:
         """Of a step, counted from 0."""
@@ -114,12 +127,12 @@ class TrainingConfig:
 
 
 # The paper's protocol; it does not give its learning rate. Cross-entropy training is a question that it leaves open.
-PAPER = {"target": TOKEN, "loss": SQUARED_ERROR, "schedule": CONSTANT, "batch": 128, "steps": 500_000, "reuse": 1}
+PAPER = {"target": TOKEN, "loss": SQUARED_ERROR, "schedule": CONSTANT, "batch": 128, "steps": 500_000}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": PAPER,
     "cross-entropy": PAPER | {"loss": CROSS_ENTROPY},
     "conditional": PAPER | {"target": CONDITIONAL, "schedule": COSINE, "steps": 60_000},
-    "bayes": PAPER | {"target": BAYES, "schedule": COSINE, "steps": 20_000, "reuse": 8},
+    "bayes": PAPER | {"target": BAYES, "schedule": COSINE, "steps": 10_000, "reuse": 8, "candidates": 4},
 }
 LEARNING_RATES = {DISENTANGLED: 1e-2, STANDARD: 1e-3}
 
@@ -134,9 +147,9 @@ def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
 
 
 def build_model(task: Task, config: TrainingConfig) -> DisentangledTransformer | StandardTransformer:
-    """The model that is trained, all parameters zero; values of relative positions are as wide as the order m."""
+    """The model that is trained, not yet initialised."""
     if config.model == DISENTANGLED:
-        return DisentangledTransformer(task.n_states, config.length, config.depth, d_rel=task.order)
+        return DisentangledTransformer(task.n_states, config.length, config.depth, config.d_rel)
     return StandardTransformer(task.n_states, config.length, config.depth, config.width, config.heads)
 
 
@@ -216,56 +229,83 @@ class _Training:
         self.file, self.identity = out / CHECKPOINT, identity
         # A checkpoint of just these seeds goes on; without one, only seeds that are not finished are trained.
         self.seeds = seeds if self.file.exists() else missing
-        self.models = [build_model(task, config) for _ in self.seeds]
-        for model, seed in zip(self.models, self.seeds, strict=True):
-            model.initialise(config.init_scale, torch.Generator().manual_seed(seed))
-            model.to(device)
-        self.parameters = torch.stack([torch.cat([p.detach().flatten() for p in m.parameters()]) for m in self.models])
-        for model, row in zip(self.models, self.parameters, strict=True):
-            for parameter, values in zip(model.parameters(), _unflatten(row, model).values(), strict=True):
-                parameter.data = values
-        self.parameters.requires_grad_()
-        self.parameters.grad = torch.zeros_like(self.parameters)
-        on_cpu = device == "cpu"
-        rate = config.learning_rate if on_cpu else torch.tensor(config.learning_rate, device=device)
-        self.adam = torch.optim.Adam([self.parameters], lr=rate, fused=True, capturable=not on_cpu)
-        zeros = torch.zeros_like(self.parameters, requires_grad=False)
-        step = torch.zeros((), device=device)
-        self.state = {"step": step, "exp_avg": zeros.clone(), "exp_avg_sq": zeros.clone()}
-        self.adam.state[self.parameters] = self.state
-        self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a seed
+        rows = []
+        for seed in self.seeds:
+            generator = torch.Generator().manual_seed(seed)
+            for _ in range(config.candidates):
+                model = build_model(task, config)
+                model.initialise(config.init_scale, generator)
+                rows.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        self._hold({"parameters": torch.stack(rows)})
+        self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a model
+        self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
         self.data = [
             Batches(task, config.length, config.target, config.batch, config.reuse, seed, device) for seed in self.seeds
         ]
         self.pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
 
+    def _hold(self, tensors: dict[str, Tensor]) -> None:
+        """Take ``parameters``, a row a model, and Adam's state, from the start where there is none."""
+        # Copies, since memory that a file is mapped to is aligned otherwise, and BLAS rounds by alignment.
+        tensors = {name: value.detach().to(self.device, copy=True) for name, value in tensors.items()}
+        rows = tensors["parameters"]
+        self.models = [build_model(self.task, self.config).to(self.device) for _ in rows]
+        for model, row in zip(self.models, rows, strict=True):
+            for parameter, values in zip(model.parameters(), _unflatten(row, model).values(), strict=True):
+                parameter.data = values
+        self.parameters = rows.requires_grad_()
+        self.parameters.grad = torch.zeros_like(rows)
+        on_cpu = self.device == "cpu"
+        rate = self.config.learning_rate if on_cpu else torch.tensor(self.config.learning_rate, device=self.device)
+        self.adam = torch.optim.Adam([self.parameters], lr=rate, fused=True, capturable=not on_cpu)
+        start = {"step": torch.zeros(())} | {name: torch.zeros_like(rows) for name in ("exp_avg", "exp_avg_sq")}
+        self.state = {name: tensors.get(name, value.to(self.device)) for name, value in start.items()}
+        self.adam.state[self.parameters] = self.state
+
     def run(self, progress: Callable[[int], None]) -> None:
         """From the last checkpoint, if there is one, to the end."""
         self._restore()
-        done = int(self.state["step"])
-        progress(done)
+        progress(int(self.state["step"]))
+        if len(self.models) > len(self.seeds):
+            self._run_until(self.config.trial_steps, progress)
+            self._choose()
+        self._run_until(self.config.steps, progress)
+        self.pool.shutdown()
+        for k in range(len(self.seeds)):
+            self._finish(k)
+        self.file.unlink()
+
+    def _run_until(self, end: int, progress: Callable[[int], None]) -> None:
         started = saved = time.monotonic()
         before = self.seconds
         advance = self._advance if self.device == "cpu" else _Graph(self).advance
-        window = torch.zeros(LOSS_EVERY, len(self.seeds), device=self.device)
-        for step in range(done, self.config.steps):
+        window = torch.zeros(LOSS_EVERY, len(self.models), device=self.device)
+        each = len(self.models) // len(self.seeds)
+        for step in range(int(self.state["step"]), end):
             self._set_learning_rate(self.config.learning_rate_at(step))
-            tokens, targets = zip(*(data[step] for data in self.data), strict=True)
-            window[step % LOSS_EVERY] = advance(tokens, targets)
-            if (step + 1) % LOSS_EVERY and step + 1 < self.config.steps:
+            batches = [data[step] for data in self.data for _ in range(each)]
+            window[step % LOSS_EVERY] = advance(*zip(*batches, strict=True))
+            if (step + 1) % LOSS_EVERY and step + 1 < end:
                 continue
             in_window = step % LOSS_EVERY + 1
             self._note_losses(window[:in_window].cpu(), step + 1 - in_window)
             progress(in_window)
             self.seconds = before + time.monotonic() - started
-            if time.monotonic() - saved >= CHECKPOINT_SECONDS or step + 1 == self.config.steps:
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS or step + 1 == end:
                 self._save()
                 saved = time.monotonic()
-        self.pool.shutdown()
-        for k in range(len(self.seeds)):
-            self._finish(k)
-        self.file.unlink()
+
+    def _choose(self) -> None:
+        """Keep the best candidate of each seed, by its training loss in the last fifth of the trial."""
+        recent = torch.tensor(self.losses[-max(len(self.losses) // 5, 1) :], dtype=torch.float64).mean(dim=0)
+        by_seed = recent.view(len(self.seeds), -1)
+        self.trials = by_seed.tolist()
+        chosen = by_seed.argmin(dim=1) + torch.arange(len(self.seeds)) * by_seed.shape[1]
+        self.losses = [[row[k] for k in chosen.tolist()] for row in self.losses]
+        of_rows = {"parameters": self.parameters} | {name: self.state[name] for name in ("exp_avg", "exp_avg_sq")}
+        kept = {name: values.detach()[chosen.to(self.device)] for name, values in of_rows.items()}
+        self._hold(kept | {"step": self.state["step"]})
 
     def _set_learning_rate(self, rate: float) -> None:
         for group in self.adam.param_groups:
@@ -281,9 +321,9 @@ class _Training:
         depend on the configuration alone, and are summed in order: the number of cores changes no digit.
         """
         batch, length = tokens[0].shape
-        n_parts = max(math.ceil(batch * length**2 / ENTRIES), 2 if len(self.seeds) == 1 else 1)
+        n_parts = max(math.ceil(batch * length**2 / ENTRIES), 2 if len(self.models) == 1 else 1)
         size = math.ceil(batch / n_parts)
-        jobs = [(k, slice(i, i + size)) for k in range(len(self.seeds)) for i in range(0, batch, size)]
+        jobs = [(k, slice(i, i + size)) for k in range(len(self.models)) for i in range(0, batch, size)]
 
         def gradient(job: tuple[int, slice]) -> tuple[Tensor, Tensor]:
             k, rows = job
@@ -291,7 +331,7 @@ class _Training:
             parts = torch.autograd.grad(loss, list(self.models[k].parameters()))
             return loss.detach(), torch.cat([part.flatten() for part in parts])
 
-        losses = torch.zeros(len(self.seeds))
+        losses = torch.zeros(len(self.models))
         assert self.parameters.grad is not None
         self.parameters.grad.zero_()
         for (k, _), (loss, part) in zip(jobs, self.pool.map(gradient, jobs), strict=True):
@@ -301,7 +341,7 @@ class _Training:
         return losses
 
     def stacked_losses(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean losses (seeds,) of all models in one pass, for tokens (seeds, batch, T); differentiable."""
+        """Mean losses (models,) of all models in one pass, for tokens (models, batch, T); differentiable."""
 
         def loss(row: Tensor, tokens: Tensor, targets: Tensor) -> Tensor:
             output = torch.func.functional_call(self.models[0], _unflatten(row, self.models[0]), (tokens,))
@@ -313,8 +353,9 @@ class _Training:
         bad = (~torch.isfinite(window)).nonzero()
         if len(bad):
             i, k = bad[0].tolist()
+            seed = self.seeds[k * len(self.seeds) // len(self.models)]
             raise FloatingPointError(
-                f"the loss of seed {self.seeds[k]} became {window[i, k].item()} at step {first_step + i + 1}; "
+                f"the loss of seed {seed} became {window[i, k].item()} at step {first_step + i + 1}; "
                 f"lower the learning rate (now {self.config.learning_rate:g})."
             )
         self.losses.append(window.double().mean(dim=0).tolist())
@@ -326,6 +367,7 @@ class _Training:
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         metadata = {"identity": json.dumps(self.identity | {"seeds": self.seeds}), "seconds": repr(self.seconds)}
+        metadata["trials"] = json.dumps(self.trials)
         write_whole(self.file, lambda path: safetensors.torch.save_file(tensors, path, metadata))
 
     def _restore(self) -> None:
@@ -341,10 +383,9 @@ class _Training:
                 f"'{self.out}' holds the checkpoint of seeds {', '.join(map(str, found['seeds']))}; go on with these "
                 "first, or choose another folder."
             )
-        with torch.no_grad():
-            for name, value in ({"parameters": self.parameters} | self.state).items():
-                value.copy_(tensors[name])
+        self._hold(tensors)
         self.losses, self.seconds = tensors["losses"].tolist(), float(metadata["seconds"])
+        self.trials = json.loads(metadata["trials"])
 
     def _finish(self, k: int) -> None:
         """Weights and card of one seed."""
@@ -359,6 +400,7 @@ class _Training:
             "loss_curve": _curve([row[k] for row in self.losses], config.steps),
             "wall_seconds": round(self.seconds, 1),
             "seeds_side_by_side": len(self.seeds),
+            "candidate_losses": self.trials[k] if self.trials else None,
             "device": _device_name(self.device),
             "peak_memory_gib": round(_peak_memory(self.device) / 2**30, 2),
             "versions": {name: version(name) for name in ("mdbench", "torch")},
@@ -372,7 +414,7 @@ class _Graph:
 
     def __init__(self, training: _Training) -> None:
         self.training = training
-        shape = (len(training.seeds), training.config.batch)
+        shape = (len(training.models), training.config.batch)
         self.tokens = torch.zeros(*shape, training.config.length, dtype=torch.int64, device=training.device)
         self.targets = torch.zeros(*shape, training.task.n_states, device=training.device)
         everything = [training.parameters, *training.state.values()]

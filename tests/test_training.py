@@ -56,6 +56,7 @@ def assert_same_weights(a, b):
         ({"target": "conditional", "schedule": "restarts"}, (3, 4)),
         ({"target": "bayes", "reuse": 2, "batch": 1}, (3,)),
         ({"model": "standard", "loss": "cross_entropy", "schedule": "constant"}, (3, 4)),
+        ({"candidates": 3, "steps": 550}, (3, 4)),  # chosen at 100
     ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, changes, seeds):
@@ -68,13 +69,14 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, ch
             train(TASK, config, tmp_path / "broken", seeds=seeds, progress=stop_after(stop))
     steps = []
     broken = train(TASK, config, tmp_path / "broken", seeds=seeds, progress=steps.append)
-    assert steps == [200, 100, 50]  # it went on from the checkpoint at 200, the last whole one before 300
+    assert steps[0] == 200  # it went on from the checkpoint at 200, the last whole one before 300
+    assert sum(steps) == config.steps
     for a, b in zip(unbroken, broken, strict=True):
         assert_same_weights(a, b)
         cards = [json.loads((run / "card.json").read_text()) for run in (a, b)]
         assert cards[0]["loss_curve"] == cards[1]["loss_curve"]
         assert cards[0]["final_scores"] == cards[1]["final_scores"]
-        assert len(cards[0]["loss_curve"]["mean_loss"]) == 4
+        assert len(cards[0]["loss_curve"]["mean_loss"]) == math.ceil(config.steps / 100)
     assert not list(tmp_path.glob("**/checkpoint*"))
 
 
@@ -165,6 +167,24 @@ def test_cross_entropy_and_the_standard_model_learn_too(tmp_path, model):
     # The loss is the cross-entropy: the entropy of the target and the KL to it.
     entropy = metrics.cross_entropy(bayes, bayes).mean()
     assert abs(losses[-1] - entropy - metrics.kl(bayes, probs).mean()) < 0.02
+
+
+def test_the_best_candidate_goes_on(tmp_path):
+    """It goes on as if it had been alone, which the first candidate of a seed can be."""
+    config = TrainingConfig(length=6, depth=2, steps=400, batch=8, candidates=3, schedule="constant")
+    for run in train(TASK, config, tmp_path / "three", seeds=(0, 1, 2, 3)):
+        card = json.loads((run / "card.json").read_text())
+        losses = card["candidate_losses"]
+        assert len(set(losses)) == 3
+        np.testing.assert_allclose(card["loss_curve"]["mean_loss"][0], min(losses), rtol=1e-5)
+        if losses[0] == min(losses):
+            alone = TrainingConfig(length=6, depth=2, steps=400, batch=8, schedule="constant")
+            (other,) = train(TASK, alone, tmp_path / "one", seeds=(card["seed"],))
+            a, b = weights_of(run), weights_of(other)
+            assert max(np.abs(a[name] - b[name]).max() for name in a) < 0.02
+            break
+    else:
+        pytest.fail("no seed of four has its first candidate chosen; take other seeds")
 
 
 def test_seeds_side_by_side_are_what_they_are_alone(tmp_path):
