@@ -25,9 +25,10 @@ from mdbench.predictors.mirror_descent import check_steps, mirror_descent
 from mdbench.registry import build_baseline
 from mdbench.tasks import Stream, Task, lag_likelihoods, next_token_probs, sample
 
-VERSION = 1  # raised when another way of tuning makes cached values stale
+VERSION = 2  # raised when another way of tuning makes cached values stale
 N_CALIBRATION = 2048
-FEWER = 256  # where gold takes a good part of a second a sequence
+HIGHEST_QUICK_ORDER = 4  # above it `exact` takes a good part of a second a sequence and more
+FEWER = 256  # sequences there, by `reference`
 SHIPPED = Path(__file__).parent / "tuned_steps.json"
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def tuned_step_size(task: Task, steps: int, length: int) -> float:
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["eta"])
     except FileNotFoundError:
-        log.info("%s, T = %d: tuning η for %d steps on %d sequences ...", task.name, length, steps, N_CALIBRATION)
+        log.info("%s, T = %d: tuning η for %d steps ...", task.name, length, steps)
     except (OSError, ValueError, TypeError, KeyError):
         log.warning("'%s' is damaged; tuning that step size anew ...", path)
     eta = tune_step_size(task, steps, length)
@@ -122,10 +123,12 @@ def _calibration(task: Task, length: int):
     contexts = sample(task, length, N_CALIBRATION, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
     baseline = build_baseline("exact")
     try:
+        if task.order > HIGHEST_QUICK_ORDER:
+            raise InputError("exact takes too long for so many sequences.")
         baseline.check_size(length - task.order, task.order)
-    except InputError:  # the noise that this leaves does not depend on the step size
+    except InputError:
         contexts = contexts[:FEWER]
-        log.info("%s, T = %d: beyond exact; calibrating %d sequences by `reference` ...", task.name, length, FEWER)
-        baseline = build_baseline("reference", standard_error=1e-2)
+        log.info("%s, T = %d: calibrating on %d sequences by `reference` ...", task.name, length, FEWER)
+        baseline = build_baseline("reference", standard_error=1e-2)  # its noise does not depend on the step size
     bayes = next_token_probs(task, baseline(task, contexts).mean[:, 0], contexts)
     return jax.numpy.asarray(lag_likelihoods(task, contexts)), contexts, bayes
