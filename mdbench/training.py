@@ -317,11 +317,12 @@ class _Training:
     def _advance(self, tokens: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         """One step on the CPU; the losses.
 
-        A core takes a model at a time, or a part of the batch where an attention map would leave its cache. The parts
-        depend on the configuration alone, and are summed in order: the number of cores changes no digit.
+        Each core takes a part of one model's batch at a time: small enough for its cache, and no more parts than that,
+        as Python hands them out. They depend on the configuration alone and are summed in order: the number of cores
+        changes no digit.
         """
         batch, length = tokens[0].shape
-        n_parts = max(math.ceil(batch * length**2 / ENTRIES), 2 if len(self.models) == 1 else 1)
+        n_parts = max(math.ceil(batch * length**2 / ENTRIES), 1 if length < 32 and len(self.models) > 1 else 2)
         size = math.ceil(batch / n_parts)
         jobs = [(k, slice(i, i + size)) for k in range(len(self.models)) for i in range(0, batch, size)]
 
