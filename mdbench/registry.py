@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from mdbench.errors import InputError, PredictorError, unknown_name
@@ -125,6 +126,14 @@ def baseline_options(entry: BaselineEntry) -> dict[str, Any]:
 _MD = "mdbench.predictors.mirror_descent:MirrorDescent"
 _TRAINED = "mdbench.predictors.trained:Trained"
 _POSTERIOR_MEAN = "mdbench.predictors.reference:PosteriorMean"
+WEIGHTS = Path(__file__).parent / "predictors" / "weights"  # a folder for each trained predictor
+
+
+def _of_weights(folder: Path) -> str:
+    kind, _, depth = folder.name.rpartition("_l")
+    return f"{depth}-layer {'disentangled' if kind == 'trained' else kind} transformer, trained; option seed"
+
+
 _BUILT_IN = [
     Entry("bayes", _POSTERIOR_MEAN, "p at the exact posterior mean, by the urn", {"baseline": "urn"}),
     Entry("oracle", "mdbench.predictors.reference:Oracle", "told the weights λ; not ranked"),
@@ -139,11 +148,7 @@ _BUILT_IN = [
         "mdbench.predictors.constructed:ConstructedL3",
         "the paper's three-layer construction, equal to md1; option eta as md",
     ),
-    *(
-        Entry(f"{kind}_l{depth}", _TRAINED, f"{depth}-layer {model} transformer, trained", {"name": f"{kind}_l{depth}"})
-        for kind, model, depths in (("trained", "disentangled", (2, 3, 4, 5, 6)), ("standard", "standard", (3, 5)))
-        for depth in depths
-    ),
+    *(Entry(folder.name, _TRAINED, _of_weights(folder), {"name": folder.name}) for folder in sorted(WEIGHTS.iterdir())),
     Entry("run", "mdbench.predictors.trained:run_folder", "run:FOLDER, a run of `mdbench train`"),
     *(
         Entry(

@@ -105,7 +105,10 @@ class TrainingConfig:
         if self.model == STANDARD and self.width % self.heads:
             raise InputError(f"heads must divide width {self.width}; {self.heads} do not.")
         if self.trial_steps > self.steps:
-            raise InputError(f"candidates are tried for {self.trial_steps} steps; {self.steps} are too few for that.")
+            raise InputError(
+                f"{self.steps} steps are too few to choose among candidates; give at least {LOSS_EVERY} steps, or one "
+                "candidate."
+            )
         for name in ("learning_rate", "init_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")

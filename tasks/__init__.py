@@ -1,6 +1,6 @@
 """Tasks: NumPyro generative models of sequences, with the numbers that define them."""
 
-from mdbench.tasks.mtd import Sample, Stream, batches, mtd, mtd_lags, sample
+from mdbench.tasks.mtd import Sample, Stream, mtd, mtd_lags, sample
 from mdbench.tasks.task import (
     Suite,
     Task,
@@ -20,7 +20,6 @@ __all__ = [
     "Stream",
     "Suite",
     "Task",
-    "batches",
     "check_contexts",
     "check_order",
     "check_transition",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
@@ -161,18 +160,6 @@ def sample(
         parts.append(jax.tree.map(lambda a, n=start + n_sequences - first: a[:n], chunk))
     tokens, lags, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Sample(tokens, lags, weights, next_token_probs(task, weights, tokens[:, :-1]))
-
-
-def batches(task: Task, length: int, batch: int, seed: int, *, stream: Stream, start: int = 0) -> Iterator[Sample]:
-    """An endless supply of fresh batches; batch k holds sequences k·batch .. (k+1)·batch - 1, from k = ``start`` on."""
-    per_draw = max(1, 8 * CHUNK // batch)
-    step = start
-    while True:
-        many = sample(task, length, per_draw * batch, seed, stream=stream, start=step * batch)
-        for k in range(per_draw):
-            rows = slice(k * batch, (k + 1) * batch)
-            yield Sample(many.tokens[rows], many.lags[rows], many.weights[rows], many.next_probs[rows])
-        step += per_draw
 
 
 @functools.lru_cache(maxsize=16)

@@ -176,11 +176,20 @@ def test_list_and_show_know_every_name(mdbench):
 def test_train_tune_and_use_a_task_of_ones_own(mdbench, tmp_path):
     task = tmp_path / "mine.toml"
     task.write_text("order = 1\nlengths = [6]\ntransition = [[0.5, 0.5], [0.2, 0.8]]\n")
-    arguments = ("train", "--task", task, "--lengths", "6", "--steps", 20, "--batch", 4, "--out", tmp_path / "runs")
-    code, stdout, _ = mdbench(*arguments)
-    assert (code, stdout.strip()) == (0, str(tmp_path / "runs" / "mine" / "T6"))
-    assert mdbench(*arguments)[0] == 0  # finished already
-    assert "holds a run with seed = 0, not 5" in mdbench(*arguments, "--seed", 5)[2]
+    runs = tmp_path / "runs"
+    arguments = ("train", "--task", task, "--lengths", "6,5", "--seeds", "0,3", "--batch", 4, "--out", runs)
+    arguments = (*arguments, "--steps", 20, "--preset", "conditional")
+    folders = [runs / "mine" / length / seed for length in ("T6", "T5") for seed in ("seed0", "seed3")]
+    for _ in range(2):  # the second time they are finished already
+        code, stdout, _ = mdbench(*arguments)
+        assert (code, stdout.split()) == (0, [str(folder) for folder in folders])
+    assert "holds a run with depth = 3, not 2" in mdbench(*arguments, "--depth", 2)[2]
+    code, stdout, _ = mdbench(
+        "evaluate", "--predictor", f"run:{folders[1]}", "--task", task, "--n-sequences", 8, "--no-references", "--json"
+    )
+    assert (code, json.loads(stdout)["results"][0]["runs"]) == (0, None)
+    config = json.loads((folders[0] / "card.json").read_text())["config"]
+    assert (config["target"], config["steps"], config["learning_rate"]) == ("conditional", 20, 0.01)
     code, stdout, _ = mdbench("tune", "--task", task, "--steps", "1", "--json", "--out", tmp_path / "eta.json")
     assert code == 0
     assert json.loads(stdout)[0]["length"] == 6
@@ -222,6 +231,13 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
         (("evaluate", "--predictor", "run:nowhere", "--task", TASK), "'nowhere' is not a finished run"),
         (("show", "md11"), "did you mean 'md1'?"),
         (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--target", "x"), "target must be one of"),
+        (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--preset", "x"), "preset must be one of paper"),
+        (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--seeds", "1,b"), "--seeds takes whole numbers"),
+        (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--steps", 20), "give at least 100 steps, or one"),
+        (
+            ("train", "--task", TASK, "--lengths", "16", "--out", "r", "--device", "cuda"),
+            "device 'cuda' cannot be used",
+        ),
         (("tune", "--task", "nothing"), "no task 'nothing'"),
         (("posterior", "--transition", "absent", "--sequences", "x", "--order", 1), "cannot be read: No such file"),
     ],

@@ -14,8 +14,8 @@ from mdbench.predictors.maximum_likelihood import duality_gap, maximum_likelihoo
 from mdbench.predictors.mirror_descent import MirrorDescent, mirror_descent
 from mdbench.predictors.transformer import run_model
 from mdbench.predictors.tuning import SHIPPED, cache_file, tune_step_size, tuned_step_size
-from mdbench.registry import build_predictor, predictor_entries
-from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, next_token_probs, sample
+from mdbench.registry import WEIGHTS, build_predictor, predictor_entries
+from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, next_token_probs, sample, task_names
 from tests.conftest import contexts_of, relabelled
 
 SEIZURES = Path(__file__).parents[2] / "shared" / "data" / "epileptic_seizures.csv"
@@ -288,6 +288,8 @@ def test_every_name_builds_or_says_which_option_it_needs():
         elif name == "run":
             with pytest.raises(InputError, match="'' is not a finished run"):
                 build_predictor(name, task)
+        elif name.startswith(("trained", "standard")):
+            assert any((WEIGHTS / name / of_task).is_dir() for of_task in task_names())
         else:
             build_predictor(name, task)
 
@@ -330,7 +332,7 @@ def test_shipped_weights_are_there_and_far_better_than_ignoring_the_context(core
 def test_a_run_of_ones_own_is_the_shipped_one_where_it_is_the_same():
     task = load_task("mtd-q5-m3")
     contexts = contexts_of(task, 32, 5)
-    folder = SHIPPED.parent / "weights" / "trained_l3" / task.name / "T32"
+    folder = WEIGHTS / "trained_l3" / task.name / "T32" / "seed0"
     run = build_predictor(f"run:{folder}", task)
     np.testing.assert_array_equal(run.predict(contexts), build_predictor("trained_l3", task).predict(contexts))
     with pytest.raises(InputError, match="was trained at length 32, not 16"):

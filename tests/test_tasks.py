@@ -21,7 +21,6 @@ from mdbench.errors import InputError
 from mdbench.tasks import (
     Stream,
     Task,
-    batches,
     lag_likelihoods,
     load_suite,
     load_task,
@@ -118,12 +117,6 @@ def test_streams_and_seeds_and_tasks_do_not_share_sequences():
     draws.append(sample(other, 20, 50, 0).weights)
     for a, b in itertools.combinations(draws, 2):
         assert not np.isclose(a[:, None], b[None]).all(axis=-1).any()
-
-
-def test_batches_are_consecutive_sequences_of_the_training_stream():
-    stream = batches(TASK, 8, 96, seed=5, stream=Stream.TRAINING, start=3)
-    tokens = np.concatenate([next(stream).tokens for _ in range(100)])
-    np.testing.assert_array_equal(tokens, sample(TASK, 8, 9600, 5, stream=Stream.TRAINING, start=288).tokens)
 
 
 def test_sample_has_the_distribution_of_the_task():

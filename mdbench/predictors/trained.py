@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mdbench import metrics
 from mdbench.errors import InputError, Unsupported
 from mdbench.predictor import Predictor
 from mdbench.predictors.transformer import run_model
+from mdbench.registry import WEIGHTS as SHIPPED
 from mdbench.tasks import Task
 from mdbench.training import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
 
@@ -59,7 +59,7 @@ class Trained:
 
     def __init__(self, task: Task, name: str, seed: int | None = None, device: str = "cpu") -> None:
         self.task, self.name = task, name
-        folder = Path(str(resources.files("mdbench.predictors"))) / "weights" / name / task.name
+        folder = SHIPPED / name / task.name
         self.by_length: dict[int, dict[int, TrainedModel]] = {}
         for card_file in sorted(folder.glob(f"T*/seed*/{CARD}")):
             found, card = load_run(task, card_file.parent, device)

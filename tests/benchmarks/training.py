@@ -1,8 +1,8 @@
 """Training steps a second against a plain eager loop of the same model, in one run on this machine.
 
-``python tests/benchmarks/training.py``; options ``--device cuda``, ``--model standard``, ``--depth 5``, ``--lengths 16``.
-Ours: three seeds side by side; a step of one seed counts as one. The plain loop: one model, torch's own threads, its
-Adam, warm; it too computes only the last row of the last layer, and its batches come from the same sampler.
+``python tests/benchmarks/training.py``, with options such as ``--device cuda --model standard --depth 5``. Ours: three
+seeds side by side; a step of one seed counts as one. The plain loop: one model, torch's own threads, its Adam, warm; it
+too computes only the last row of the last layer, and its batches come from the same sampler.
 """
 
 import argparse
