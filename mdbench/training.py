@@ -15,6 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -175,6 +176,8 @@ def train(
         FloatingPointError: a loss is not finite.
     """
     task.check_length(config.length)
+    if not device.startswith("cuda") and device != "cpu":
+        raise InputError(f"models are trained on cpu or cuda, not on '{device}'.")
     check_device(device)
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
@@ -192,7 +195,7 @@ def train(
     if missing:
         training = _Training(task, config, tuple(seeds), tuple(missing), make_folder(out), identity, device)
         try:
-            with one_thread():
+            with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
                 training.run(progress)
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
