@@ -17,6 +17,7 @@ test-all: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python tests/benchmarks/exact.py
+	$(VENV)/bin/python tests/benchmarks/training.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
