@@ -117,10 +117,13 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
         tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))
     for (task, a, b), lengths in tied.items():
         print_line(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
+    by_seed: dict[tuple[str, str], list[str]] = {}
     for r in evaluation.results:
         if r.runs:
             seeds = ", ".join(f"{value:.3g}" for value in r.runs)
-            print_line(f"{r.predictor} at {r.task}, T = {r.length}: mean over training seeds, excess KL {seeds}.")
+            by_seed.setdefault((r.predictor, r.task), []).append(f"T = {r.length}: {seeds}")
+    for (predictor, task), cells_of in by_seed.items():
+        print_line(f"{predictor} at {task}, excess KL by training seed: {'; '.join(cells_of)}.")
     if any(r.at_gold for r in evaluation.results):
         print_line("at gold: excess KL below the error of the gold it is measured against.")
 

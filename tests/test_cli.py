@@ -87,7 +87,16 @@ def test_per_sequence_scores_as_parquet(mdbench, tmp_path):
 def test_evaluate_prints_a_table(mdbench):
     code, stdout, _ = mdbench("evaluate", "--predictor", "trained_l3", "--task", TASK, "--n-sequences", 20)
     assert code == 0
-    for text in ("trained_l3", "at gold", "no weights", "excess KL", "95% interval", "20 sequences", "Tied at"):
+    for text in (
+        "trained_l3",
+        "at gold",
+        "no weights",
+        "excess KL",
+        "95% interval",
+        "20 sequences",
+        "Tied at",
+        "by training seed",
+    ):
         assert text in stdout
 
 
