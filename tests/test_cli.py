@@ -64,7 +64,7 @@ def test_evaluate_prints_one_json_object(mdbench, tmp_path):
     assert parsed["schema_version"] == 1
     assert set(parsed["results"][0]) == {
         *("predictor", "task", "length", "n_sequences", "seed", "kl", "kl_se", "excess_kl", "excess_kl_se"),
-        *("excess_kl_ci", "cross_entropy", "nll", "gold", "gold_error", "seconds"),
+        *("excess_kl_ci", "cross_entropy", "nll", "gold", "gold_error", "seconds", "runs"),
     }
     assert len(parsed["results"]) == 2 * 5
     assert json.loads(out.read_text()) == parsed
