@@ -244,9 +244,9 @@ def test_a_task_of_ones_own(tmp_path):
     assert all(np.isfinite(r.kl) for r in found.results if r.predictor != "em")
 
 
-@pytest.mark.parametrize(("name", "factor", "opponent"), [("trained_l3", 1.1, "md1"), ("trained_l5", 1.3, "md2")])
+@pytest.mark.parametrize(("name", "factor", "opponent"), [("trained_l3", 1.1, "md1")])
 def test_trained_transformers_meet_the_bar_wherever_there_are_weights(name, factor, opponent):
-    """The excess KL of three layers against one tuned step, of five against two, on the first 2,048 sequences."""
+    """The excess KL of three layers against one tuned step, on the first 2,048 sequences."""
     found = mdbench.evaluate(name, n_sequences=2048, references=[opponent])
     trained = [result for result in found.results if result.predictor == name]
     assert trained
