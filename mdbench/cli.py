@@ -336,6 +336,7 @@ def train(
 ) -> None:
     """Train transformers; the same command goes on where it was interrupted."""
     from mdbench import report, tasks, training
+    from mdbench.training_config import preset_config
 
     loaded = tasks.load_task(task)
     given: dict[str, Any] = {"model": model, "depth": depth, "width": width, "heads": heads, "target": target}
@@ -343,7 +344,7 @@ def train(
     given |= {"candidates": candidates, "d_rel": d_rel, "learning_rate": learning_rate}
     changes = {name: value for name, value in given.items() if value is not None}
     wanted = _whole_numbers(lengths, "--lengths") or []
-    configs = [training.preset_config(preset, length, **changes) for length in wanted]
+    configs = [preset_config(preset, length, **changes) for length in wanted]
     for config in configs:
         folder = out / loaded.name / f"T{config.length}"
         try:

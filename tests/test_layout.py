@@ -13,7 +13,9 @@ PACKAGES = {"mdbench": ROOT / "mdbench", "mdbench.tasks": ROOT / "tasks", "mdben
 LAYERS = ["tasks", "baselines", "predictors", "evaluation", "report", "cli"]
 SAME_AS = {
     "registry": "predictors",
-    "training": "predictors",
+    "training_data": "predictors",
+    "training_config": "predictors",
+    "training": "evaluation",
     "gold": "evaluation",
     "posteriors": "evaluation",
     "validation": "evaluation",

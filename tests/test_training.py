@@ -18,7 +18,8 @@ from mdbench.errors import InputError, Unsupported
 from mdbench.predictors.trained import load_run
 from mdbench.registry import build_predictor
 from mdbench.tasks import Task, load_task, next_token_probs, sample
-from mdbench.training import TrainingConfig, preset_config, train
+from mdbench.training import train
+from mdbench.training_config import TrainingConfig, preset_config
 
 TASK = load_task("mtd-q3-m2")
 

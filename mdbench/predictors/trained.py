@@ -20,7 +20,7 @@ from mdbench.predictor import Predictor
 from mdbench.predictors.transformer import run_model
 from mdbench.registry import WEIGHTS as SHIPPED
 from mdbench.tasks import Task
-from mdbench.training import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
+from mdbench.training_config import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
 
 FLOOR = 1e-4  # a linear output is raised to this and divided by its sum; a declared property of the predictor
 

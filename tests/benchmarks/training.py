@@ -15,6 +15,7 @@ import torch
 from mdbench import training
 from mdbench.device import one_thread
 from mdbench.tasks import load_task
+from mdbench.training_config import preset_config
 from mdbench.training_data import BLOCK, Batches
 
 SEEDS = (0, 1, 2)
@@ -35,7 +36,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     whole_sweep = 0.0
     for length in map(int, options.lengths.split(",")):
-        config = training.preset_config("conditional", length, model=options.model, depth=options.depth)
+        config = preset_config("conditional", length, model=options.model, depth=options.depth)
         plain = plain_rate(task, config, options.device, options.seconds)
         rate, share = our_rate(task, config, options.device, options.seconds)
         whole_sweep += 3 * 500_000 / rate

@@ -1,0 +1,132 @@
+"""What a training run depends on besides task and seed: configurations, presets, and the model that they mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+from mdbench.errors import InputError
+from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer
+from mdbench.tasks import Task
+from mdbench.training_data import BAYES, CONDITIONAL, TARGETS, TOKEN
+
+DISENTANGLED, STANDARD = "disentangled", "standard"
+SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
+CONSTANT, COSINE, RESTARTS = "constant", "cosine", "restarts"
+DEEPEST = 10
+LOSS_EVERY = 100  # steps averaged into one point of the loss curve
+WEIGHTS, CARD = "weights.safetensors", "card.json"  # the files of a run
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All that a run depends on besides task and seed.
+
+    Attributes:
+        length: context length T.
+        model: ``disentangled`` or ``standard``.
+        depth: number of layers.
+        d_rel: width of a disentangled model's relative-position values; the construction needs the order m, but wider
+            ones make the optimiser find it many times sooner.
+        width: of a standard model's residual stream.
+        heads: of a standard model's attention.
+        target: what is learned at the last position: ``token`` (one-hot y_{T+1}, the paper's), ``conditional``
+            (p_λ(· | y)) or ``bayes`` (p_B(· | y)); all three have the same optimum.
+        loss: ``squared_error`` of the linear output, or ``cross_entropy`` of its softmax.
+        schedule: of the learning rate: ``constant``, ``cosine`` (to zero) or ``restarts`` (three cosines, each twice as
+            long as the one before; Loshchilov and Hutter, arXiv 1608.03983).
+        steps: of Adam.
+        batch: sequences a step.
+        reuse: steps that each sequence serves; 1 means fresh sequences each step.
+        candidates: random initialisations for each seed that are trained side by side for the first quarter of the
+            steps, after which the one with the lowest training loss goes on alone.
+        learning_rate: Adam's, at the start.
+        init_scale: standard deviation of the normal initialisation.
+    """
+
+    length: int
+    model: str = DISENTANGLED
+    depth: int = 3
+    d_rel: int = 16
+    width: int = 64
+    heads: int = 2
+    target: str = CONDITIONAL
+    loss: str = SQUARED_ERROR
+    schedule: str = COSINE
+    steps: int = 60_000
+    batch: int = 128
+    reuse: int = 1
+    candidates: int = 1
+    learning_rate: float = 1e-2
+    init_scale: float = 0.1
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": (DISENTANGLED, STANDARD),
+        "target": TARGETS,
+        "loss": (SQUARED_ERROR, CROSS_ENTROPY),
+        "schedule": (CONSTANT, COSINE, RESTARTS),
+    }
+
+    def __post_init__(self) -> None:
+        for name, choices in self.CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, not '{getattr(self, name)}'.")
+        for name in ("length", "depth", "d_rel", "width", "heads", "steps", "batch", "reuse", "candidates"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.model == DISENTANGLED and self.depth > DEEPEST:
+            raise InputError(f"depth must be at most {DEEPEST}, not {self.depth}: each layer doubles the width.")
+        if self.model == STANDARD and self.width % self.heads:
+            raise InputError(f"heads must divide width {self.width}; {self.heads} do not.")
+        if self.trial_steps > self.steps:
+            raise InputError(
+                f"{self.steps} steps are too few to choose among candidates; give at least {LOSS_EVERY} steps, or one "
+                "candidate."
+            )
+        for name in ("learning_rate", "init_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")
+
+    @property
+    def trial_steps(self) -> int:
+        """Steps after which one candidate is left: whole points of the loss curve."""
+        return 0 if self.candidates == 1 else max(self.steps // 4 // LOSS_EVERY, 1) * LOSS_EVERY
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of a step, counted from 0."""
+        if self.schedule == CONSTANT:
+            return self.learning_rate
+        start, end = 0.0, float(self.steps)
+        if self.schedule == RESTARTS:
+            bounds = [0.0, self.steps / 7, 3 * self.steps / 7, float(self.steps)]
+            start, end = next((a, b) for a, b in pairwise(bounds) if step < b)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
+
+
+# The paper's protocol; it does not give its learning rate. Cross-entropy training is a question that it leaves open.
+PAPER = {"target": TOKEN, "loss": SQUARED_ERROR, "schedule": CONSTANT, "batch": 128, "steps": 500_000}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": PAPER,
+    "cross-entropy": PAPER | {"loss": CROSS_ENTROPY},
+    "conditional": PAPER | {"target": CONDITIONAL, "schedule": COSINE, "steps": 60_000},
+    "bayes": PAPER | {"target": BAYES, "schedule": COSINE, "steps": 10_000, "reuse": 8, "candidates": 4},
+}
+LEARNING_RATES = {DISENTANGLED: 1e-2, STANDARD: 1e-3}
+
+
+def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
+    """The configuration of a preset, with the learning rate that suits the model; ``changes`` go before both."""
+    if preset not in PRESETS:
+        raise InputError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'.")
+    model = changes.get("model", DISENTANGLED)
+    rate = {"learning_rate": LEARNING_RATES[model]} if model in LEARNING_RATES else {}
+    return TrainingConfig(length, **(rate | PRESETS[preset] | changes))
+
+
+def build_model(task: Task, config: TrainingConfig) -> DisentangledTransformer | StandardTransformer:
+    """The model that is trained, not yet initialised."""
+    if config.model == DISENTANGLED:
+        return DisentangledTransformer(task.n_states, config.length, config.depth, config.d_rel)
+    return StandardTransformer(task.n_states, config.length, config.depth, config.width, config.heads)
