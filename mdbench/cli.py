@@ -322,6 +322,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Adam steps; likewise.")] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences a step; likewise.")] = None,
     reuse: Annotated[int | None, typer.Option(help="Steps that each sequence serves; likewise.")] = None,
+    start_length: Annotated[
+        int | None,
+        typer.Option(help="Length of the contexts in the first half of the steps (0: the full one); likewise."),
+    ] = None,
     candidates: Annotated[
         int | None,
         typer.Option(help="Initialisations tried for each seed; likewise."),
@@ -341,7 +345,7 @@ def train(
     loaded = tasks.load_task(task)
     given: dict[str, Any] = {"model": model, "depth": depth, "width": width, "heads": heads, "target": target}
     given |= {"loss": loss, "schedule": schedule, "steps": steps, "batch": batch, "reuse": reuse}
-    given |= {"candidates": candidates, "d_rel": d_rel, "learning_rate": learning_rate}
+    given |= {"start_length": start_length, "candidates": candidates, "d_rel": d_rel, "learning_rate": learning_rate}
     changes = {name: value for name, value in given.items() if value is not None}
     wanted = _whole_numbers(lengths, "--lengths") or []
     configs = [preset_config(preset, length, **changes) for length in wanted]
@@ -367,19 +371,27 @@ def train(
 def tune(
     task: Task = None,
     lengths: Lengths = None,
-    steps: Annotated[str, typer.Option(help="Numbers of steps, separated by commas.")] = "1,2,5",
+    steps: Annotated[
+        str | None, typer.Option(help="Numbers of Mirror Descent's steps, separated by commas (without either: 1,2,5).")
+    ] = None,
+    depths: Annotated[
+        str | None, typer.Option(help="Numbers of layers of constructed transformers, likewise (4,5,7).")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Table (JSON) to store them in; by default where they are looked up.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tune Mirror Descent's step sizes anew on calibration sequences and store them."""
+    """Tune step sizes and constructed transformers' scalars anew on calibration sequences and store them."""
     from mdbench import report, tasks
     from mdbench.files import check_writable
     from mdbench.predictors import tuning
 
     every_length = sorted({length for name in tasks.suite_names() for length in tasks.load_suite(name).lengths})
-    wanted_steps = _whole_numbers(steps, "--steps") or []
+    if steps is None and depths is None:
+        steps, depths = "1,2,5", "4,5,7"
+    wanted = [tuning.Wanted("eta", k) for k in _whole_numbers(steps, "--steps") or []]
+    wanted += [tuning.Wanted("scalars", depth) for depth in _whole_numbers(depths, "--depths") or []]
     names = task or tasks.task_names()
     table = out or (tuning.SHIPPED if set(names) <= set(tasks.task_names()) else None)
     if table is not None:
@@ -387,24 +399,23 @@ def tune(
     rows = []
     for name in names:
         loaded = tasks.load_task(name)
-        wanted = _whole_numbers(lengths, "--lengths") or (
-            every_length if name in tasks.task_names() else loaded.lengths
-        )
-        for length in wanted:
+        at = _whole_numbers(lengths, "--lengths") or (every_length if name in tasks.task_names() else loaded.lengths)
+        for length in at:
             loaded.check_length(length)
         with report.progress_bars() as progress:
-            advance = progress(f"{loaded.name}: step sizes", len(wanted) * len(wanted_steps))
-            found = tuning.tune(loaded, wanted, wanted_steps, advance)
+            found = tuning.tune(loaded, at, wanted, progress(f"{loaded.name}: tuned values", len(at) * len(wanted)))
         if table is not None:
             tuning.store(table, loaded, found)
         else:
-            for (k, length), eta in found.items():
-                tuning.cache(loaded, k, length, eta)
-        rows += [{"task": loaded.name, "length": L, "steps": k, "eta": eta} for (k, L), eta in found.items()]
+            for (what, length), value in found.items():
+                tuning.cache(loaded, what, length, value)
+        for (what, length), value in found.items():
+            number = {"eta": "steps", "scalars": "depth"}[what.kind]
+            rows.append({"task": loaded.name, "length": length, number: what.number, what.kind: value})
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
-        report.print_table("tuned step sizes", ("task", "T", "steps", "η"), [list(row.values()) for row in rows])
+        report.print_tuned(rows)
 
 
 @baseline_app.command()

@@ -148,6 +148,15 @@ _BUILT_IN = [
         "mdbench.predictors.constructed:ConstructedL3",
         "the paper's three-layer construction, equal to md1; option eta as md",
     ),
+    *(
+        Entry(
+            f"constructed_l{depth}",
+            "mdbench.predictors.constructed:Constructed",
+            f"{depth} layers by explicit weights: transitions reweighted, all scalars tuned",
+            {"depth": depth},
+        )
+        for depth in (4, 5, 7)
+    ),
     *(Entry(folder.name, _TRAINED, _of_weights(folder), {"name": folder.name}) for folder in sorted(WEIGHTS.iterdir())),
     Entry("run", "mdbench.predictors.trained:run_folder", "run:FOLDER, a run of `mdbench train`"),
     *(

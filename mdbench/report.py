@@ -201,6 +201,17 @@ def _g(value: float) -> str:
     return f"{value:.4g}"
 
 
+def print_tuned(rows: Sequence[dict[str, Any]]) -> None:
+    """Step sizes, and scalars of constructed transformers."""
+    shown = [
+        (row["task"], row["length"], f"md{row['steps']}", f"η = {row['eta']:.6g}")
+        if "eta" in row
+        else (row["task"], row["length"], f"constructed_l{row['depth']}", " ".join(f"{a:.4g}" for a in row["scalars"]))
+        for row in rows
+    ]
+    print_table("tuned on calibration sequences", ("task", "T", "predictor", "tuned"), shown)
+
+
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A plain table."""
     table = Table(title=title, title_justify="left")

@@ -131,10 +131,16 @@ class _Training:
         self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a model
         self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
-        self.data = [
-            Batches(task, config.length, config.target, config.batch, config.reuse, seed, device) for seed in self.seeds
-        ]
+        self.data = self._batches(config.start_length if config.short_steps else config.length)
         self.pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+
+    def _batches(self, length: int) -> list[Batches]:
+        """Contexts of that length, for each seed."""
+        config = self.config
+        return [
+            Batches(self.task, length, config.target, config.batch, config.reuse, seed, self.device)
+            for seed in self.seeds
+        ]
 
     def _hold(self, tensors: dict[str, Tensor]) -> None:
         """Take ``parameters``, a row a model, and Adam's state, from the start where there is none."""
@@ -161,6 +167,8 @@ class _Training:
         if len(self.models) > len(self.seeds):
             self._run_until(self.config.trial_steps, progress)
             self._choose()
+        self._run_until(self.config.short_steps, progress)
+        self.data = self._batches(self.config.length)
         self._run_until(self.config.steps, progress)
         self.pool.shutdown()
         for k in range(len(self.seeds)):
@@ -168,6 +176,8 @@ class _Training:
         self.file.unlink()
 
     def _run_until(self, end: int, progress: Callable[[int], None]) -> None:
+        if int(self.state["step"]) >= end:
+            return
         started = saved = time.monotonic()
         before = self.seconds
         advance = self._advance if self.device == "cpu" else _Graph(self).advance
@@ -307,7 +317,7 @@ class _Graph:
     def __init__(self, training: _Training) -> None:
         self.training = training
         shape = (len(training.models), training.config.batch)
-        self.tokens = torch.zeros(*shape, training.config.length, dtype=torch.int64, device=training.device)
+        self.tokens = torch.zeros(*shape, training.data[0].length, dtype=torch.int64, device=training.device)
         self.targets = torch.zeros(*shape, training.task.n_states, device=training.device)
         everything = [training.parameters, *training.state.values()]
         kept = [value.detach().clone() for value in everything]
@@ -378,11 +388,10 @@ def _final_scores(task: Task, config: TrainingConfig, model: nn.Module) -> dict[
 def _check_identity(found: dict, wanted: dict, out: Path) -> None:
     if found["task_hash"] != wanted["task_hash"]:
         raise InputError(f"'{out}' holds a run of another task; choose another folder.")
+    there = asdict(TrainingConfig(**found["config"]))  # an older run lacks what has been added since
     for name, value in wanted["config"].items():
-        if found["config"].get(name) != value:
-            raise InputError(
-                f"'{out}' holds a run with {name} = {found['config'].get(name)}, not {value}; choose another folder."
-            )
+        if there[name] != value:
+            raise InputError(f"'{out}' holds a run with {name} = {there[name]}, not {value}; choose another folder.")
 
 
 def _device_name(device: str) -> str:

@@ -40,6 +40,8 @@ class TrainingConfig:
         steps: of Adam.
         batch: sequences a step.
         reuse: steps that each sequence serves; 1 means fresh sequences each step.
+        start_length: length of the contexts in the first half of the steps; 0 for T throughout. What attention has to
+            find is the same at every length, and found sooner at a short one.
         candidates: random initialisations for each seed that are trained side by side for the first quarter of the
             steps, after which the one with the lowest training loss goes on alone.
         learning_rate: Adam's, at the start.
@@ -58,6 +60,7 @@ class TrainingConfig:
     steps: int = 60_000
     batch: int = 128
     reuse: int = 1
+    start_length: int = 0
     candidates: int = 1
     learning_rate: float = 1e-2
     init_scale: float = 0.1
@@ -80,6 +83,8 @@ class TrainingConfig:
             raise InputError(f"depth must be at most {DEEPEST}, not {self.depth}: each layer doubles the width.")
         if self.model == STANDARD and self.width % self.heads:
             raise InputError(f"heads must divide width {self.width}; {self.heads} do not.")
+        if not 0 <= self.start_length <= self.length:
+            raise InputError(f"start_length must be from 0 to the length {self.length}, not {self.start_length}.")
         if self.trial_steps > self.steps:
             raise InputError(
                 f"{self.steps} steps are too few to choose among candidates; give at least {LOSS_EVERY} steps, or one "
@@ -88,6 +93,11 @@ class TrainingConfig:
         for name in ("learning_rate", "init_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")
+
+    @property
+    def short_steps(self) -> int:
+        """Steps with contexts of ``start_length``: whole points of the loss curve."""
+        return self.steps // 2 // LOSS_EVERY * LOSS_EVERY if 0 < self.start_length < self.length else 0
 
     @property
     def trial_steps(self) -> int:
@@ -111,7 +121,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": PAPER,
     "cross-entropy": PAPER | {"loss": CROSS_ENTROPY},
     "conditional": PAPER | {"target": CONDITIONAL, "schedule": COSINE, "steps": 60_000},
-    "bayes": PAPER | {"target": BAYES, "schedule": COSINE, "steps": 10_000, "reuse": 8, "candidates": 4},
+    "bayes": PAPER
+    | {"target": BAYES, "schedule": COSINE, "steps": 10_000, "reuse": 8, "start_length": 32, "candidates": 4},
 }
 LEARNING_RATES = {DISENTANGLED: 1e-2, STANDARD: 1e-3}
 
@@ -122,7 +133,9 @@ def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
         raise InputError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'.")
     model = changes.get("model", DISENTANGLED)
     rate = {"learning_rate": LEARNING_RATES[model]} if model in LEARNING_RATES else {}
-    return TrainingConfig(length, **(rate | PRESETS[preset] | changes))
+    chosen = rate | PRESETS[preset]
+    chosen |= {"start_length": min(chosen.get("start_length", 0), length)}
+    return TrainingConfig(length, **(chosen | changes))
 
 
 def build_model(task: Task, config: TrainingConfig) -> DisentangledTransformer | StandardTransformer:

@@ -9,11 +9,10 @@ import pytest
 from mdbench import metrics
 from mdbench.baselines import exact
 from mdbench.errors import InputError, PredictorError
-from mdbench.predictors.constructed import ConstructedL3, construct_l3
 from mdbench.predictors.maximum_likelihood import duality_gap, maximum_likelihood
 from mdbench.predictors.mirror_descent import MirrorDescent, mirror_descent
-from mdbench.predictors.transformer import run_model
-from mdbench.predictors.tuning import SHIPPED, cache_file, tune_step_size, tuned_step_size
+from mdbench.predictors.reweighting import STAGES
+from mdbench.predictors.tuning import SHIPPED, Wanted, cache_file, tune_step_size, tuned_step_size
 from mdbench.registry import WEIGHTS, build_predictor, predictor_entries
 from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, next_token_probs, sample, task_names
 from tests.conftest import contexts_of, relabelled
@@ -112,30 +111,32 @@ def test_tuned_step_is_a_minimum_on_the_calibration_sequences():
     assert excess(eta) < min(others)
 
 
-def test_step_sizes_are_stored_for_every_task_and_length_of_the_suites():
+def test_tuned_values_are_stored_for_every_task_and_length_of_the_suites():
     stored = json.loads(SHIPPED.read_text())
     for suite in map(load_suite, ("core", "long")):
         for name in suite.tasks:
-            for steps in ("1", "2", "5"):
-                etas = stored[load_task(name).task_hash]["eta"][steps]
-                assert {str(length) for length in suite.lengths} <= etas.keys()
+            of_task = stored[load_task(name).task_hash]
+            for by_length in [*of_task["eta"].values(), *of_task["scalars"].values()]:
+                assert {str(length) for length in suite.lengths} <= by_length.keys()
+            assert {"1", "2", "5"} <= of_task["eta"].keys()
+            assert {str(depth) for depth, stages in STAGES.items() if stages} == of_task["scalars"].keys()
 
 
 def test_another_task_is_tuned_at_first_use_and_cached(caplog):
     pi = np.array([[0.6, 0.4], [0.2, 0.8]])
     task, twin, third, fourth = (Task(name, pi, order=2) for name in ("new", "twin", "third", "fourth"))
     eta = tuned_step_size(task, 1, 8)
-    path = cache_file(task, 1, 8)
+    path = cache_file(task, Wanted("eta", 1), 8)
     assert json.loads(path.read_text())["eta"] == eta
     path.write_text('{"eta": 0.125}')
     assert tuned_step_size(twin, 1, 8) == 0.125  # the same task under another name
     path.write_text("[]")
     assert tuned_step_size(third, 1, 8) == eta
-    assert "is damaged; tuning that step size anew" in caplog.text
+    assert "is damaged; tuning η for 1 steps anew" in caplog.text
     path.unlink()
     path.mkdir()  # cannot be written
     assert tuned_step_size(fourth, 1, 8) == eta
-    assert "it is a folder. The step size is tuned again next time." in caplog.text
+    assert "it is a folder. It is tuned again next time." in caplog.text
     path.rmdir()
 
 
@@ -202,40 +203,6 @@ def test_published_fit_of_epileptic_seizures():
     x = lag_likelihoods(task, states[None])[:, 12:]
     assert log_likelihood(np.array([[0.5519, 0.4481]]), x)[0] == pytest.approx(-119.5029, abs=1e-4)
     np.testing.assert_allclose(maximum_likelihood(x), [[0.5519, 0.4481]], atol=2e-3)
-
-
-# --------------------------------------------------------------------------------------------------- constructed
-
-
-@pytest.mark.parametrize("length", [16, 32, 64, 128])
-def test_the_construction_is_one_step(core_task, length):
-    contexts = contexts_of(core_task, length, 16)
-    constructed = ConstructedL3(core_task).predict(contexts)
-    np.testing.assert_allclose(constructed, MirrorDescent(core_task, 1).predict(contexts), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("eta", [1e-4, 0.2, 5.0])
-def test_the_construction_at_other_step_sizes_and_with_zeros_in_pi(zeros_task, eta):
-    contexts = contexts_of(zeros_task, 20, 50)
-    one_step = MirrorDescent(zeros_task, 1, eta).predict(contexts)
-    np.testing.assert_allclose(ConstructedL3(zeros_task, eta).predict(contexts), one_step, rtol=0, atol=1e-12)
-
-
-def test_the_shortest_sequence(core_task):
-    contexts = contexts_of(core_task, core_task.order + 1, 5)
-    one_step = MirrorDescent(core_task, 1, 0.3).predict(contexts)
-    np.testing.assert_allclose(ConstructedL3(core_task, 0.3).predict(contexts), one_step, rtol=0, atol=1e-12)
-
-
-def test_a_construction_with_a_wrong_entry_is_not_one_step():
-    """What the tests above would see: one relative-position entry off by one lag."""
-    task = load_task("mtd-q5-m3")
-    contexts = contexts_of(task, 16, 8)
-    model = construct_l3(task, 16, 0.2)
-    right = run_model(model, contexts)
-    layer = model.layers[2]
-    layer.attend_offset.data = layer.attend_offset.data.roll(1, dims=0)
-    assert np.abs(run_model(model, contexts) - right).max() > 1e-3
 
 
 # ------------------------------------------------------------------------------------------------------ all others

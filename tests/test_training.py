@@ -58,6 +58,8 @@ def assert_same_weights(a, b):
         ({"target": "bayes", "reuse": 2, "batch": 1}, (3,)),
         ({"model": "standard", "loss": "cross_entropy", "schedule": "constant"}, (3, 4)),
         ({"candidates": 3, "steps": 550}, (3, 4)),  # chosen at 100
+        ({"start_length": 4, "steps": 550, "reuse": 2}, (3,)),  # long from step 200 on
+        ({"start_length": 4, "steps": 650, "candidates": 2}, (3,)),  # from 300 on
     ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, changes, seeds):
@@ -188,6 +190,21 @@ def test_the_best_candidate_goes_on(tmp_path):
         pytest.fail("no seed of four has its first candidate chosen; take other seeds")
 
 
+def test_the_first_half_of_the_steps_has_short_contexts(tmp_path, monkeypatch):
+    seen = []
+    advance = training._Training._advance
+
+    def watched(self, tokens, targets):
+        seen.append(tokens[0].shape[1])
+        return advance(self, tokens, targets)
+
+    monkeypatch.setattr(training._Training, "_advance", watched)
+    config = TrainingConfig(length=6, depth=2, steps=500, batch=4, start_length=4, candidates=2)
+    (run,) = train(TASK, config, tmp_path)
+    assert seen == [4] * 200 + [6] * 300
+    assert load_run(TASK, run)[0].config == config
+
+
 def test_seeds_side_by_side_are_what_they_are_alone(tmp_path):
     """Up to rounding: a lone model's batch is split between cores elsewhere. And they differ from one another."""
     config = TrainingConfig(length=6, depth=2, steps=20, batch=8)
@@ -249,6 +266,9 @@ def test_presets():
     )
     assert preset_config("cross-entropy", 192, steps=5).loss == "cross_entropy"
     assert preset_config("bayes", 32).target == "bayes"
+    assert [preset_config("bayes", length).start_length for length in (16, 32, 64)] == [16, 32, 32]
+    assert [preset_config("bayes", length).short_steps for length in (16, 32, 64)] == [0, 0, 5000]
+    assert preset_config("paper", 192).short_steps == 0
     assert preset_config("paper", 32, model="standard").learning_rate == 1e-3
     assert preset_config("paper", 32, model="standard", learning_rate=0.5).learning_rate == 0.5
     with pytest.raises(InputError, match="preset must be one of paper, cross-entropy, conditional, bayes, not 'peper'"):
@@ -306,6 +326,7 @@ def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
         ({"depth": 11}, "depth must be at most 10, not 11: each layer doubles the width"),
         ({"model": "standard", "heads": 5}, "heads must divide width 64; 5 do not"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"start_length": 7}, "start_length must be from 0 to the length 6, not 7"),
     ],
 )
 def test_bad_configurations(change, sentence):

@@ -33,7 +33,7 @@ def disentangled_layer(layer, states):
         a = torch.softmax(torch.stack(scores), 0)
         values = [torch.cat([states[j], layer.value_offset[i - j]]) for j in range(i + 1)]
         new.append(torch.cat([query, sum(a[j] * values[j] for j in range(i + 1))]))
-        maps.append(F.pad(a.detach(), (0, LENGTH - 1 - i)))
+        maps.append(F.pad(a.detach(), (0, len(states) - 1 - i)))
     return new, torch.stack(maps)
 
 
@@ -59,7 +59,7 @@ def standard_layer(layer, states):
             scores = [query[i][part] @ (key[j][part] + layer.key_offset[i - j]) / d**0.5 for j in range(i + 1)]
             a = torch.softmax(torch.stack(scores), 0)
             heads.append(sum(a[j] * (value[j][part] + layer.value_offset[i - j]) for j in range(i + 1)))
-            rows.append(F.pad(a.detach(), (0, LENGTH - 1 - i)))
+            rows.append(F.pad(a.detach(), (0, len(states) - 1 - i)))
         h = h + layer.mix.weight @ torch.cat(heads) + layer.mix.bias
         first, _, second = layer.mlp
         hidden = first.weight @ norm(layer.mlp_norm, h) + first.bias
@@ -85,9 +85,11 @@ def by_loops(name, model, tokens):
     return torch.stack(outputs), [torch.stack(of_layer) for of_layer in zip(*maps, strict=True)]
 
 
+@pytest.mark.parametrize("length", [LENGTH, LENGTH - 2])
 @pytest.mark.parametrize("name", BUILD)
-def test_output_and_attention_maps_are_the_definition(name):
+def test_output_and_attention_maps_are_the_definition(name, length):
     model, tokens = random_model(name)
+    tokens = tokens[:, :length]
     with torch.no_grad():
         output, maps = by_loops(name, model, tokens)
         torch.testing.assert_close(model(tokens), output, rtol=0, atol=1e-13)

@@ -1,23 +1,57 @@
-"""Three layers that do one step of Mirror Descent by explicit weights (SPEC section 4; the paper's construction)."""
+"""Transformers by explicit weights: the paper's three layers, and four, five and seven (SPEC section 4)."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
 from mdbench.predictors.mirror_descent import MirrorDescent
+from mdbench.predictors.reweighting import STAGES, split_scalars
 from mdbench.predictors.transformer import DisentangledTransformer, run_model
+from mdbench.predictors.tuning import tuned_scalars
 from mdbench.tasks import Task
 
 LOG_FLOOR = -500.0  # stands in for log 0 where π has zeros: a lag that cannot be gets weight e^-500 beside one that can
 DELTA = 2000.0  # masks: beyond LOG_FLOOR by more than 745, so that a masked softmax weight is exactly 0 in float64
 
 
-class ConstructedL3:
-    """The constructed three-layer transformer; equal to MD with one step at the same η.
+class Constructed:
+    """The constructed transformer, its scalars tuned on calibration sequences of the task and length.
+
+    It computes what :func:`mdbench.predictors.reweighting.reweighted` does.
+
+    Args:
+        task: the task.
+        depth: number of layers, one of ``STAGES``.
+        device: torch device of the model.
+    """
+
+    def __init__(self, task: Task, depth: int, device: str = "cpu") -> None:
+        self.task, self.depth, self.device = task, depth, device
+        self.model = functools.lru_cache(self._build)
+
+    def scalars(self, length: int) -> Sequence[float]:
+        """For contexts of this length."""
+        return tuned_scalars(self.task, self.depth, length)
+
+    def check_length(self, length: int) -> None:
+        """Have the scalars ready, so that tuning them at first use is not timed as prediction."""
+        self.scalars(length)
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+        """W_O h_T, which here is on the simplex as it stands."""
+        return run_model(self.model(contexts.shape[1]), contexts)
+
+    def _build(self, length: int) -> DisentangledTransformer:
+        return construct(self.task, length, STAGES[self.depth], self.scalars(length)).to(self.device)
+
+
+class ConstructedL3(Constructed):
+    """The paper's construction with three layers; equal to MD with one step at the same η.
 
     Args:
         task: the task.
@@ -26,39 +60,62 @@ class ConstructedL3:
     """
 
     def __init__(self, task: Task, eta: str | float = "tuned", device: str = "cpu") -> None:
-        self.task, self.device = task, device
+        super().__init__(task, depth=3, device=device)
         self.step = MirrorDescent(task, steps=1, eta=eta)
-        self._model = functools.lru_cache(self._build)
 
-    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """W_O h_T, which here is on the simplex as it stands."""
-        return run_model(self._model(contexts.shape[1]), contexts)
-
-    def _build(self, length: int) -> DisentangledTransformer:
-        return construct_l3(self.task, length, self.step.step_size(length)).to(self.device)
+    def scalars(self, length: int) -> Sequence[float]:
+        """β = η m (T - m)."""
+        return [self.step.step_size(length) * self.task.order * (length - self.task.order)]
 
 
-def construct_l3(task: Task, length: int, eta: float) -> DisentangledTransformer:
-    """The weights, in float64. Offsets are 0-based and lags 1-based: lag g is entry g - 1."""
+def construct(task: Task, length: int, stages: str, scalars: Sequence[float]) -> DisentangledTransformer:
+    """The weights, in float64. Offsets are 0-based and lags 1-based: lag g is entry g - 1.
+
+    Args:
+        task: the task.
+        length: T.
+        stages: what the layers between the second and the last compute (:mod:`mdbench.predictors.reweighting`).
+        scalars: their coefficients; for three layers β = η m (T - m) alone.
+    """
     q, m = task.n_states, task.order
-    model = DisentangledTransformer(q, length, depth=3, d_rel=m).double()
-    first, second, third = model.layers
+    model = DisentangledTransformer(q, length, depth=len(stages) + 3, d_rel=m).double()
+    first, second, *others = model.layers
     lags = torch.arange(m)
-    d_1 = 2 * q + m
-    d_2 = 2 * d_1 + m
+    gamma = 2 * q  # where each position holds its Γ
     with torch.no_grad():
-        # Layer 1: position i attends to i - g with weight γ_i(g), and R_V = e_g stores these as Γ_i at offset 2q.
+        # Layer 1: position i attends to i - g with weight γ_i(g), and R_V = e_g stores these as Γ_i.
         log_transition = np.log(np.maximum(task.transition, np.exp(LOG_FLOOR)))
         first.attend.copy_(torch.from_numpy(log_transition.T))
         first.attend_offset.fill_(-DELTA)
         first.attend_offset[1 : m + 1] = 0.0
         first.value_offset[1 + lags, lags] = 1.0
-        # Layer 2: position T averages positions m+1..T, so the mean of Γ lands at offset d_1 + 2q.
+        # Layer 2: position T averages positions m+1..T, so the mean of Γ stands where its values' Γ does.
         second.attend_offset[length - m :, :q] = -DELTA
-        # Layer 3: position T attends to T+1-g with softmax weight over g of β · mean Γ(g), the weights of one MD step.
-        beta = eta * m * (length - m)
-        third.attend_offset[m:, :q] = -DELTA
-        third.attend_offset[lags, d_1 + 2 * q + lags] = beta
-        # Read out π(y_{T+1-g}, ·) averaged with these weights: the one-hot tokens of layer 3's values start at d_2.
-        model.readout[:, d_2 : d_2 + q] = torch.from_numpy(task.transition.T.copy())
+        features = [width_before(second) + gamma]  # where position T holds them
+        for layer, stage, coefficients in zip(
+            others, stages + "S", split_scalars(np.asarray(scalars), stages), strict=True
+        ):
+            width = width_before(layer)
+            masked = -DELTA - 2 * float(np.abs(coefficients).sum())  # features lie in [0, 1]
+            if stage == "S":
+                # Position T attends to T+1-g with softmax weight of v(g), and R_V = e_g stores these weights.
+                layer.attend_offset[m:, :q] = masked
+                for feature, a in zip(features, coefficients, strict=True):
+                    layer.attend_offset[lags, feature + lags] = float(a)
+                layer.value_offset[lags, lags] = 1.0
+                features.append(2 * width)
+            else:
+                # Position T attends to positions t > m with weight ∝ exp(-⟨v, Γ_t⟩).
+                layer.attend_offset[length - m :, :q] = masked
+                for feature, a in zip(features, coefficients, strict=True):
+                    layer.attend[feature + lags, gamma + lags] = -float(a)
+                features.append(width + gamma)
+        # Read out π(y_{T+1-g}, ·) averaged with the last weights: the one-hot tokens of the last layer's values.
+        start = width_before(others[-1])
+        model.readout[:, start : start + q] = torch.from_numpy(task.transition.T.copy())
     return model
+
+
+def width_before(layer) -> int:
+    """Width of the residual stream that a layer reads."""
+    return layer.attend.shape[0]

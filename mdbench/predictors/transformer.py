@@ -1,4 +1,4 @@
-r"""The two transformers that mdbench trains. Both predict the token after a context of one fixed length.
+r"""The two transformers that mdbench trains. Both predict the token after a context.
 
 Disentangled (SPEC section 4): one head, no MLP, residual by concatenation.
 h⁰_i = one-hot(y_i);    layer l, causal:    e_ij = h_iᵀ (W_A h_j + R_A[i - j]),    A = softmax_j(e),
@@ -7,7 +7,7 @@ h⁰_i = one-hot(y_i);    layer l, causal:    e_ij = h_iᵀ (W_A h_j + R_A[i - j
 Standard: h⁰_i = E[y_i]; layer l adds a multi-head attention of the normalised h, with relative keys and values
 (Shaw et al., arXiv 1803.02155), then an MLP of the normalised h; output W_O norm(h_T).
 
-Only position T is read, so in the last layer nothing else is computed.
+Only position T is read, so in the last layer nothing else is computed. A shorter context takes the tables' first rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class DisentangledTransformer(nn.Module):
 
     Args:
         n_states: q, so that d_0 = q.
-        length: T; the relative-position tables hold the offsets 0..T-1.
+        length: T, the longest context; the relative-position tables hold the offsets 0..T-1.
         depth: number of layers; d_{l+1} = 2 d_l + d_rel.
         d_rel: width of the relative-position values R_V, at least the order m.
     """
@@ -82,19 +82,21 @@ class DisentangledAttention(nn.Module):
         return self.values(self.attention(h), h)
 
     def attention(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length length"]:
-        by_offset = h @ self.attend_offset.flip(0).T  # entry k belongs to offset T-1-k
+        length = h.shape[1]
+        by_offset = h @ farthest_first(self.attend_offset, length).T
         scores = (h @ self.attend) @ h.transpose(1, 2) + offsets_to_keys(by_offset)
-        return torch.softmax(scores + self.future, dim=-1)
+        return torch.softmax(scores + self.future[:length, :length], dim=-1)
 
     def values(self, attention: Float[Tensor, "batch length length"], h: Float[Tensor, "batch length d"]) -> Tensor:
-        return torch.cat([attention @ h, keys_to_offsets(attention) @ self.value_offset.flip(0)], dim=-1)
+        offsets = keys_to_offsets(attention) @ farthest_first(self.value_offset, h.shape[1])
+        return torch.cat([attention @ h, offsets], dim=-1)
 
     def last_row(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch 1 d+d_rel"]:
         """``forward`` at position T alone: there, key j stands at offset T-1-j."""
-        query = h[:, -1:]
-        scores = (query @ self.attend) @ h.transpose(1, 2) + query @ self.attend_offset.flip(0).T
+        query, length = h[:, -1:], h.shape[1]
+        scores = (query @ self.attend) @ h.transpose(1, 2) + query @ farthest_first(self.attend_offset, length).T
         attention = torch.softmax(scores, dim=-1)
-        return torch.cat([attention @ h, attention @ self.value_offset.flip(0)], dim=-1)
+        return torch.cat([attention @ h, attention @ farthest_first(self.value_offset, length)], dim=-1)
 
 
 class StandardTransformer(nn.Module):
@@ -102,7 +104,7 @@ class StandardTransformer(nn.Module):
 
     Args:
         n_states: q.
-        length: T; the relative-position tables hold the offsets 0..T-1.
+        length: T, the longest context; the relative-position tables hold the offsets 0..T-1.
         depth: number of layers.
         width: of the residual stream; the MLPs have twice that.
         heads: of each attention; they divide the width.
@@ -163,16 +165,16 @@ class StandardLayer(nn.Module):
     def forward(self, h: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         query, key, value = self.split(self.attention_norm(h))
         attention = self.attention(query, key)
-        heads = attention @ value + keys_to_offsets(attention) @ self.value_offset.flip(0)
+        heads = attention @ value + keys_to_offsets(attention) @ farthest_first(self.value_offset, h.shape[1])
         return self.add_mlp(h + self.join(heads))
 
     def last_row(self, h: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch 1 width"]:
         """``forward`` at position T alone."""
         query, key, value = self.split(self.attention_norm(h))
-        query = query[:, :, -1:]
-        scores = query @ key.transpose(-1, -2) + query @ self.key_offset.flip(0).T
+        query, length = query[:, :, -1:], h.shape[1]
+        scores = query @ key.transpose(-1, -2) + query @ farthest_first(self.key_offset, length).T
         attention = torch.softmax(scores / query.shape[-1] ** 0.5, dim=-1)
-        heads = attention @ value + attention @ self.value_offset.flip(0)
+        heads = attention @ value + attention @ farthest_first(self.value_offset, length)
         return self.add_mlp(h[:, -1:] + self.join(heads))
 
     def split(self, h: Float[Tensor, "batch length width"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,8 +183,9 @@ class StandardLayer(nn.Module):
         return parts[0], parts[1], parts[2]
 
     def attention(self, query: Float[Tensor, "batch heads length d"], key: Float[Tensor, "batch heads length d"]):
-        scores = query @ key.transpose(-1, -2) + offsets_to_keys(query @ self.key_offset.flip(0).T)
-        return torch.softmax(scores / query.shape[-1] ** 0.5 + self.future, dim=-1)
+        length = key.shape[-2]
+        scores = query @ key.transpose(-1, -2) + offsets_to_keys(query @ farthest_first(self.key_offset, length).T)
+        return torch.softmax(scores / query.shape[-1] ** 0.5 + self.future[:length, :length], dim=-1)
 
     def join(self, heads: Float[Tensor, "batch heads n d"]) -> Float[Tensor, "batch n width"]:
         return self.mix(heads.transpose(1, 2).flatten(2))
@@ -202,6 +205,11 @@ def one_hot(tokens: Int[Tensor, "batch length"], n_states: int, dtype: torch.dty
 def future_mask(length: int) -> Float[Tensor, "length length"]:
     """-inf above the diagonal."""
     return torch.full((length, length), -torch.inf).triu(diagonal=1)
+
+
+def farthest_first(table: Float[Tensor, "T d"], length: int) -> Float[Tensor, "length d"]:
+    """The rows of the offsets length-1, .., 0 of a relative-position table: row k belongs to offset length-1-k."""
+    return table[:length].flip(0)
 
 
 def offsets_to_keys(by_offset: Float[Tensor, "... T T"]) -> Float[Tensor, "... T T"]:

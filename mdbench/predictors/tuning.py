@@ -1,8 +1,9 @@
-"""Step sizes tuned on calibration sequences, which evaluation never uses (SPEC section 3).
+"""What is tuned on calibration sequences, which evaluation never uses (SPEC section 3): step sizes, and the scalars of
+constructed transformers.
 
-The built-in tasks' step sizes stand in ``tuned_steps.json`` beside this file (``mdbench tune`` makes them anew). For
-any other task or length they are tuned at first use and kept in the user's cache folder (``MDBENCH_CACHE`` names
-another), one small file each. Both are found by task hash.
+Those of the built-in tasks stand in ``tuned.json`` beside this file (``mdbench tune`` makes them anew). For any other
+task or length they are tuned at first use and kept in the user's cache folder (``MDBENCH_CACHE`` names another), one
+small file each. Both are found by task hash.
 """
 
 from __future__ import annotations
@@ -12,48 +13,76 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize_scalar
+from jaxtyping import Float
+from scipy.optimize import minimize, minimize_scalar
 
 from mdbench import metrics
 from mdbench.errors import InputError
 from mdbench.files import cache_folder, make_folder, write_text
 from mdbench.predictors.mirror_descent import check_steps, mirror_descent
+from mdbench.predictors.reweighting import STAGES, n_scalars, reweighted, start
 from mdbench.registry import build_baseline
 from mdbench.tasks import Stream, Task, lag_likelihoods, next_token_probs, sample
 
-VERSION = 2  # raised when another way of tuning makes cached values stale
+VERSION = 3  # raised when another way of tuning makes cached values stale
 N_CALIBRATION = 2048
 HIGHEST_QUICK_ORDER = 4  # above it `exact` takes a good part of a second a sequence and more
 FEWER = 256  # sequences there, by `reference`
-SHIPPED = Path(__file__).parent / "tuned_steps.json"
+STARTS = 4  # of the search for scalars: as derived, and that many less one around it
+SPREAD = 3.0  # standard deviation of these
+SHIPPED = Path(__file__).parent / "tuned.json"
 
 log = logging.getLogger(__name__)
 
 
-@functools.lru_cache(maxsize=256)
+class Wanted(NamedTuple):
+    """What to tune: the step size η of ``number`` steps, or the scalars of ``number`` layers."""
+
+    kind: str  # "eta" or "scalars"
+    number: int
+
+
 def tuned_step_size(task: Task, steps: int, length: int) -> float:
-    """The stored η for ``steps`` steps at this length, tuned now if nobody did before."""
+    """η shared by that many steps at this length."""
+    return float(tuned(task, Wanted("eta", steps), length))
+
+
+def tuned_scalars(task: Task, depth: int, length: int) -> list[float]:
+    """The scalars of the constructed transformer of that many layers at this length."""
+    return list(tuned(task, Wanted("scalars", depth), length))
+
+
+@functools.lru_cache(maxsize=256)
+def tuned(task: Task, wanted: Wanted, length: int) -> Any:
+    """The stored value, tuned now if nobody did before."""
     shipped = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.exists() else {}
-    found = shipped.get(task.task_hash, {}).get("eta", {}).get(str(steps), {}).get(str(length))
+    found = shipped.get(task.task_hash, {}).get(wanted.kind, {}).get(str(wanted.number), {}).get(str(length))
     if found is not None:
-        return float(found)
-    path = cache_file(task, steps, length)
+        return found
+    what = f"η for {wanted.number} steps" if wanted.kind == "eta" else f"the scalars of {wanted.number} layers"
+    path = cache_file(task, wanted, length)
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["eta"])
+        return json.loads(path.read_text(encoding="utf-8"))[wanted.kind]
     except FileNotFoundError:
-        log.info("%s, T = %d: tuning η for %d steps ...", task.name, length, steps)
+        log.info("%s, T = %d: tuning %s ...", task.name, length, what)
     except (OSError, ValueError, TypeError, KeyError):
-        log.warning("'%s' is damaged; tuning that step size anew ...", path)
-    eta = tune_step_size(task, steps, length)
+        log.warning("'%s' is damaged; tuning %s anew ...", path, what)
+    value = tune_one(task, wanted, length)
     try:
-        cache(task, steps, length, eta)
+        cache(task, wanted, length, value)
     except InputError as error:
-        log.warning("%s The step size is tuned again next time.", error)
-    return eta
+        log.warning("%s It is tuned again next time.", error)
+    return value
+
+
+def tune_one(task: Task, wanted: Wanted, length: int) -> Any:
+    """Tune it anew."""
+    return (tune_step_size if wanted.kind == "eta" else tune_scalars)(task, wanted.number, length)
 
 
 def tune_step_size(task: Task, steps: int, length: int) -> float:
@@ -79,42 +108,77 @@ def tune_step_size(task: Task, steps: int, length: int) -> float:
     return float(np.exp(minimize_scalar(excess_kl, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
 
 
+def tune_scalars(task: Task, depth: int, length: int) -> list[float]:
+    """The scalars that minimise mean KL(p_B ‖ p̂) over the calibration sequences: BFGS on its logarithm."""
+    if STAGES.get(depth, "") == "":
+        known = ", ".join(str(depth) for depth, stages in STAGES.items() if stages)
+        raise InputError(f"there are constructions with scalars of {known} layers, not {depth}.")
+    stages, m = STAGES[depth], task.order
+    x, contexts, bayes = _calibration(task, length)
+    lag_rows = jnp.asarray(task.transition[contexts[:, -m:][:, ::-1]])  # π(y_{T+1-g}, ·), lag 1 first
+
+    def log_excess_kl(scalars: Float[jax.Array, " k"]) -> Float[jax.Array, ""]:
+        probs = jnp.einsum("ng,ngb->nb", reweighted(x, scalars, stages), lag_rows)
+        r = jnp.where(bayes > 0, (probs - bayes) / jnp.where(bayes > 0, bayes, 1.0), 0.0)
+        return jnp.log((bayes * (r - jnp.log1p(r))).sum(axis=-1).mean())  # as metrics.kl: no rounding below zero
+
+    objective = jax.jit(jax.value_and_grad(log_excess_kl))
+
+    def value_and_gradient(scalars: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = objective(jnp.asarray(scalars))
+        return float(value), np.asarray(gradient)
+
+    derived = start(stages, m, tuned_step_size(task, 1, length) * m * (length - m))
+    away = np.random.default_rng(0).normal(0.0, SPREAD, (STARTS, n_scalars(stages)))
+    away[0] = 0.0
+    found = [
+        minimize(value_and_gradient, derived + offset, jac=True, method="BFGS", options={"maxiter": 1000})
+        for offset in away
+    ]
+    best = min((f for f in found if np.isfinite(f.fun)), key=lambda f: f.fun, default=None)
+    if best is None:
+        raise InputError(f"task '{task.name}', length {length}: no scalars of {depth} layers have a finite excess KL.")
+    return best.x.tolist()
+
+
 def tune(
-    task: Task, lengths: Iterable[int], steps: Iterable[int], done: Callable[[int], None]
-) -> dict[tuple[int, int], float]:
-    """Tune every (steps, length) anew; ``done(1)`` is called after each."""
+    task: Task, lengths: Iterable[int], wanted: Iterable[Wanted], done: Callable[[int], None]
+) -> dict[tuple[Wanted, int], Any]:
+    """Tune each of ``wanted`` anew at every length; ``done(1)`` is called after each."""
     found = {}
     for length in lengths:
-        for k in steps:
-            found[k, length] = tune_step_size(task, k, length)
+        for what in wanted:
+            found[what, length] = tune_one(task, what, length)
             done(1)
     return found
 
 
-def store(path: Path, task: Task, found: dict[tuple[int, int], float]) -> None:
-    """Add step sizes, keyed by (steps, length), to a table such as the shipped one."""
+def store(path: Path, task: Task, found: dict[tuple[Wanted, int], Any]) -> None:
+    """Add what was tuned to a table such as the shipped one."""
     try:
         table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        entry = table.setdefault(task.task_hash, {"task": task.name, "n_calibration": N_CALIBRATION, "eta": {}})
-        for (steps, length), eta in found.items():
-            by_length = entry["eta"].setdefault(str(steps), {}) | {str(length): eta}
-            entry["eta"][str(steps)] = dict(sorted(by_length.items(), key=lambda item: int(item[0])))
+        entry = table.setdefault(task.task_hash, {"task": task.name, "n_calibration": N_CALIBRATION})
+        for (what, length), value in found.items():
+            of_kind = entry.setdefault(what.kind, {})
+            by_length = of_kind.setdefault(str(what.number), {}) | {str(length): value}
+            of_kind[str(what.number)] = dict(sorted(by_length.items(), key=lambda item: int(item[0])))
     except (ValueError, AttributeError, TypeError, KeyError):
-        raise InputError(f"'{path}' is not a table of tuned step sizes; name another file or remove it.") from None
+        raise InputError(f"'{path}' is not a table of tuned values; name another file or remove it.") from None
     write_text(path, json.dumps(table, indent=1) + "\n")
 
 
-def cache(task: Task, steps: int, length: int, eta: float) -> None:
-    """Keep a step size for the next process."""
-    path = cache_file(task, steps, length)
+def cache(task: Task, wanted: Wanted, length: int, value: Any) -> None:
+    """Keep a tuned value for the next process."""
+    path = cache_file(task, wanted, length)
     make_folder(path.parent)
-    write_text(path, json.dumps({"task": task.name, "steps": steps, "length": length, "eta": eta}) + "\n")
+    content = {"task": task.name, "number": wanted.number, "length": length, wanted.kind: value}
+    write_text(path, json.dumps(content) + "\n")
 
 
-def cache_file(task: Task, steps: int, length: int) -> Path:
-    """Where a step size of a task that is not built in is kept."""
-    name = f"v{VERSION}-n{N_CALIBRATION}-{task.task_hash}-k{steps}-T{length}.json"
-    return cache_folder() / "step_sizes" / name
+def cache_file(task: Task, wanted: Wanted, length: int) -> Path:
+    """Where a tuned value of a task that is not built in is kept."""
+    name = f"v{VERSION}-n{N_CALIBRATION}-{task.task_hash}-{wanted.kind}{wanted.number}-T{length}.json"
+    return cache_folder() / "tuned" / name
 
 
 @functools.lru_cache(maxsize=2)
