@@ -122,7 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cross-entropy": PAPER | {"loss": CROSS_ENTROPY},
     "conditional": PAPER | {"target": CONDITIONAL, "schedule": COSINE, "steps": 60_000},
     "bayes": PAPER
-    | {"target": BAYES, "schedule": COSINE, "steps": 10_000, "reuse": 8, "start_length": 32, "candidates": 4},
+    | {"target": BAYES, "schedule": COSINE, "steps": 10_000, "reuse": 8, "start_length": 16, "candidates": 4},
 }
 LEARNING_RATES = {DISENTANGLED: 1e-2, STANDARD: 1e-3}
 

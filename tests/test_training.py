@@ -266,8 +266,8 @@ def test_presets():
     )
     assert preset_config("cross-entropy", 192, steps=5).loss == "cross_entropy"
     assert preset_config("bayes", 32).target == "bayes"
-    assert [preset_config("bayes", length).start_length for length in (16, 32, 64)] == [16, 32, 32]
-    assert [preset_config("bayes", length).short_steps for length in (16, 32, 64)] == [0, 0, 5000]
+    assert [preset_config("bayes", length).start_length for length in (8, 16, 64)] == [8, 16, 16]
+    assert [preset_config("bayes", length).short_steps for length in (8, 16, 64)] == [0, 0, 5000]
     assert preset_config("paper", 192).short_steps == 0
     assert preset_config("paper", 32, model="standard").learning_rate == 1e-3
     assert preset_config("paper", 32, model="standard", learning_rate=0.5).learning_rate == 0.5
