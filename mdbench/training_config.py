@@ -35,8 +35,8 @@ class TrainingConfig:
         target: what is learned at the last position: ``token`` (one-hot y_{T+1}, the paper's), ``conditional``
             (p_λ(· | y)) or ``bayes`` (p_B(· | y)); all three have the same optimum.
         loss: ``squared_error`` of the linear output, or ``cross_entropy`` of its softmax.
-        schedule: of the learning rate: ``constant``, ``cosine`` (to zero) or ``restarts`` (three cosines, each twice as
-            long as the one before; Loshchilov and Hutter, arXiv 1608.03983).
+        schedule: of the learning rate, begun anew where ``start_length`` ends: ``constant``, ``cosine`` (to zero) or
+            ``restarts`` (three cosines, each twice as long as the one before; Loshchilov and Hutter, arXiv 1608.03983).
         steps: of Adam.
         batch: sequences a step.
         reuse: steps that each sequence serves; 1 means fresh sequences each step.
@@ -108,9 +108,11 @@ class TrainingConfig:
         """Of a step, counted from 0."""
         if self.schedule == CONSTANT:
             return self.learning_rate
-        start, end = 0.0, float(self.steps)
+        short = self.short_steps
+        start, end = (0, short) if step < short else (short, self.steps)
         if self.schedule == RESTARTS:
-            bounds = [0.0, self.steps / 7, 3 * self.steps / 7, float(self.steps)]
+            seventh = (end - start) / 7
+            bounds = [start, start + seventh, start + 3 * seventh, end]
             start, end = next((a, b) for a, b in pairwise(bounds) if step < b)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
 

@@ -253,6 +253,10 @@ def test_schedules():
     np.testing.assert_allclose(cosine, [0.01, 0.005, 0.01 * math.sin(math.pi / 1400) ** 2], rtol=1e-9)
     restarts = [config["restarts"].learning_rate_at(step) for step in (0, 50, 99, 100, 200, 299, 300, 500, 699)]
     np.testing.assert_allclose(restarts, [0.01, 0.005, 0, 0.01, 0.005, 0, 0.01, 0.005, 0], atol=4e-6)
+    halves = TrainingConfig(length=6, steps=1400, start_length=4, schedule="restarts")
+    assert [halves.learning_rate_at(700 + step) for step in (0, 50, 400)] == [
+        config["restarts"].learning_rate_at(step) for step in (0, 50, 400)
+    ]
 
 
 def test_presets():

@@ -1,0 +1,174 @@
+"""The algorithms that ``mdbench identify`` knows: each estimates λ from a context, with a few scalars to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdbench.predictors.maximum_likelihood import maximum_likelihood
+from mdbench.predictors.mirror_descent import descend
+from mdbench.predictors.reweighting import n_scalars, reweighted, start
+from mdbench.registry import build_baseline
+from mdbench.tasks import Task
+
+EM_STEPS = 1000  # of Dirichlet-EM, whose fixed point is reached long before
+
+Lags = Float[Array, "batch n m"]
+Estimate = Callable[[Lags, Float[Array, " k"], float], Float[Array, "batch m"]]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One algorithm.
+
+    Attributes:
+        name: its name.
+        summary: what it does, in one line.
+        scalars: names of what is fitted.
+        estimate: (lag likelihoods, scalars, α) to λ, differentiable in the scalars; None for a posterior method.
+        baseline: the posterior method whose mean it is, else None.
+        positive: whether the scalars are positive: their logarithms are fitted.
+        stages: of a constructed transformer's algorithm, else None.
+    """
+
+    name: str
+    summary: str
+    scalars: tuple[str, ...] = ()
+    estimate: Estimate | None = None
+    baseline: str | None = None
+    positive: bool = False
+    stages: str | None = None
+
+    def starts(self, order: int, n: int, eta: float) -> list[Float[np.ndarray, " k"]]:
+        """Where the search for several scalars begins; ``eta`` is the step size of the fitted single step."""
+        if self.stages is None:
+            k = len(self.scalars)
+            return [np.full(k, eta / k), np.full(k, eta / 4)]
+        derived = start(self.stages, order, eta * order * n)
+        one_step = np.zeros_like(derived)
+        one_step[-len(self.stages) - 1] = eta * order * n
+        away = np.random.default_rng(0).normal(0.0, 3.0, (2, len(derived)))
+        return [derived, one_step, *(derived + away)]
+
+
+def bayes_estimate(
+    task: Task, contexts: Int[np.ndarray, "batch length"], baseline: str
+) -> Float[np.ndarray, "batch m"]:
+    """The posterior mean by a baseline."""
+    return build_baseline(baseline)(task, contexts).mean[:, 0]
+
+
+def _responsibilities(x: Lags) -> Lags:
+    return x / x.sum(axis=-1, keepdims=True)
+
+
+def _uniform(x: Lags, _scalars, _alpha: float):
+    return jnp.full((x.shape[0], x.shape[2]), 1 / x.shape[2])
+
+
+def _shared_steps(x: Lags, scalars, _alpha: float, steps: int):
+    return descend(x, jnp.broadcast_to(scalars[0], (steps,)))
+
+
+def _own_steps(x: Lags, scalars, _alpha: float):
+    return descend(x, scalars)
+
+
+def _em(x: Lags, _scalars, _alpha: float, steps: int):
+    weights = _uniform(x, None, 1.0)
+    for _ in range(steps):
+        weights = _responsibilities(weights[:, None] * x).mean(axis=1)
+    return weights
+
+
+def _em_limit(x: Lags, _scalars, _alpha: float):
+    return maximum_likelihood(x)
+
+
+def _dirichlet_em(x: Lags, scalars, _alpha: float):
+    """λ_g = (c + Σ_t γ_t(g))/(m c + n), with the γ_t at λ: iterated to its fixed point."""
+    n, m = x.shape[1:]
+
+    def step(_, weights):
+        return (scalars[0] + _responsibilities(weights[:, None] * x).sum(axis=1)) / (m * scalars[0] + n)
+
+    return jax.lax.fori_loop(0, EM_STEPS, step, _uniform(x, None, 1.0))
+
+
+def _quasi_bayes(x: Lags, _scalars, alpha: float):
+    """λ += (γ_t - λ)/(mα + t) through the sequence, with γ_t at the λ of before (Smith and Makov, 1978)."""
+    m = x.shape[2]
+
+    def step(weights, at):
+        t, row = at
+        gamma = _responsibilities(weights * row)
+        return weights + (gamma - weights) / (m * alpha + t), None
+
+    times = jnp.arange(1, x.shape[1] + 1)
+    return jax.lax.scan(step, _uniform(x, None, 1.0), (times, x.swapaxes(0, 1)))[0]
+
+
+def _soft_counts(x: Lags, scalars, _alpha: float):
+    """λ_g ∝ c + Σ_t γ_t(g)."""
+    counts = scalars[0] + _responsibilities(x).sum(axis=1)
+    return counts / counts.sum(axis=-1, keepdims=True)
+
+
+def _hard_counts(x: Lags, scalars, _alpha: float):
+    """λ_g ∝ c + how often lag g is the likeliest; lags that are equally likely share."""
+    likeliest = x == x.max(axis=-1, keepdims=True)
+    counts = scalars[0] + (likeliest / likeliest.sum(axis=-1, keepdims=True)).sum(axis=1)
+    return counts / counts.sum(axis=-1, keepdims=True)
+
+
+def _reweighting(x: Lags, scalars, _alpha: float, stages: str):
+    return reweighted(x, scalars, stages)
+
+
+def _constructed(depth: int, stages: str) -> Algorithm:
+    names = tuple(f"a{k + 1}" for k in range(n_scalars(stages)))
+    return Algorithm(
+        f"l{depth}",
+        f"the algorithm of constructed_l{depth}: transitions reweighted",
+        names,
+        partial(_reweighting, stages=stages),
+        stages=stages,
+    )
+
+
+ALGORITHMS: Sequence[Algorithm] = (
+    Algorithm("bayes", "the exact posterior mean", baseline="exact"),
+    Algorithm("laplace", "Laplace's approximation of the posterior mean", baseline="laplace"),
+    Algorithm("uniform", "λ = 1/m", estimate=_uniform),
+    *(
+        Algorithm(
+            f"md{k}", f"Mirror Descent, {k} steps of one size", ("η",), partial(_shared_steps, steps=k), None, True
+        )
+        for k in range(1, 6)
+    ),
+    *(
+        Algorithm(
+            f"md{k}_free",
+            f"Mirror Descent, {k} steps of {k} sizes",
+            tuple(f"η{j + 1}" for j in range(k)),
+            _own_steps,
+            None,
+            True,
+        )
+        for k in range(2, 6)
+    ),
+    Algorithm("em", "maximum likelihood, EM's limit", estimate=_em_limit),
+    *(Algorithm(f"em{k}", f"{k} steps of EM", estimate=partial(_em, steps=k)) for k in (1, 2, 5)),
+    Algorithm("dirichlet_em", "EM with c pseudo-counts a lag, to its limit", ("c",), _dirichlet_em, None, True),
+    Algorithm("quasi_bayes", "λ += (γ - λ)/(mα + t) through the sequence", estimate=_quasi_bayes),
+    Algorithm("soft_counts", "counts of responsibilities plus c", ("c",), _soft_counts, None, True),
+    Algorithm("hard_counts", "counts of the likeliest lags plus c", ("c",), _hard_counts, None, True),
+    _constructed(4, "R"),
+    _constructed(5, "SR"),
+)
