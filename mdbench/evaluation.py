@@ -23,7 +23,7 @@ from mdbench.gold import check_gold, gold_posterior
 from mdbench.predictor import Predictor, check_length, check_output
 from mdbench.registry import EXACT, build_baseline, build_predictor
 from mdbench.statistics import MeanInterval, mean_interval
-from mdbench.tasks import Sample, Task, load_suite, load_task, next_token_probs, sample
+from mdbench.tasks import Task, load_suite, load_task, next_token_probs, sample
 
 SCHEMA_VERSION = 1
 REFERENCES = ("bayes", "md1", "constructed_l3", "uniform")
@@ -371,7 +371,7 @@ def _score_task(
             of_runs = []
             for run in _runs(predictor, length):
                 started = time.perf_counter()
-                probs = _predict(name, run, task, contexts, drawn, advance)
+                probs = predict(name, run, task, contexts, drawn.weights, advance)
                 seconds = time.perf_counter() - started
                 of_runs.append(
                     _Scores(
@@ -416,17 +416,25 @@ def _is_told(predictor: Any) -> bool:
     return hasattr(predictor, "predict_given_weights")
 
 
-def _predict(
-    name: str, predictor: Any, task: Task, contexts: np.ndarray, drawn: Sample, advance: Callable[[float], None]
+def predict(
+    name: str,
+    predictor: Any,
+    task: Task,
+    contexts: np.ndarray,
+    weights: Float[np.ndarray, "N m"] | None = None,
+    advance: Callable[[float], None] = lambda _k: None,
 ) -> Float[np.ndarray, "N q"]:
-    """Checked predictions, made in padded chunks of one size: no predictor sees how many sequences there are."""
+    """Checked predictions, made in padded chunks of one size: no predictor sees how many sequences there are.
+
+    ``weights`` are for those that are told λ.
+    """
     parts = []
     for start in range(0, len(contexts), CHUNK):
         # Past the end the last sequence is repeated; every predictor gets a copy of its own.
         rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
         chunk = contexts[rows].astype(np.int64)
-        if _is_told(predictor):
-            output = predictor.predict_given_weights(chunk, drawn.weights[rows])
+        if weights is not None and _is_told(predictor):
+            output = predictor.predict_given_weights(chunk, weights[rows])
         else:
             output = predictor.predict(chunk)
         real = min(CHUNK, len(contexts) - start)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mdbench.predictors.maximum_likelihood import maximum_likelihood
 from mdbench.predictors.mirror_descent import descend
 from mdbench.predictors.reweighting import n_scalars, reweighted, start
-from mdbench.registry import build_baseline
-from mdbench.tasks import Task
 
-EM_STEPS = 1000  # of Dirichlet-EM, whose fixed point is reached long before
+EM_STEPS, EM_TOLERANCE = 10_000, 1e-12  # of Dirichlet-EM: the most, and the change of λ at which it has ended
 
 Lags = Float[Array, "batch n m"]
 Estimate = Callable[[Lags, Float[Array, " k"], float], Float[Array, "batch m"]]
@@ -45,23 +43,16 @@ class Algorithm:
     positive: bool = False
     stages: str | None = None
 
-    def starts(self, order: int, n: int, eta: float) -> list[Float[np.ndarray, " k"]]:
-        """Where the search for several scalars begins; ``eta`` is the step size of the fitted single step."""
+    def starts(self, order: int, n: int, fitted: Mapping[str, Sequence[float]]) -> list[Float[np.ndarray, " k"]]:
+        """Where the search for several scalars begins: at simpler algorithms' fits, which it contains, and around."""
         if self.stages is None:
-            k = len(self.scalars)
-            return [np.full(k, eta / k), np.full(k, eta / 4)]
-        derived = start(self.stages, order, eta * order * n)
+            (eta,) = fitted[self.name.removesuffix("_free")]
+            return [np.log(np.full(len(self.scalars), eta))]
+        beta = fitted["md1"][0] * order * n
+        derived = start(self.stages, order, beta)
         one_step = np.zeros_like(derived)
-        one_step[-len(self.stages) - 1] = eta * order * n
-        away = np.random.default_rng(0).normal(0.0, 3.0, (2, len(derived)))
-        return [derived, one_step, *(derived + away)]
-
-
-def bayes_estimate(
-    task: Task, contexts: Int[np.ndarray, "batch length"], baseline: str
-) -> Float[np.ndarray, "batch m"]:
-    """The posterior mean by a baseline."""
-    return build_baseline(baseline)(task, contexts).mean[:, 0]
+        one_step[-len(self.stages) - 1] = beta
+        return [derived, one_step, *(derived + np.random.default_rng(0).normal(0.0, 3.0, (2, len(derived))))]
 
 
 def _responsibilities(x: Lags) -> Lags:
@@ -95,10 +86,15 @@ def _dirichlet_em(x: Lags, scalars, _alpha: float):
     """λ_g = (c + Σ_t γ_t(g))/(m c + n), with the γ_t at λ: iterated to its fixed point."""
     n, m = x.shape[1:]
 
-    def step(_, weights):
-        return (scalars[0] + _responsibilities(weights[:, None] * x).sum(axis=1)) / (m * scalars[0] + n)
+    def step(state):
+        k, weights, _ = state
+        new = (scalars[0] + _responsibilities(weights[:, None] * x).sum(axis=1)) / (m * scalars[0] + n)
+        return k + 1, new, jnp.abs(new - weights).max()
 
-    return jax.lax.fori_loop(0, EM_STEPS, step, _uniform(x, None, 1.0))
+    def unfinished(state):
+        return (state[0] < EM_STEPS) & (state[2] > EM_TOLERANCE)
+
+    return jax.lax.while_loop(unfinished, step, (0, _uniform(x, None, 1.0), jnp.inf))[1]
 
 
 def _quasi_bayes(x: Lags, _scalars, alpha: float):

@@ -77,13 +77,23 @@ def check_steps(steps: int) -> None:
 
 @jax.jit
 def mirror_descent(x: Float[Array, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:
-    """λ^k from the lag likelihoods, in logarithms: a large step takes a weight below what float64 can hold."""
+    """λ^k from the lag likelihoods, with one step size."""
     log_x = jnp.log(x)
+    return jnp.exp(jax.lax.fori_loop(0, steps, lambda _, log_weights: _step(log_x, log_weights, eta), _start(x)))
 
-    def step(_, log_weights):
-        log_mixture = jax.nn.logsumexp(log_weights[:, None, :] + log_x, axis=-1, keepdims=True)  # log⟨λ, x_t⟩
-        gradient = jnp.exp(jnp.minimum(log_x - log_mixture, LARGEST_LOG_RATIO)).sum(axis=1)
-        return jax.nn.log_softmax(log_weights + eta * gradient)
 
-    start = jnp.full((x.shape[0], x.shape[2]), -math.log(x.shape[2]))
-    return jnp.exp(jax.lax.fori_loop(0, steps, step, start))
+def descend(x: Float[Array, "batch n m"], etas: Float[Array, " k"]) -> Float[Array, "batch m"]:
+    """λ^k with a step size for each step; differentiable in them."""
+    log_x = jnp.log(x)
+    return jnp.exp(jax.lax.scan(lambda log_weights, eta: (_step(log_x, log_weights, eta), None), _start(x), etas)[0])
+
+
+def _start(x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
+    return jnp.full((x.shape[0], x.shape[2]), -math.log(x.shape[2]))
+
+
+def _step(log_x: Float[Array, "batch n m"], log_weights: Float[Array, "batch m"], eta) -> Float[Array, "batch m"]:
+    """One step, in logarithms: a large one takes a weight below what float64 can hold."""
+    log_mixture = jax.nn.logsumexp(log_weights[:, None, :] + log_x, axis=-1, keepdims=True)  # log⟨λ, x_t⟩
+    gradient = jnp.exp(jnp.minimum(log_x - log_mixture, LARGEST_LOG_RATIO)).sum(axis=1)
+    return jax.nn.log_softmax(log_weights + eta * gradient)

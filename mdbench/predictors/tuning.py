@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize, minimize_scalar
 
 from mdbench import metrics
 from mdbench.errors import InputError
 from mdbench.files import cache_folder, make_folder, write_text
+from mdbench.predictors.fitting import fit, fit_positive, kl
 from mdbench.predictors.mirror_descent import check_steps, mirror_descent
 from mdbench.predictors.reweighting import STAGES, n_scalars, reweighted, start
 from mdbench.registry import build_baseline
@@ -90,26 +90,22 @@ def tune_step_size(task: Task, steps: int, length: int) -> float:
     check_steps(steps)
     x, contexts, bayes = _calibration(task, length)
 
-    def excess_kl(log_eta: float) -> float:
-        weights = np.asarray(mirror_descent(x, np.exp(log_eta), steps))
+    def excess_kl(eta: float) -> float:
+        weights = np.asarray(mirror_descent(x, eta, steps))
         return float(metrics.kl(bayes, next_token_probs(task, weights, contexts)).mean())
 
-    # The objective may have several valleys (large steps overshoot), so look everywhere before going downhill. From
-    # a hundredth of `smooth` to 10, beyond which one step already picks a single lag.
+    # From a hundredth of `smooth` to 10, beyond which one step already picks a single lag.
     smooth = 1 / ((length - task.order) * task.order**2)
-    grid = np.linspace(np.log(smooth / 100), np.log(10.0), 60)
-    values = np.array([excess_kl(point) for point in grid])
-    if not np.isfinite(values).any():
+    eta = fit_positive(excess_kl, smooth / 100, 10.0)
+    if eta is None:
         raise InputError(
             f"task '{task.name}', length {length}: no step size has a finite excess KL; give eta a number."
         )
-    k = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
-    low, high = grid[max(k - 1, 0)], grid[min(k + 1, len(grid) - 1)]
-    return float(np.exp(minimize_scalar(excess_kl, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
+    return eta
 
 
 def tune_scalars(task: Task, depth: int, length: int) -> list[float]:
-    """The scalars that minimise mean KL(p_B ‖ p̂) over the calibration sequences: BFGS on its logarithm."""
+    """The scalars that minimise mean KL(p_B ‖ p̂) over the calibration sequences, from several starts."""
     if STAGES.get(depth, "") == "":
         known = ", ".join(str(depth) for depth, stages in STAGES.items() if stages)
         raise InputError(f"there are constructions with scalars of {known} layers, not {depth}.")
@@ -117,28 +113,16 @@ def tune_scalars(task: Task, depth: int, length: int) -> list[float]:
     x, contexts, bayes = _calibration(task, length)
     lag_rows = jnp.asarray(task.transition[contexts[:, -m:][:, ::-1]])  # π(y_{T+1-g}, ·), lag 1 first
 
-    def log_excess_kl(scalars: Float[jax.Array, " k"]) -> Float[jax.Array, ""]:
-        probs = jnp.einsum("ng,ngb->nb", reweighted(x, scalars, stages), lag_rows)
-        r = jnp.where(bayes > 0, (probs - bayes) / jnp.where(bayes > 0, bayes, 1.0), 0.0)
-        return jnp.log((bayes * (r - jnp.log1p(r))).sum(axis=-1).mean())  # as metrics.kl: no rounding below zero
-
-    objective = jax.jit(jax.value_and_grad(log_excess_kl))
-
-    def value_and_gradient(scalars: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = objective(jnp.asarray(scalars))
-        return float(value), np.asarray(gradient)
+    def excess_kl(scalars: Float[jax.Array, " k"]) -> Float[jax.Array, ""]:
+        return kl(bayes, jnp.einsum("ng,ngb->nb", reweighted(x, scalars, stages), lag_rows)).mean()
 
     derived = start(stages, m, tuned_step_size(task, 1, length) * m * (length - m))
     away = np.random.default_rng(0).normal(0.0, SPREAD, (STARTS, n_scalars(stages)))
     away[0] = 0.0
-    found = [
-        minimize(value_and_gradient, derived + offset, jac=True, method="BFGS", options={"maxiter": 1000})
-        for offset in away
-    ]
-    best = min((f for f in found if np.isfinite(f.fun)), key=lambda f: f.fun, default=None)
+    best = fit(excess_kl, derived + away)
     if best is None:
         raise InputError(f"task '{task.name}', length {length}: no scalars of {depth} layers have a finite excess KL.")
-    return best.x.tolist()
+    return best.tolist()
 
 
 def tune(

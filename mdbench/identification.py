@@ -1,0 +1,253 @@
+"""Which algorithm is this predictor running? Known ones are fitted to its predictions and judged on other sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+from mdbench import metrics
+from mdbench.device import check_device
+from mdbench.errors import InputError
+from mdbench.evaluation import Progress, predict
+from mdbench.files import json_ready
+from mdbench.predictor import Predictor, check_length
+from mdbench.predictors.algorithms import ALGORITHMS, Algorithm
+from mdbench.predictors.fitting import fit, fit_positive, kl
+from mdbench.registry import build_baseline, build_predictor
+from mdbench.statistics import CONFIDENCE, mean_interval
+from mdbench.tasks import Stream, Task, lag_likelihoods, load_task, sample
+
+RESOLUTION = 1e-9  # nats; predictions this near to each other are the same but for rounding and the search for scalars
+EXPLAINED = 0.9  # share of the distance from its rival that an algorithm must explain to be what a predictor runs
+BAYES, ONE_STEP = "bayes", "md1"
+ONE_HOT = 1e-6  # a concentration so small that λ is one-hot in float64
+OTHER_PRIORS = {"α = 0.1": 0.1, "α = 10": 10.0, "one-hot": ONE_HOT}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One algorithm fitted to a predictor at one length.
+
+    Attributes:
+        algorithm: its name.
+        scalars: what was fitted, by name.
+        kl: mean KL(p̂ ‖ algorithm) in nats over the sequences that judge, p̂ the predictor's.
+        kl_ci: its 95% interval, None where it is infinite.
+        explained: share of the predictor's distance from Bayes that it explains, 1 - KL(p̂ ‖ algorithm)/KL(p̂ ‖ p_B);
+            for Bayes itself, of the distance from one fitted step; None where that distance is nothing.
+        tied: whether these sequences cannot tell it from the nearest algorithm.
+        elsewhere: the same mean KL, with the same scalars, on sequences of other priors on λ.
+    """
+
+    algorithm: str
+    scalars: dict[str, float]
+    kl: float
+    kl_ci: tuple[float, float] | None
+    explained: float | None
+    tied: bool
+    elsewhere: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a predictor runs at one length.
+
+    ``nearest`` is the algorithm with the fewest scalars among those that cannot be told from the nearest one;
+    ``verdict`` is its name again, or None if it explains too little: none of these. ``fits`` are all, nearest first.
+    """
+
+    length: int
+    verdict: str | None
+    nearest: str
+    fits: list[Fit]
+
+    def __getitem__(self, algorithm: str) -> Fit:
+        return next(f for f in self.fits if f.algorithm == algorithm)
+
+
+@dataclass(frozen=True)
+class Identification:
+    """What :func:`identify` returns.
+
+    ``exponents`` says of each step size how it moves with the length: the slope of log η against log T with its 95%
+    interval, by least squares; it takes three lengths.
+    """
+
+    predictor: str
+    task: str
+    n_sequences: int
+    seed: int
+    verdicts: list[Verdict]
+    exponents: dict[str, tuple[float, float, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return json_ready(asdict(self))
+
+
+def identify(
+    predictor: str | Predictor,
+    *,
+    task: str | Path | Task = "mtd-q5-m3",
+    lengths: int | Sequence[int] = (32,),
+    n_sequences: int = 1024,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Identification:
+    """Fit every known algorithm to a predictor by KL in function space, and judge the fits on other sequences.
+
+    Args:
+        predictor: a name or an object with ``predict``. Of one with several training seeds it is the first.
+        task: the task.
+        lengths: context lengths; every length is fitted anew.
+        n_sequences: to fit on; as many others judge, and as many of each other prior.
+        seed: of the sequences.
+        device: torch device for predictors that have one.
+        progress: called to show progress.
+
+    Raises:
+        InputError: bad arguments, or a length that the predictor cannot serve.
+        PredictorError: the predictor broke its contract.
+    """
+    check_device(device)
+    loaded = task if isinstance(task, Task) else load_task(task)
+    name = predictor if isinstance(predictor, str) else type(predictor).__name__
+    built = build_predictor(predictor, loaded, device) if isinstance(predictor, str) else predictor
+    if not hasattr(built, "predict"):
+        raise InputError(f"'{name}' is told λ; what it does with a context cannot be identified.")
+    wanted = sorted({int(length) for length in np.atleast_1d(lengths)})
+    if not wanted:
+        raise InputError("lengths is empty; give at least one context length.")
+    for length in wanted:
+        loaded.check_length(length)
+        check_length(built, length)
+    advance = progress(f"{name}: algorithms", len(wanted) * len(ALGORITHMS)) if progress else lambda _k: None
+    verdicts = [_at_length(built, name, loaded, length, n_sequences, seed, advance) for length in wanted]
+    return Identification(name, loaded.name, n_sequences, seed, verdicts, _exponents(verdicts))
+
+
+@dataclass(frozen=True)
+class _Sequences:
+    """Contexts, what an algorithm needs of them, and what the predictor says."""
+
+    task: Task
+    contexts: Int[np.ndarray, "N T"]
+    x: Float[jax.Array, "N n m"]
+    lag_rows: Float[jax.Array, "N m q"]  # π(y_{T+1-g}, ·)
+    predicted: Float[np.ndarray, "N q"]
+
+    def probs(self, weights: Any) -> Float[jax.Array, "N q"]:
+        """p_λ."""
+        return jnp.einsum("ng,ngb->nb", weights, self.lag_rows)
+
+    def distance(self, algorithm: Algorithm, scalars: Sequence[float]) -> Float[np.ndarray, " N"]:
+        """KL(p̂ ‖ algorithm) of each sequence."""
+        if algorithm.baseline is not None:
+            weights = build_baseline(algorithm.baseline)(self.task, self.contexts).mean[:, 0]
+        else:
+            assert algorithm.estimate is not None
+            weights = algorithm.estimate(self.x, jnp.asarray(scalars), self.task.concentration)
+        return metrics.kl(self.predicted, metrics.normalise(self.probs(weights)))
+
+
+def _sequences(built: Predictor, name: str, task: Task, contexts: np.ndarray) -> _Sequences:
+    x = jnp.asarray(lag_likelihoods(task, contexts))
+    lag_rows = jnp.asarray(task.transition[contexts[:, -task.order :][:, ::-1]])
+    return _Sequences(task, contexts, x, lag_rows, predict(name, built, task, contexts))
+
+
+def _at_length(
+    built: Predictor, name: str, task: Task, length: int, n: int, seed: int, advance: Callable[[float], None]
+) -> Verdict:
+    runs = getattr(built, "runs", None)
+    built = runs(length)[0] if runs else built
+
+    def drawn(task_: Task, stream: Stream) -> _Sequences:
+        return _sequences(built, name, task, sample(task_, length, n, seed, stream=stream).tokens[:, :-1])
+
+    to_fit, to_judge = drawn(task, Stream.CALIBRATION), drawn(task, Stream.EVALUATION)
+    others = {
+        prior: drawn(Task(task.name, task.transition, task.order, alpha), Stream.EVALUATION)
+        for prior, alpha in OTHER_PRIORS.items()
+    }
+    fitted: dict[str, tuple[float, ...]] = {}
+    distances, elsewhere = {}, {}
+    for algorithm in ALGORITHMS:
+        fitted[algorithm.name] = scalars = _fit(algorithm, to_fit, fitted)
+        distances[algorithm.name] = to_judge.distance(algorithm, scalars)
+        elsewhere[algorithm.name] = {p: float(s.distance(algorithm, scalars).mean()) for p, s in others.items()}
+        advance(1)
+    means = {name: float(values.mean()) for name, values in distances.items()}
+    ranked = sorted(ALGORITHMS, key=lambda a: means[a.name])
+    best = ranked[0].name
+    tied = {a.name for a in ranked if _cannot_be_told(distances[a.name], distances[best])}
+    nearest = min((a for a in ranked if a.name in tied), key=lambda a: (len(a.scalars), means[a.name])).name
+
+    def explained(name: str) -> float | None:
+        rival = means[ONE_STEP if name == BAYES else BAYES]
+        return 1 - means[name] / rival if rival > RESOLUTION else None
+
+    fits = []
+    for a in ranked:
+        interval = mean_interval(distances[a.name]).interval
+        by_name = dict(zip(a.scalars, fitted[a.name], strict=True))
+        fits.append(Fit(a.name, by_name, means[a.name], interval, explained(a.name), a.name in tied, elsewhere[a.name]))
+    share = explained(nearest)
+    sure = means[nearest] <= RESOLUTION or (share is not None and share >= EXPLAINED)
+    return Verdict(length, nearest if sure else None, nearest, fits)
+
+
+def _fit(algorithm: Algorithm, sequences: _Sequences, fitted: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
+    """The scalars that bring an algorithm nearest to the predictor."""
+    if not algorithm.scalars:
+        return ()
+    n, m = sequences.x.shape[1:]
+    assert algorithm.estimate is not None
+    estimate = partial(algorithm.estimate, sequences.x)
+
+    def objective(scalars: jax.Array) -> jax.Array:
+        weights = estimate(jnp.exp(scalars) if algorithm.positive else scalars, sequences.task.concentration)
+        return kl(sequences.predicted, sequences.probs(weights)).mean()
+
+    if len(algorithm.scalars) == 1:
+        compiled = jax.jit(objective)
+        # Step sizes: from a hundredth of `smooth` to 10, where one step picks a single lag. Counts: from nothing to
+        # far more than there are transitions.
+        low, high = (1 / (n * m**2) / 100, 10.0) if algorithm.scalars == ("η",) else (1e-3, 1e3 * n)
+        found = fit_positive(lambda value: float(compiled(jnp.log(jnp.asarray([value])))), low, high)
+        best = None if found is None else np.array([found])
+    else:
+        best = fit(objective, algorithm.starts(m, n, fitted))
+        best = np.exp(best) if best is not None and algorithm.positive else best
+    if best is None:
+        raise InputError(f"no scalars of '{algorithm.name}' give finite distances from these predictions.")
+    return tuple(map(float, best))
+
+
+def _cannot_be_told(distances: Float[np.ndarray, " N"], best: Float[np.ndarray, " N"]) -> bool:
+    with np.errstate(invalid="ignore"):
+        difference = mean_interval(distances - best)
+    return difference.holds_zero or abs(difference.mean) <= RESOLUTION
+
+
+def _exponents(verdicts: list[Verdict]) -> dict[str, tuple[float, float, float]]:
+    """Slope of log η against log T, with its interval, of the algorithms with one step size."""
+    if len(verdicts) < 3:
+        return {}
+    log_lengths = np.log([v.length for v in verdicts])
+    found = {}
+    for algorithm in (a.name for a in ALGORITHMS if a.scalars == ("η",)):
+        line = stats.linregress(log_lengths, np.log([v[algorithm].scalars["η"] for v in verdicts]))
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(verdicts) - 2)) * line.stderr
+        found[algorithm] = (float(line.slope), float(line.slope - half), float(line.slope + half))
+    return found

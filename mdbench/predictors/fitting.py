@@ -1,0 +1,52 @@
+"""Minimise an excess KL over a few scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import minimize, minimize_scalar
+
+GRID = 60
+ITERATIONS = 1000
+
+
+def kl(p: Float[Array, "batch q"], p_hat: Float[Array, "batch q"]) -> Float[Array, " batch"]:
+    """:func:`mdbench.metrics.kl` where p̂ is positive, differentiable."""
+    r = jnp.where(p > 0, (p_hat - p) / jnp.where(p > 0, p, 1.0), 0.0)
+    return jnp.where(p > 0, p * (r - jnp.log1p(r)), p_hat).sum(axis=-1)
+
+
+def fit_positive(objective: Callable[[float], float], low: float, high: float) -> float | None:
+    """Argmin over [low, high]; None where nothing is finite.
+
+    The objective may have several valleys, so look everywhere on a logarithmic scale before going downhill.
+    """
+    grid = np.linspace(np.log(low), np.log(high), GRID)
+    values = np.array([objective(float(np.exp(point))) for point in grid])
+    if not np.isfinite(values).any():
+        return None
+    k = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
+    bounds = (grid[max(k - 1, 0)], grid[min(k + 1, GRID - 1)])
+    found = minimize_scalar(
+        lambda x: objective(float(np.exp(x))), bounds=bounds, method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(found.x))
+
+
+def fit(
+    objective: Callable[[Float[Array, " k"]], Float[Array, ""]], starts: Iterable[Float[np.ndarray, " k"]]
+) -> Float[np.ndarray, " k"] | None:
+    """Argmin of a differentiable objective, by BFGS on its logarithm from several starts; None if none is finite."""
+    value_and_gradient = jax.jit(jax.value_and_grad(lambda scalars: jnp.log(objective(scalars))))
+
+    def for_scipy(scalars: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = value_and_gradient(jnp.asarray(scalars))
+        return float(value), np.asarray(gradient)
+
+    found = [minimize(for_scipy, s, jac=True, method="BFGS", options={"maxiter": ITERATIONS}) for s in starts]
+    best = min((f for f in found if np.isfinite(f.fun)), key=lambda f: f.fun, default=None)
+    return None if best is None else best.x
