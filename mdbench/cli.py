@@ -162,6 +162,38 @@ def compare(
         report.print_comparisons(found)
 
 
+@app.command()
+def identify(
+    predictor: Annotated[str, typer.Argument(help="A predictor, as name or name:option=value,option=value.")],
+    task: Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")] = "mtd-q5-m3",
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Context lengths, separated by commas; three show how steps move.")
+    ] = "32",
+    n_sequences: Annotated[int, typer.Option(help="Sequences to fit on, and as many others to judge.")] = 1024,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    shown: Annotated[int, typer.Option(help="Rows of the ranking to show.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Which algorithm is this predictor running? Known ones are fitted to its predictions."""
+    from mdbench import identification, report
+
+    with report.progress_bars() as progress:
+        found = identification.identify(
+            predictor,
+            task=task,
+            lengths=_whole_numbers(lengths, "--lengths") or [],
+            n_sequences=n_sequences,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        report.print_identification(found, shown)
+
+
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List tasks, suites, predictors and baselines."""

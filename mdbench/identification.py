@@ -70,7 +70,13 @@ class Verdict:
     nearest: str
     fits: list[Fit]
 
+    @property
+    def rival(self) -> str:
+        """What the nearest algorithm's share is measured from: Bayes, or one step if that is Bayes itself."""
+        return ONE_STEP if self.nearest == BAYES else BAYES
+
     def __getitem__(self, algorithm: str) -> Fit:
+        """The fit of one algorithm."""
         return next(f for f in self.fits if f.algorithm == algorithm)
 
 
@@ -221,9 +227,9 @@ def _fit(algorithm: Algorithm, sequences: _Sequences, fitted: dict[str, tuple[fl
 
     if len(algorithm.scalars) == 1:
         compiled = jax.jit(objective)
-        # Step sizes: from a hundredth of `smooth` to 10, where one step picks a single lag. Counts: from nothing to
-        # far more than there are transitions.
-        low, high = (1 / (n * m**2) / 100, 10.0) if algorithm.scalars == ("η",) else (1e-3, 1e3 * n)
+        # Step sizes: from a hundredth of `smooth` to 10, where one step picks a single lag. Counts: from nearly nothing
+        # to far more than there are transitions.
+        low, high = (1 / (n * m**2) / 100, 10.0) if algorithm.scalars == ("η",) else (1e-2, 1e2 * n)
         found = fit_positive(lambda value: float(compiled(jnp.log(jnp.asarray([value])))), low, high)
         best = None if found is None else np.array([found])
     else:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mdbench.evaluation import Comparison, Evaluation, Result, Skipped, is_at_gold
+from mdbench.identification import Identification
 from mdbench.tasks import load_task
 from mdbench.validation import Validation
 
@@ -146,6 +147,41 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         for c in comparisons
     ]
     print_table(title, headings, rows)
+
+
+def print_identification(found: Identification, shown: int) -> None:
+    """For each length the nearest algorithms, then the verdict; then how step sizes move with the length."""
+    others = list(found.verdicts[0].fits[0].elsewhere)
+    headings = (
+        "algorithm",
+        "KL to it",
+        "95% interval",
+        "explained",
+        "scalars",
+        *(f"KL at {prior}" for prior in others),
+    )
+    for v in found.verdicts:
+        rows = [
+            (
+                f.algorithm + (" =" if f.tied else ""),
+                _g(f.kl),
+                f"{f.kl_ci[0]:.3g} .. {f.kl_ci[1]:.3g}" if f.kl_ci else "unknown",
+                "" if f.explained is None or f.explained < 0 else f"{f.explained:.1%}",
+                " ".join(f"{name}={value:.4g}" for name, value in f.scalars.items()),
+                *(_g(f.elsewhere[prior]) for prior in others),
+            )
+            for f in v.fits[:shown]
+        ]
+        title = f"{found.predictor} at {found.task}, T = {v.length}: {found.n_sequences} sequences, nats; = tied"
+        print_table(title, headings, rows)
+        if v.verdict is not None:
+            print_line(f"T = {v.length}: {found.predictor} runs {v.verdict}.")
+        else:
+            share = v[v.nearest].explained
+            how = "" if share is None else f", which explains {share:.0%} of its distance from {v.rival}"
+            print_line(f"T = {v.length}: none of these; the nearest is {v.nearest}{how}.")
+    for algorithm, (slope, low, high) in found.exponents.items():
+        print_line(f"{algorithm}: η ~ T^{slope:.3f} ({low:.3f} .. {high:.3f}).")
 
 
 def print_validation(validation: Validation) -> None:

@@ -19,6 +19,7 @@ SAME_AS = {
     "gold": "evaluation",
     "posteriors": "evaluation",
     "validation": "evaluation",
+    "identification": "evaluation",
     "validation_page": "report",
 }
 

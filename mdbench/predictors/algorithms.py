@@ -15,7 +15,7 @@ from mdbench.predictors.maximum_likelihood import maximum_likelihood
 from mdbench.predictors.mirror_descent import descend
 from mdbench.predictors.reweighting import n_scalars, reweighted, start
 
-EM_STEPS, EM_TOLERANCE = 10_000, 1e-12  # of Dirichlet-EM: the most, and the change of λ at which it has ended
+EM_STEPS, EM_TOLERANCE = 2000, 1e-10  # of Dirichlet-EM: the most, and the change of λ at which it has ended
 
 Lags = Float[Array, "batch n m"]
 Estimate = Callable[[Lags, Float[Array, " k"], float], Float[Array, "batch m"]]
@@ -59,18 +59,22 @@ def _responsibilities(x: Lags) -> Lags:
     return x / x.sum(axis=-1, keepdims=True)
 
 
+@jax.jit
 def _uniform(x: Lags, _scalars, _alpha: float):
     return jnp.full((x.shape[0], x.shape[2]), 1 / x.shape[2])
 
 
+@partial(jax.jit, static_argnames="steps")
 def _shared_steps(x: Lags, scalars, _alpha: float, steps: int):
     return descend(x, jnp.broadcast_to(scalars[0], (steps,)))
 
 
+@jax.jit
 def _own_steps(x: Lags, scalars, _alpha: float):
     return descend(x, scalars)
 
 
+@partial(jax.jit, static_argnames="steps")
 def _em(x: Lags, _scalars, _alpha: float, steps: int):
     weights = _uniform(x, None, 1.0)
     for _ in range(steps):
@@ -82,6 +86,7 @@ def _em_limit(x: Lags, _scalars, _alpha: float):
     return maximum_likelihood(x)
 
 
+@jax.jit
 def _dirichlet_em(x: Lags, scalars, _alpha: float):
     """λ_g = (c + Σ_t γ_t(g))/(m c + n), with the γ_t at λ: iterated to its fixed point."""
     n, m = x.shape[1:]
@@ -97,6 +102,7 @@ def _dirichlet_em(x: Lags, scalars, _alpha: float):
     return jax.lax.while_loop(unfinished, step, (0, _uniform(x, None, 1.0), jnp.inf))[1]
 
 
+@jax.jit
 def _quasi_bayes(x: Lags, _scalars, alpha: float):
     """λ += (γ_t - λ)/(mα + t) through the sequence, with γ_t at the λ of before (Smith and Makov, 1978)."""
     m = x.shape[2]
@@ -110,12 +116,14 @@ def _quasi_bayes(x: Lags, _scalars, alpha: float):
     return jax.lax.scan(step, _uniform(x, None, 1.0), (times, x.swapaxes(0, 1)))[0]
 
 
+@jax.jit
 def _soft_counts(x: Lags, scalars, _alpha: float):
     """λ_g ∝ c + Σ_t γ_t(g)."""
     counts = scalars[0] + _responsibilities(x).sum(axis=1)
     return counts / counts.sum(axis=-1, keepdims=True)
 
 
+@jax.jit
 def _hard_counts(x: Lags, scalars, _alpha: float):
     """λ_g ∝ c + how often lag g is the likeliest; lags that are equally likely share."""
     likeliest = x == x.max(axis=-1, keepdims=True)

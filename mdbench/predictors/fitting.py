@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from scipy.optimize import minimize, minimize_scalar
 
 GRID = 60
-ITERATIONS = 1000
+ITERATIONS = 500
 
 
 def kl(p: Float[Array, "batch q"], p_hat: Float[Array, "batch q"]) -> Float[Array, " batch"]:
