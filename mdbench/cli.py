@@ -163,6 +163,37 @@ def compare(
 
 
 @app.command()
+def inspect(
+    predictor: Annotated[str, typer.Argument(help="A transformer: trained_*, standard_*, constructed_*, run:FOLDER.")],
+    task: Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")] = "mtd-q5-m3",
+    length: Annotated[int, typer.Option("--length", help="Context length.")] = 32,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, inspection.html.")] = None,
+    n_sequences: Annotated[int, typer.Option(help="Sequences to average over.")] = 512,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Look inside a transformer: its parts beside those of the construction."""
+    from mdbench import inspection, report
+    from mdbench.files import check_writable, make_folder, write_text
+
+    page = None if out is None else make_folder(out) / "inspection.html"
+    if page is not None:
+        check_writable(page)
+    found = inspection.inspect(predictor, task=task, length=length, n_sequences=n_sequences, seed=seed, device=device)
+    if page is not None:
+        from mdbench.inspection_page import render
+
+        write_text(page, render(found, "mdbench " + " ".join(a for a in sys.argv[1:] if a != "--json")))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        report.print_inspection(found)
+        if page is not None:
+            report.print_line(f"The page is '{page}'.")
+
+
+@app.command()
 def identify(
     predictor: Annotated[str, typer.Argument(help="A predictor, as name or name:option=value,option=value.")],
     task: Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")] = "mtd-q5-m3",

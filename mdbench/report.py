@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mdbench.evaluation import Comparison, Evaluation, Result, Skipped, is_at_gold
 from mdbench.identification import Identification
+from mdbench.inspection import Inspection
 from mdbench.tasks import load_task
 from mdbench.validation import Validation
 
@@ -147,6 +148,44 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         for c in comparisons
     ]
     print_table(title, headings, rows)
+
+
+def print_inspection(found: Inspection) -> None:
+    """Distances, then what the parts say."""
+    title = f"{found.predictor} at {found.task}, T = {found.length}: {found.n_sequences} sequences, nats"
+    rows = [
+        (what, _g(m.mean), f"{m.interval[0]:.3g} .. {m.interval[1]:.3g}" if m.interval else "unknown")
+        for what, m in (
+            (f"KL from it to {found.construction}", found.to_construction),
+            ("KL from Bayes to it", found.to_bayes),
+            (f"KL from Bayes to {found.construction}", found.construction_to_bayes),
+        )
+    ]
+    print_table(title, ("", "mean", "95% interval"), rows)
+    for k, layer in enumerate(found.layers, 1):
+        print_line(
+            f"Layer {k} shares {layer.overlap:.1%} of its attention with {found.construction}'s, "
+            f"{layer.overlap_last:.1%} at the last position."
+        )
+    if found.transition:
+        t = found.transition
+        print_line(
+            f"W_A against log π: mean KL over rows {_g(t.kl_over_keys)} (softmax over keys), slope {t.scale:.3f}; "
+            f"{_g(t.kl_rows)} to the rows of π."
+        )
+    if found.step_size:
+        s = found.step_size
+        print_line(
+            f"Last layer: η = {s.eta:.4g} ± {s.eta_se:.2g}, R² = {s.r_squared:.4f}; {s.on_lags:.1%} of its attention "
+            "falls on the last m positions."
+        )
+    if found.probes:
+        headings = ("after layer", "R² for Γ_t", "R² for mean Γ")
+        print_table(
+            "linear probes, held out",
+            headings,
+            [(p.after_layer, f"{p.gamma:.4f}", f"{p.mean_gamma:.4f}") for p in found.probes],
+        )
 
 
 def print_identification(found: Identification, shown: int) -> None:

@@ -20,6 +20,8 @@ SAME_AS = {
     "posteriors": "evaluation",
     "validation": "evaluation",
     "identification": "evaluation",
+    "inspection": "evaluation",
+    "inspection_page": "report",
     "validation_page": "report",
 }
 

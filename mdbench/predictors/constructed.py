@@ -32,7 +32,7 @@ class Constructed:
 
     def __init__(self, task: Task, depth: int, device: str = "cpu") -> None:
         self.task, self.depth, self.device = task, depth, device
-        self.model = functools.lru_cache(self._build)
+        self.transformer = functools.lru_cache(self._build)
 
     def scalars(self, length: int) -> Sequence[float]:
         """For contexts of this length."""
@@ -44,7 +44,7 @@ class Constructed:
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """W_O h_T, which here is on the simplex as it stands."""
-        return run_model(self.model(contexts.shape[1]), contexts)
+        return run_model(self.transformer(contexts.shape[1]), contexts)
 
     def _build(self, length: int) -> DisentangledTransformer:
         return construct(self.task, length, STAGES[self.depth], self.scalars(length)).to(self.device)

@@ -16,7 +16,6 @@ from torch import nn
 
 from mdbench import metrics
 from mdbench.errors import InputError, Unsupported
-from mdbench.predictor import Predictor
 from mdbench.predictors.transformer import run_model
 from mdbench.registry import WEIGHTS as SHIPPED
 from mdbench.tasks import Task
@@ -40,6 +39,11 @@ class TrainedModel:
         if length != self.config.length:
             message = f"{self.source} was trained at length {self.config.length}, not {length}."
             raise Unsupported(message, label="no weights")
+
+    def transformer(self, length: int) -> nn.Module:
+        """The model."""
+        self.check_length(length)
+        return self.model
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """The output as probabilities."""
@@ -76,7 +80,11 @@ class Trained:
             message = f"{self.name} has no weights for length {length} of {self.task.name} (it has {has})."
             raise Unsupported(message, label="no weights")
 
-    def runs(self, length: int) -> Sequence[Predictor]:
+    def transformer(self, length: int) -> nn.Module:
+        """The model of the first seed."""
+        return self.runs(length)[0].transformer(length)
+
+    def runs(self, length: int) -> Sequence[TrainedModel]:
         """One predictor for each training seed."""
         self.check_length(length)
         return [found for _, found in sorted(self.by_length[length].items())]

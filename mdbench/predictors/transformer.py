@@ -58,12 +58,15 @@ class DisentangledTransformer(nn.Module):
 
     def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch length length"]]:
         """A of every layer, rows = queries."""
-        h = one_hot(tokens, self.n_states, self.readout.dtype)
-        maps = []
+        return self.trace(tokens)[1]
+
+    def trace(self, tokens: Int[Tensor, "batch length"]) -> tuple[list[Tensor], list[Tensor]]:
+        """The residual stream before each layer and after the last, (batch, length, d); and :meth:`attention_maps`."""
+        states, maps = [one_hot(tokens, self.n_states, self.readout.dtype)], []
         for layer in self.layers:
-            maps.append(layer.attention(h))
-            h = torch.cat([h, layer.values(maps[-1], h)], dim=-1)
-        return maps
+            maps.append(layer.attention(states[-1]))
+            states.append(torch.cat([states[-1], layer.values(maps[-1], states[-1])], dim=-1))
+        return states, maps
 
 
 class DisentangledAttention(nn.Module):
@@ -138,12 +141,15 @@ class StandardTransformer(nn.Module):
 
     def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch heads length length"]]:
         """A of every layer and head, rows = queries."""
-        h = one_hot(tokens, self.n_states, self.embedding.dtype) @ self.embedding
-        maps = []
+        return self.trace(tokens)[1]
+
+    def trace(self, tokens: Int[Tensor, "batch length"]) -> tuple[list[Tensor], list[Tensor]]:
+        """The residual stream before each layer and after the last, (batch, length, width); and the maps."""
+        states, maps = [one_hot(tokens, self.n_states, self.embedding.dtype) @ self.embedding], []
         for layer in self.layers:
-            maps.append(layer.attention(*layer.split(layer.attention_norm(h))[:2]))
-            h = layer(h)
-        return maps
+            maps.append(layer.attention(*layer.split(layer.attention_norm(states[-1]))[:2]))
+            states.append(layer(states[-1]))
+        return states, maps
 
 
 class StandardLayer(nn.Module):

@@ -1,0 +1,107 @@
+"""An inspection as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib.metadata import version
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from mdbench.inspection import Inspection
+
+LOWEST_SCORE = -12.0  # of offsets, in a plot: e^-12 of the attention is nothing one could see
+PANEL = 2.6  # inches
+
+
+def render(found: Inspection, command: str) -> str:
+    """The page."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mdbench"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    with matplotlib.rc_context(
+        {"font.size": 8, "axes.titlesize": 8, "image.cmap": "cividis", "svg.hashsalt": "mdbench"}
+    ):
+        figures = _figures(found)
+    return environment.get_template("inspection.html").render(
+        found=found, command=command, version=version("mdbench"), figures=figures
+    )
+
+
+def _figures(found: Inspection) -> dict[str, str]:
+    figures = {"sequence": _maps(found)}
+    if found.layers:
+        figures["average"] = _average_maps(found)
+        figures["offsets"] = _offsets(found)
+    if found.transition:
+        t = found.transition
+        panels = {"softmax of W_A over keys": t.learned, "the same of log π": t.expected}
+        figures["transition"] = _data(_heatmaps([panels], "state before (key)", "state (query)", shared=True))
+    return figures
+
+
+def _maps(found: Inspection) -> str:
+    """Attention maps of the first sequence: a row a layer; ours and the construction's, or a panel a head."""
+    if found.maps_construction is not None:
+        rows = [
+            {f"layer {k}: {found.predictor}": ours, f"layer {k}: {found.construction}": theirs}
+            for k, (ours, theirs) in enumerate(zip(found.maps, found.maps_construction, strict=True), 1)
+        ]
+    elif found.maps.ndim == 4:
+        rows = [{f"layer {k}, head {h}": a for h, a in enumerate(heads, 1)} for k, heads in enumerate(found.maps, 1)]
+    else:
+        rows = [{f"layer {k}: {found.predictor}": a} for k, a in enumerate(found.maps, 1)]
+    return _data(_heatmaps(rows, "key", "query"))
+
+
+def _average_maps(found: Inspection) -> str:
+    rows = [
+        {
+            f"layer {k}: {found.predictor}": layer.mean_map,
+            found.construction: layer.mean_map_construction,
+            "mean of |difference|": layer.mean_difference,
+        }
+        for k, layer in enumerate(found.layers, 1)
+    ]
+    return _data(_heatmaps(rows, "key", "query"))
+
+
+def _offsets(found: Inspection) -> str:
+    figure = Figure(figsize=(PANEL * len(found.layers), PANEL), layout="constrained")
+    for k, (axes, layer) in enumerate(
+        zip(np.ravel(figure.subplots(1, len(found.layers))), found.layers, strict=True), 1
+    ):
+        for scores, name, style in (
+            (layer.offset_scores, found.predictor, "o-"),
+            (layer.offset_scores_construction, found.construction, "x--"),
+        ):
+            axes.plot(np.maximum(scores, LOWEST_SCORE), style, markersize=3, linewidth=0.8, label=name)
+        axes.set(title=f"layer {k}", xlabel="offset i - j", ylabel="h_T · R_A, nats")
+        axes.legend()
+    return _data(figure)
+
+
+def _heatmaps(rows: list[dict[str, Any]], x: str, y: str, shared: bool = False) -> Figure:
+    """One row of panels for each dictionary of titled matrices; ``shared`` gives all one scale."""
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(PANEL * columns, PANEL * len(rows)), layout="constrained")
+    top = max(a.max() for row in rows for a in row.values()) if shared else None
+    for axes_row, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        for axes in axes_row[len(row) :]:
+            axes.axis("off")
+        for axes, (title, matrix) in zip(axes_row, row.items(), strict=False):
+            image = axes.imshow(matrix, vmin=0, vmax=top, interpolation="nearest")
+            axes.set(title=title, xlabel=x, ylabel=y)
+            figure.colorbar(image, ax=axes, shrink=0.7)
+    return figure
+
+
+def _data(figure: Figure) -> str:
+    """The picture as a data URI."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
