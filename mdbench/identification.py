@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +182,7 @@ def _at_length(
         return _sequences(built, name, task, sample(task_, length, n, seed, stream=stream).tokens[:, :-1])
 
     to_fit, to_judge = drawn(task, Stream.CALIBRATION), drawn(task, Stream.EVALUATION)
-    others = {
-        prior: drawn(Task(task.name, task.transition, task.order, alpha), Stream.EVALUATION)
-        for prior, alpha in OTHER_PRIORS.items()
-    }
+    others = {prior: drawn(_with_prior(task, alpha), Stream.EVALUATION) for prior, alpha in OTHER_PRIORS.items()}
     fitted: dict[str, tuple[float, ...]] = {}
     distances, elsewhere = {}, {}
     for algorithm in ALGORITHMS:
@@ -213,31 +210,44 @@ def _at_length(
     return Verdict(length, nearest if sure else None, nearest, fits)
 
 
+@functools.lru_cache  # one object for each, since the compiled sampler belongs to it
+def _with_prior(task: Task, concentration: float) -> Task:
+    return Task(task.name, task.transition, task.order, concentration)
+
+
 def _fit(algorithm: Algorithm, sequences: _Sequences, fitted: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
     """The scalars that bring an algorithm nearest to the predictor."""
     if not algorithm.scalars:
         return ()
     n, m = sequences.x.shape[1:]
-    assert algorithm.estimate is not None
-    estimate = partial(algorithm.estimate, sequences.x)
-
-    def objective(scalars: jax.Array) -> jax.Array:
-        weights = estimate(jnp.exp(scalars) if algorithm.positive else scalars, sequences.task.concentration)
-        return kl(sequences.predicted, sequences.probs(weights)).mean()
-
+    objective = _mean_distance(algorithm)
+    arrays = (sequences.x, sequences.lag_rows, jnp.asarray(sequences.predicted), sequences.task.concentration)
     if len(algorithm.scalars) == 1:
-        compiled = jax.jit(objective)
         # Step sizes: from a hundredth of `smooth` to 10, where one step picks a single lag. Counts: from nearly nothing
         # to far more than there are transitions.
         low, high = (1 / (n * m**2) / 100, 10.0) if algorithm.scalars == ("η",) else (1e-2, 1e2 * n)
-        found = fit_positive(lambda value: float(compiled(jnp.log(jnp.asarray([value])))), low, high)
+        found = fit_positive(lambda value: float(objective(jnp.log(jnp.asarray([value])), *arrays)), low, high)
         best = None if found is None else np.array([found])
     else:
-        best = fit(objective, algorithm.starts(m, n, fitted))
+        best = fit(objective, algorithm.starts(m, n, fitted), *arrays)
         best = np.exp(best) if best is not None and algorithm.positive else best
     if best is None:
         raise InputError(f"no scalars of '{algorithm.name}' give finite distances from these predictions.")
     return tuple(map(float, best))
+
+
+@functools.lru_cache(maxsize=64)
+def _mean_distance(algorithm: Algorithm) -> Callable[..., Float[jax.Array, ""]]:
+    """Mean KL(p̂ ‖ algorithm) of its scalars (positive ones by their logarithms) and the sequences' arrays."""
+    estimate = algorithm.estimate
+    assert estimate is not None
+
+    @jax.jit
+    def mean_distance(scalars, x, lag_rows, predicted, alpha):
+        weights = estimate(x, jnp.exp(scalars) if algorithm.positive else scalars, alpha)
+        return kl(predicted, jnp.einsum("ng,ngb->nb", weights, lag_rows)).mean()
+
+    return mean_distance
 
 
 def _cannot_be_told(distances: Float[np.ndarray, " N"], best: Float[np.ndarray, " N"]) -> bool:

@@ -201,8 +201,34 @@ def test_train_tune_and_use_a_task_of_ones_own(mdbench, tmp_path):
     assert (config["target"], config["steps"], config["learning_rate"]) == ("conditional", 20, 0.01)
     code, stdout, _ = mdbench("tune", "--task", task, "--steps", "1", "--json", "--out", tmp_path / "eta.json")
     assert code == 0
-    assert json.loads(stdout)[0]["length"] == 6
+    (row,) = json.loads(stdout)
+    assert (row["length"], row["steps"]) == (6, 1)
     assert "mine" in (tmp_path / "eta.json").read_text()
+
+
+def test_tuned_scalars_go_beside_the_step_sizes(mdbench, tmp_path):
+    table = tmp_path / "tuned.json"
+    for what in (("--steps", "1"), ("--depths", "4")):
+        code, stdout, _ = mdbench("tune", "--task", TASK, "--lengths", "8", *what, "--out", table)
+        assert (code, "mtd-q3-m2" in stdout) == (0, True)
+    (of_task,) = json.loads(table.read_text()).values()
+    assert of_task["eta"]["1"]["8"] > 0
+    assert len(of_task["scalars"]["4"]["8"]) == 3
+
+
+def test_inspect_and_identify(mdbench, tmp_path):
+    arguments = ("inspect", "constructed_l3", "--task", TASK, "--length", 8, "--n-sequences", 20, "--out", tmp_path)
+    code, stdout, _ = mdbench(*arguments)
+    assert (code, "shares 100.0% of its attention" in stdout) == (0, True)
+    assert "attention maps of the first sequence" in (tmp_path / "inspection.html").read_text()
+    code, stdout, _ = mdbench(*arguments, "--json")
+    assert (code, json.loads(stdout)["step_size"]["r_squared"]) == (0, pytest.approx(1.0))
+
+    arguments = ("identify", "md1", "--task", TASK, "--lengths", 8, "--n-sequences", 40)
+    code, stdout, _ = mdbench(*arguments)
+    assert (code, "T = 8: md1 runs md1." in stdout) == (0, True)
+    code, stdout, _ = mdbench(*arguments, "--json")
+    assert (code, [v["verdict"] for v in json.loads(stdout)["verdicts"]]) == (0, ["md1"])
 
 
 SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
@@ -221,7 +247,7 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
         (("evaluate", "--predictor", "md1", "--out", "/"), "it is a folder"),
         (("evaluate", "--predictor", "md1", "--per-sequence", "x.txt"), "writes .csv or .parquet"),
         (("evaluate", "--predictor", "md1", "--device", "cuda:99"), "device 'cuda:99' cannot be used here"),
-        (("evaluate", "--predictor", "trained_l3", "--task", TASK, "--lengths", "128"), "no weights for length 128"),
+        (("evaluate", "--predictor", "trained_l3", "--task", TASK, "--lengths", "48"), "no weights for length 48"),
         ((*SAMPLE, 0, "--out", "x.npz"), "n-sequences must be a whole number of at least 1"),
         ((*SAMPLE, 5, "--out", "/nowhere/x.npz"), "there is no folder"),
         ((*SAMPLE, 5, "--out", "x.csv"), "writes .npz"),
@@ -248,6 +274,11 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
             "device 'cuda' cannot be used",
         ),
         (("tune", "--task", "nothing"), "no task 'nothing'"),
+        (("tune", "--task", TASK, "--depths", "6", "--out", "t.json"), "constructions with scalars of 4, 5, 7 layers"),
+        (("identify", "oracle", "--task", TASK), "'oracle' is told λ"),
+        (("identify", "md1", "--task", TASK, "--lengths", "a"), "--lengths takes whole numbers"),
+        (("inspect", "md1", "--task", TASK), "'md1' is no transformer"),
+        (("inspect", "trained_l3", "--task", TASK, "--out", "/proc/x"), "cannot make the folder '/proc/x'"),
         (("posterior", "--transition", "absent", "--sequences", "x", "--order", 1), "cannot be read: No such file"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,16 +39,25 @@ def fit_positive(objective: Callable[[float], float], low: float, high: float) -
     return float(np.exp(found.x))
 
 
+Objective = Callable[..., Float[Array, ""]]  # of the scalars and some arrays
+
+
 def fit(
-    objective: Callable[[Float[Array, " k"]], Float[Array, ""]], starts: Iterable[Float[np.ndarray, " k"]]
+    objective: Objective, starts: Iterable[Float[np.ndarray, " k"]], *arrays: Any
 ) -> Float[np.ndarray, " k"] | None:
-    """Argmin of a differentiable objective, by BFGS on its logarithm from several starts; None if none is finite."""
-    value_and_gradient = jax.jit(jax.value_and_grad(lambda scalars: jnp.log(objective(scalars))))
+    """Argmin of a differentiable ``objective(scalars, *arrays)``, by BFGS on its logarithm; None if none is finite."""
+    compiled = _log_and_gradient(objective)
 
     def for_scipy(scalars: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = value_and_gradient(jnp.asarray(scalars))
+        value, gradient = compiled(jnp.asarray(scalars), *arrays)
         return float(value), np.asarray(gradient)
 
     found = [minimize(for_scipy, s, jac=True, method="BFGS", options={"maxiter": ITERATIONS}) for s in starts]
     best = min((f for f in found if np.isfinite(f.fun)), key=lambda f: f.fun, default=None)
     return None if best is None else best.x
+
+
+@functools.lru_cache(maxsize=64)
+def _log_and_gradient(objective: Objective) -> Callable[..., Any]:
+    """Compiled once for each objective and each shape of its arrays."""
+    return jax.jit(jax.value_and_grad(lambda scalars, *arrays: jnp.log(objective(scalars, *arrays))))

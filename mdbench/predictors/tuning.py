@@ -113,16 +113,21 @@ def tune_scalars(task: Task, depth: int, length: int) -> list[float]:
     x, contexts, bayes = _calibration(task, length)
     lag_rows = jnp.asarray(task.transition[contexts[:, -m:][:, ::-1]])  # π(y_{T+1-g}, ·), lag 1 first
 
-    def excess_kl(scalars: Float[jax.Array, " k"]) -> Float[jax.Array, ""]:
-        return kl(bayes, jnp.einsum("ng,ngb->nb", reweighted(x, scalars, stages), lag_rows)).mean()
-
     derived = start(stages, m, tuned_step_size(task, 1, length) * m * (length - m))
     away = np.random.default_rng(0).normal(0.0, SPREAD, (STARTS, n_scalars(stages)))
     away[0] = 0.0
-    best = fit(excess_kl, derived + away)
+    best = fit(_excess_kl(stages), derived + away, x, lag_rows, jnp.asarray(bayes))
     if best is None:
         raise InputError(f"task '{task.name}', length {length}: no scalars of {depth} layers have a finite excess KL.")
     return best.tolist()
+
+
+@functools.lru_cache
+def _excess_kl(stages: str) -> Callable[..., Float[jax.Array, ""]]:
+    def mean_kl(scalars, x, lag_rows, bayes):
+        return kl(bayes, jnp.einsum("ng,ngb->nb", reweighted(x, scalars, stages), lag_rows)).mean()
+
+    return mean_kl
 
 
 def tune(
