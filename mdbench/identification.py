@@ -163,7 +163,7 @@ class _Sequences:
         else:
             assert algorithm.estimate is not None
             weights = algorithm.estimate(self.x, jnp.asarray(scalars), self.task.concentration)
-        return metrics.kl(self.predicted, metrics.normalise(self.probs(weights)))
+        return metrics.kl(self.predicted, metrics.normalise(np.asarray(self.probs(weights))))
 
 
 def _sequences(built: Predictor, name: str, task: Task, contexts: np.ndarray) -> _Sequences:

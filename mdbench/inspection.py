@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from scipy import stats
 from scipy.special import softmax
-from torch import nn
 
 from mdbench import metrics
 from mdbench.device import check_device, one_thread
@@ -21,7 +20,7 @@ from mdbench.files import json_ready
 from mdbench.predictor import Predictor, check_length
 from mdbench.predictors.constructed import Constructed, ConstructedL3
 from mdbench.predictors.reweighting import STAGES
-from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer
+from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, Transformer
 from mdbench.registry import build_baseline, build_predictor
 from mdbench.statistics import MeanInterval, mean_interval
 from mdbench.tasks import Stream, Task, lag_likelihoods, load_task, next_token_probs, sample
@@ -222,7 +221,7 @@ def inspect(
     )
 
 
-def _trace(model: nn.Module, contexts: Int[np.ndarray, "B T"]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _trace(model: Transformer, contexts: Int[np.ndarray, "B T"]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """States and maps, in float64."""
     device = next(model.parameters()).device
     with one_thread(), torch.no_grad():
@@ -230,7 +229,7 @@ def _trace(model: nn.Module, contexts: Int[np.ndarray, "B T"]) -> tuple[list[np.
     return [s.cpu().double().numpy() for s in states], [a.cpu().double().numpy() for a in maps]
 
 
-def _maps(model: nn.Module, contexts: Int[np.ndarray, "B T"]) -> list[np.ndarray]:
+def _maps(model: Transformer, contexts: Int[np.ndarray, "B T"]) -> list[np.ndarray]:
     return _trace(model, contexts)[1]
 
 
@@ -302,7 +301,7 @@ def _step_size(
 
 def _probes(
     task: Task,
-    model: nn.Module,
+    model: Transformer,
     contexts: Int[np.ndarray, "N T"],
     gamma: Float[np.ndarray, "N n m"],
     seed: int,

@@ -32,6 +32,7 @@ from mdbench.evaluation import evaluate
 from mdbench.files import make_folder, write_text, write_whole
 from mdbench.gold import check_gold
 from mdbench.predictors.trained import TrainedModel
+from mdbench.predictors.transformer import Transformer
 from mdbench.tasks import Task
 from mdbench.training_config import CARD, LOSS_EVERY, SQUARED_ERROR, WEIGHTS, TrainingConfig, build_model
 from mdbench.training_data import Batches
@@ -374,7 +375,7 @@ def _curve(losses: list[float], steps: int) -> dict[str, Any]:
     }
 
 
-def _final_scores(task: Task, config: TrainingConfig, model: nn.Module) -> dict[str, Any] | None:
+def _final_scores(task: Task, config: TrainingConfig, model: Transformer) -> dict[str, Any] | None:
     """Excess KL on sequences that the board does not use; None where the exact posterior is out of reach."""
     try:
         check_gold(task, config.length, "exact")

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from mdbench.errors import InputError
-from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer
+from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, Transformer
 from mdbench.tasks import Task
 from mdbench.training_data import BAYES, CONDITIONAL, TARGETS, TOKEN
 
@@ -109,7 +109,7 @@ class TrainingConfig:
         if self.schedule == CONSTANT:
             return self.learning_rate
         short = self.short_steps
-        start, end = (0, short) if step < short else (short, self.steps)
+        start, end = (0.0, float(short)) if step < short else (float(short), float(self.steps))
         if self.schedule == RESTARTS:
             seventh = (end - start) / 7
             bounds = [start, start + seventh, start + 3 * seventh, end]
@@ -140,7 +140,7 @@ def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
     return TrainingConfig(length, **(chosen | changes))
 
 
-def build_model(task: Task, config: TrainingConfig) -> DisentangledTransformer | StandardTransformer:
+def build_model(task: Task, config: TrainingConfig) -> Transformer:
     """The model that is trained, not yet initialised."""
     if config.model == DISENTANGLED:
         return DisentangledTransformer(task.n_states, config.length, config.depth, config.d_rel)

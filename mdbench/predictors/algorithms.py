@@ -83,7 +83,7 @@ def _em(x: Lags, _scalars, _alpha: float, steps: int):
 
 
 def _em_limit(x: Lags, _scalars, _alpha: float):
-    return maximum_likelihood(x)
+    return jnp.asarray(maximum_likelihood(np.asarray(x)))
 
 
 @jax.jit

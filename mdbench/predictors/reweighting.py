@@ -17,6 +17,7 @@ excess KL and more.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +35,8 @@ def n_scalars(stages: str) -> int:
     return k * (k + 1) // 2
 
 
-def split_scalars(scalars: Float[Array, " k"], stages: str) -> list[Float[Array, " features"]]:
-    """The coefficients a of each stage and of the last layer."""
+def split_scalars(scalars: Any, stages: str) -> list[Any]:
+    """The coefficients a of each stage and of the last layer, parts of the array ``scalars``."""
     if len(scalars) != n_scalars(stages):
         raise InputError(f"the stages '{stages}' take {n_scalars(stages)} scalars, not {len(scalars)}.")
     return [scalars[k * (k + 1) // 2 : (k + 1) * (k + 2) // 2] for k in range(len(stages) + 1)]

@@ -12,11 +12,10 @@ import safetensors
 import safetensors.torch
 from jaxtyping import Float, Int
 from scipy.special import softmax
-from torch import nn
 
 from mdbench import metrics
 from mdbench.errors import InputError, Unsupported
-from mdbench.predictors.transformer import run_model
+from mdbench.predictors.transformer import Transformer, run_model
 from mdbench.registry import WEIGHTS as SHIPPED
 from mdbench.tasks import Task
 from mdbench.training_config import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
@@ -31,7 +30,7 @@ class TrainedModel:
     need not lie on the simplex: entries below ``FLOOR`` are raised to it, then each row is divided by its sum.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, source: str = "this model") -> None:
+    def __init__(self, model: Transformer, config: TrainingConfig, source: str = "this model") -> None:
         self.model, self.config, self.source = model.eval(), config, source
 
     def check_length(self, length: int) -> None:
@@ -40,7 +39,7 @@ class TrainedModel:
             message = f"{self.source} was trained at length {self.config.length}, not {length}."
             raise Unsupported(message, label="no weights")
 
-    def transformer(self, length: int) -> nn.Module:
+    def transformer(self, length: int) -> Transformer:
         """The model."""
         self.check_length(length)
         return self.model
@@ -80,7 +79,7 @@ class Trained:
             message = f"{self.name} has no weights for length {length} of {self.task.name} (it has {has})."
             raise Unsupported(message, label="no weights")
 
-    def transformer(self, length: int) -> nn.Module:
+    def transformer(self, length: int) -> Transformer:
         """The model of the first seed."""
         return self.runs(length)[0].transformer(length)
 

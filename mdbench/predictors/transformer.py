@@ -200,6 +200,8 @@ class StandardLayer(nn.Module):
         return h + self.mlp(self.mlp_norm(h))
 
 
+Transformer = DisentangledTransformer | StandardTransformer
+
 # --------------------------------------------------------------------------------------------------- common parts
 
 
