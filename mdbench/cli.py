@@ -389,6 +389,9 @@ def train(
         int | None,
         typer.Option(help="Length of the contexts in the first half of the steps (0: the full one); likewise."),
     ] = None,
+    start_depth: Annotated[
+        int | None, typer.Option(help="Number of layers in the first half of the steps (0: all); likewise.")
+    ] = None,
     candidates: Annotated[
         int | None,
         typer.Option(help="Initialisations tried for each seed; likewise."),
@@ -408,7 +411,13 @@ def train(
     loaded = tasks.load_task(task)
     given: dict[str, Any] = {"model": model, "depth": depth, "width": width, "heads": heads, "target": target}
     given |= {"loss": loss, "schedule": schedule, "steps": steps, "batch": batch, "reuse": reuse}
-    given |= {"start_length": start_length, "candidates": candidates, "d_rel": d_rel, "learning_rate": learning_rate}
+    given |= {
+        "start_length": start_length,
+        "start_depth": start_depth,
+        "candidates": candidates,
+        "d_rel": d_rel,
+        "learning_rate": learning_rate,
+    }
     changes = {name: value for name, value in given.items() if value is not None}
     wanted = _whole_numbers(lengths, "--lengths") or []
     configs = [preset_config(preset, length, **changes) for length in wanted]

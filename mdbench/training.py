@@ -125,14 +125,14 @@ class _Training:
         for seed in self.seeds:
             generator = torch.Generator().manual_seed(seed)
             for _ in range(config.candidates):
-                model = build_model(task, config)
+                model = build_model(task, config, config.first_depth)
                 model.initialise(config.init_scale, generator)
                 rows.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-        self._hold({"parameters": torch.stack(rows)})
+        self._hold({"parameters": torch.stack(rows)}, config.first_depth)
         self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a model
         self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
-        self.data = self._batches(config.start_length if config.short_steps else config.length)
+        self.data = self._batches(config.first_length)
         self.pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
 
     def _batches(self, length: int) -> list[Batches]:
@@ -143,12 +143,12 @@ class _Training:
             for seed in self.seeds
         ]
 
-    def _hold(self, tensors: dict[str, Tensor]) -> None:
-        """Take ``parameters``, a row a model, and Adam's state, from the start where there is none."""
+    def _hold(self, tensors: dict[str, Tensor], depth: int) -> None:
+        """Take ``parameters``, a row a model of that depth, and Adam's state, from the start where there is none."""
         # Copies, since memory that a file is mapped to is aligned otherwise, and BLAS rounds by alignment.
         tensors = {name: value.detach().to(self.device, copy=True) for name, value in tensors.items()}
         rows = tensors["parameters"]
-        self.models = [build_model(self.task, self.config).to(self.device) for _ in rows]
+        self.models = [build_model(self.task, self.config, depth).to(self.device) for _ in rows]
         for model, row in zip(self.models, rows, strict=True):
             for parameter, values in zip(model.parameters(), _unflatten(row, model).values(), strict=True):
                 parameter.data = values
@@ -168,7 +168,10 @@ class _Training:
         if len(self.models) > len(self.seeds):
             self._run_until(self.config.trial_steps, progress)
             self._choose()
-        self._run_until(self.config.short_steps, progress)
+        if self.config.first_steps:
+            self._run_until(self.config.first_steps, progress)
+            if int(self.state["step"]) == self.config.first_steps:
+                self._grow()
         self.data = self._batches(self.config.length)
         self._run_until(self.config.steps, progress)
         self.pool.shutdown()
@@ -207,7 +210,30 @@ class _Training:
         self.losses = [[row[k] for k in chosen.tolist()] for row in self.losses]
         of_rows = {"parameters": self.parameters} | {name: self.state[name] for name in ("exp_avg", "exp_avg_sq")}
         kept = {name: values.detach()[chosen.to(self.device)] for name, values in of_rows.items()}
-        self._hold(kept | {"step": self.state["step"]})
+        self._hold(kept | {"step": self.state["step"]}, self.models[0].depth)
+
+    def _grow(self) -> None:
+        """Add the layers above ``start_depth``: drawn at random, and read out a tenth as strongly, as the seed says."""
+        if self.models[0].depth == self.config.depth:
+            return
+        rows: dict[str, list[Tensor]] = {name: [] for name in ("parameters", "exp_avg", "exp_avg_sq")}
+        old = {"parameters": self.parameters} | self.state
+        for k, seed in enumerate(self.seeds):
+            large = build_model(self.task, self.config)
+            large.initialise(self.config.init_scale, torch.Generator().manual_seed(seed))
+            with torch.no_grad():
+                large.readout *= 0.1
+            for name, of_rows in rows.items():
+                small = _unflatten(old[name].detach()[k].cpu(), self.models[k])
+                whole = {
+                    key: p.detach().clone() if name == "parameters" else torch.zeros_like(p)
+                    for key, p in large.named_parameters()
+                }
+                for key, values in small.items():
+                    whole[key][..., : values.shape[-1]] = values  # the readout of more layers is wider
+                of_rows.append(torch.cat([values.flatten() for values in whole.values()]))
+        grown = {name: torch.stack(of_rows) for name, of_rows in rows.items()}
+        self._hold(grown | {"step": self.state["step"]}, self.config.depth)
 
     def _set_learning_rate(self, rate: float) -> None:
         for group in self.adam.param_groups:
@@ -286,7 +312,9 @@ class _Training:
                 f"'{self.out}' holds the checkpoint of seeds {', '.join(map(str, found['seeds']))}; go on with these "
                 "first, or choose another folder."
             )
-        self._hold(tensors)
+        # What is added after the first half is not in the checkpoint that its last step left.
+        first = int(tensors["step"]) <= self.config.first_steps
+        self._hold(tensors, self.config.first_depth if first else self.config.depth)
         self.losses, self.seconds = tensors["losses"].tolist(), float(metadata["seconds"])
         self.trials = json.loads(metadata["trials"])
 

@@ -35,13 +35,16 @@ class TrainingConfig:
         target: what is learned at the last position: ``token`` (one-hot y_{T+1}, the paper's), ``conditional``
             (p_λ(· | y)) or ``bayes`` (p_B(· | y)); all three have the same optimum.
         loss: ``squared_error`` of the linear output, or ``cross_entropy`` of its softmax.
-        schedule: of the learning rate, begun anew where ``start_length`` ends: ``constant``, ``cosine`` (to zero) or
-            ``restarts`` (three cosines, each twice as long as the one before; Loshchilov and Hutter, arXiv 1608.03983).
+        schedule: of the learning rate, begun anew after the first half where that differs: ``constant``, ``cosine``
+            (to zero) or ``restarts`` (three cosines, each twice as long as the one before; Loshchilov and Hutter, arXiv
+            1608.03983).
         steps: of Adam.
         batch: sequences a step.
         reuse: steps that each sequence serves; 1 means fresh sequences each step.
         start_length: length of the contexts in the first half of the steps; 0 for T throughout. What attention has to
             find is the same at every length, and found sooner at a short one.
+        start_depth: number of layers in the first half of the steps; those above are added then, at random. 0 for all
+            layers throughout.
         candidates: random initialisations for each seed that are trained side by side for the first quarter of the
             steps, after which the one with the lowest training loss goes on alone.
         learning_rate: Adam's, at the start.
@@ -61,6 +64,7 @@ class TrainingConfig:
     batch: int = 128
     reuse: int = 1
     start_length: int = 0
+    start_depth: int = 0
     candidates: int = 1
     learning_rate: float = 1e-2
     init_scale: float = 0.1
@@ -85,6 +89,8 @@ class TrainingConfig:
             raise InputError(f"heads must divide width {self.width}; {self.heads} do not.")
         if not 0 <= self.start_length <= self.length:
             raise InputError(f"start_length must be from 0 to the length {self.length}, not {self.start_length}.")
+        if not 0 <= self.start_depth <= self.depth:
+            raise InputError(f"start_depth must be from 0 to the depth {self.depth}, not {self.start_depth}.")
         if self.trial_steps > self.steps:
             raise InputError(
                 f"{self.steps} steps are too few to choose among candidates; give at least {LOSS_EVERY} steps, or one "
@@ -95,9 +101,20 @@ class TrainingConfig:
                 raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")
 
     @property
-    def short_steps(self) -> int:
-        """Steps with contexts of ``start_length``: whole points of the loss curve."""
-        return self.steps // 2 // LOSS_EVERY * LOSS_EVERY if 0 < self.start_length < self.length else 0
+    def first_steps(self) -> int:
+        """Steps with ``start_length`` and ``start_depth``, if they differ from the rest: whole points of the curve."""
+        smaller = 0 < self.start_length < self.length or 0 < self.start_depth < self.depth
+        return self.steps // 2 // LOSS_EVERY * LOSS_EVERY if smaller else 0
+
+    @property
+    def first_length(self) -> int:
+        """Of the contexts at the start."""
+        return self.start_length if self.first_steps and self.start_length else self.length
+
+    @property
+    def first_depth(self) -> int:
+        """Number of layers at the start."""
+        return self.start_depth if self.first_steps and self.start_depth else self.depth
 
     @property
     def trial_steps(self) -> int:
@@ -108,8 +125,8 @@ class TrainingConfig:
         """Of a step, counted from 0."""
         if self.schedule == CONSTANT:
             return self.learning_rate
-        short = self.short_steps
-        start, end = (0.0, float(short)) if step < short else (float(short), float(self.steps))
+        first = self.first_steps
+        start, end = (0.0, float(first)) if step < first else (float(first), float(self.steps))
         if self.schedule == RESTARTS:
             seventh = (end - start) / 7
             bounds = [start, start + seventh, start + 3 * seventh, end]
@@ -140,8 +157,9 @@ def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
     return TrainingConfig(length, **(chosen | changes))
 
 
-def build_model(task: Task, config: TrainingConfig) -> Transformer:
-    """The model that is trained, not yet initialised."""
+def build_model(task: Task, config: TrainingConfig, depth: int | None = None) -> Transformer:
+    """The model that is trained, not yet initialised; with another number of layers where ``depth`` is given."""
+    depth = config.depth if depth is None else depth
     if config.model == DISENTANGLED:
-        return DisentangledTransformer(task.n_states, config.length, config.depth, config.d_rel)
-    return StandardTransformer(task.n_states, config.length, config.depth, config.width, config.heads)
+        return DisentangledTransformer(task.n_states, config.length, depth, config.d_rel)
+    return StandardTransformer(task.n_states, config.length, depth, config.width, config.heads)

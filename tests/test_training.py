@@ -60,6 +60,8 @@ def assert_same_weights(a, b):
         ({"candidates": 3, "steps": 550}, (3, 4)),  # chosen at 100
         ({"start_length": 4, "steps": 550, "reuse": 2}, (3,)),  # long from step 200 on
         ({"start_length": 4, "steps": 650, "candidates": 2}, (3,)),  # from 300 on
+        ({"start_depth": 1, "steps": 550}, (3, 4)),  # the second layer from 200 on
+        ({"start_depth": 1, "steps": 650, "model": "standard", "width": 8, "candidates": 2}, (3,)),
     ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, changes, seeds):
@@ -205,6 +207,26 @@ def test_the_first_half_of_the_steps_has_short_contexts(tmp_path, monkeypatch):
     assert load_run(TASK, run)[0].config == config
 
 
+@pytest.mark.parametrize("model", ["disentangled", "standard"])
+def test_layers_that_are_added_leave_the_others_as_they_were(tmp_path, monkeypatch, model):
+    grow = training._Training._grow
+    seen = []
+
+    def watched(self):
+        before = {name: value.clone() for name, value in self.models[0].named_parameters()}
+        grow(self)
+        seen.append((before, {name: value.clone() for name, value in self.models[0].named_parameters()}))
+
+    monkeypatch.setattr(training._Training, "_grow", watched)
+    config = TrainingConfig(length=6, depth=3, steps=500, batch=4, start_depth=2, model=model, width=8)
+    (run,) = train(TASK, config, tmp_path)
+    ((before, after),) = seen
+    for name, value in before.items():
+        torch.testing.assert_close(after[name][..., : value.shape[-1]], value, rtol=0, atol=0)
+    assert len(after) > len(before)
+    assert load_run(TASK, run)[0].config == config
+
+
 def test_seeds_side_by_side_are_what_they_are_alone(tmp_path):
     """Up to rounding: a lone model's batch is split between cores elsewhere. And they differ from one another."""
     config = TrainingConfig(length=6, depth=2, steps=20, batch=8)
@@ -271,8 +293,8 @@ def test_presets():
     assert preset_config("cross-entropy", 192, steps=5).loss == "cross_entropy"
     assert preset_config("bayes", 32).target == "bayes"
     assert [preset_config("bayes", length).start_length for length in (8, 16, 64)] == [8, 16, 16]
-    assert [preset_config("bayes", length).short_steps for length in (8, 16, 64)] == [0, 0, 5000]
-    assert preset_config("paper", 192).short_steps == 0
+    assert [preset_config("bayes", length).first_steps for length in (8, 16, 64)] == [0, 0, 5000]
+    assert preset_config("paper", 192).first_steps == 0
     assert preset_config("paper", 32, model="standard").learning_rate == 1e-3
     assert preset_config("paper", 32, model="standard", learning_rate=0.5).learning_rate == 0.5
     with pytest.raises(InputError, match="preset must be one of paper, cross-entropy, conditional, bayes, not 'peper'"):
@@ -330,6 +352,7 @@ def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
         ({"depth": 11}, "depth must be at most 10, not 11: each layer doubles the width"),
         ({"model": "standard", "heads": 5}, "heads must divide width 64; 5 do not"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"start_depth": 4}, "start_depth must be from 0 to the depth 3, not 4"),
         ({"start_length": 7}, "start_length must be from 0 to the length 6, not 7"),
     ],
 )

@@ -32,7 +32,7 @@ class DisentangledTransformer(nn.Module):
 
     def __init__(self, n_states: int, length: int, depth: int, d_rel: int) -> None:
         super().__init__()
-        self.n_states, self.length = n_states, length
+        self.n_states, self.length, self.depth = n_states, length, depth
         widths = [n_states]
         for _ in range(depth):
             widths.append(2 * widths[-1] + d_rel)
@@ -115,7 +115,7 @@ class StandardTransformer(nn.Module):
 
     def __init__(self, n_states: int, length: int, depth: int, width: int, heads: int) -> None:
         super().__init__()
-        self.n_states, self.length = n_states, length
+        self.n_states, self.length, self.depth = n_states, length, depth
         self.embedding = nn.Parameter(torch.zeros(n_states, width))  # E
         layers = nn.ModuleList(StandardLayer(width, length, heads) for _ in range(depth))
         self.layers: list[StandardLayer] = layers  # type: ignore[assignment]  # what the ModuleList holds
