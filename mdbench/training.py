@@ -222,7 +222,7 @@ class _Training:
             large = build_model(self.task, self.config)
             large.initialise(self.config.init_scale, torch.Generator().manual_seed(seed))
             with torch.no_grad():
-                large.readout *= 0.1
+                large.readout.mul_(0.1)
             for name, of_rows in rows.items():
                 small = _unflatten(old[name].detach()[k].cpu(), self.models[k])
                 whole = {
