@@ -184,7 +184,7 @@ def inspect(
     if page is not None:
         from mdbench.inspection_page import render
 
-        write_text(page, render(found, "mdbench " + " ".join(a for a in sys.argv[1:] if a != "--json")))
+        write_text(page, render(found, _this_command()))
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
     else:
@@ -530,9 +530,8 @@ def validate(
     if targets:
         from mdbench.validation_page import render
 
-        arguments = [a for a in sys.argv[1:] if a not in ("--json",)]
         write_text(targets["json"], found.to_json() + "\n")
-        write_text(targets["html"], render(found, "mdbench " + " ".join(arguments)))
+        write_text(targets["html"], render(found, _this_command()))
     if as_json:
         print(found.to_json())
     else:
@@ -540,6 +539,11 @@ def validate(
     if found.failures:
         names = ", ".join(f"{v.method} on {v.task}" for v in found.failures)
         _fail(f"these methods did not pass: {names}.", 1)
+
+
+def _this_command() -> str:
+    """For a page that says how it was made."""
+    return "mdbench " + " ".join(argument for argument in sys.argv[1:] if argument != "--json")
 
 
 def _whole_numbers(text: str | None, option: str) -> list[int] | None:

@@ -235,7 +235,7 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
         InputError: as :func:`evaluate`; or no cell has an excess KL of both.
     """
     found = evaluate([a, b], references=(), **options)
-    name_a, name_b = (p if isinstance(p, str) else type(p).__name__ for p in (a, b))
+    name_a, name_b = name_of(a), name_of(b)
     by_cell: dict[tuple[str, int], dict[str, Result]] = {}
     for result in found.results:
         if result.excess_kl is not None:
@@ -273,6 +273,11 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
     return comparisons
 
 
+def name_of(predictor: str | Predictor) -> str:
+    """The name it was asked for by, or that of its class."""
+    return predictor if isinstance(predictor, str) else type(predictor).__name__
+
+
 def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, str | Predictor], list[str]]:
     """Name -> predictor of all that are to be scored, and the names of those that were asked for."""
     given = [predictors] if isinstance(predictors, str) or not isinstance(predictors, Iterable) else list(predictors)
@@ -280,7 +285,7 @@ def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, s
     for p in given:
         if isinstance(p, type) or not (isinstance(p, str) or hasattr(p, "predict") or _is_told(p)):
             raise InputError(f"a predictor is a name or an object with a method predict(contexts), not {p!r}.")
-        asked.append(p if isinstance(p, str) else type(p).__name__)
+        asked.append(name_of(p))
         if asked.count(asked[-1]) > 1:
             raise InputError(f"two predictors are called '{asked[-1]}'; give each once.")
     everyone: dict[str, str | Predictor] = dict(zip(asked, given, strict=True))
@@ -358,7 +363,7 @@ def _score_task(
     gold = gold_posterior(
         task, drawn.tokens[:, :-1], lengths, gold_method, progress(f"{task.name}: gold by {gold_method}", n)
     )
-    n_runs = sum(len(_runs(p, length)) for length, by_name in servers.items() for p in by_name.values())
+    n_runs = sum(len(runs_of(p, length)) for length, by_name in servers.items() for p in by_name.values())
     advance = progress(f"{task.name}: predictors", n * n_runs)
     for k, length in enumerate(lengths):
         contexts, next_tokens = drawn.tokens[:, :length], drawn.tokens[:, length]
@@ -369,7 +374,7 @@ def _score_task(
         for name, predictor in servers[length].items():
             told = _is_told(predictor)
             of_runs = []
-            for run in _runs(predictor, length):
+            for run in runs_of(predictor, length):
                 started = time.perf_counter()
                 probs = predict(name, run, task, contexts, drawn.weights, advance)
                 seconds = time.perf_counter() - started
@@ -391,7 +396,7 @@ def _score_task(
         yield length, scores
 
 
-def _runs(predictor: Any, length: int) -> Sequence[Any]:
+def runs_of(predictor: Any, length: int) -> Sequence[Any]:
     """One predictor for each training seed; most have none, and stand for themselves."""
     return predictor.runs(length) if hasattr(predictor, "runs") else [predictor]
 

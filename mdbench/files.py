@@ -71,7 +71,12 @@ def cache_folder() -> Path:
 
 
 def json_ready(value: Any) -> Any:
-    """``value`` with infinities as the strings "inf" and "-inf" and NaN as None, at any depth: JSON has neither."""
+    """``value`` with infinities as the strings "inf" and "-inf" and NaN as None, at any depth: JSON has neither.
+
+    Arrays become lists.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, dict):
         return {key: json_ready(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

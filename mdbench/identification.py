@@ -17,11 +17,11 @@ from scipy import stats
 from mdbench import metrics
 from mdbench.device import check_device
 from mdbench.errors import InputError
-from mdbench.evaluation import Progress, predict
+from mdbench.evaluation import Progress, name_of, predict, runs_of
 from mdbench.files import json_ready
 from mdbench.predictor import Predictor, check_length
 from mdbench.predictors.algorithms import ALGORITHMS, Algorithm
-from mdbench.predictors.fitting import fit, fit_positive, kl
+from mdbench.predictors.fitting import fit, fit_positive, kl, lag_rows, mix
 from mdbench.registry import build_baseline, build_predictor
 from mdbench.statistics import CONFIDENCE, mean_interval
 from mdbench.tasks import Stream, Task, lag_likelihoods, load_task, sample
@@ -127,7 +127,7 @@ def identify(
     """
     check_device(device)
     loaded = task if isinstance(task, Task) else load_task(task)
-    name = predictor if isinstance(predictor, str) else type(predictor).__name__
+    name = name_of(predictor)
     built = build_predictor(predictor, loaded, device) if isinstance(predictor, str) else predictor
     if not hasattr(built, "predict"):
         raise InputError(f"'{name}' is told λ; what it does with a context cannot be identified.")
@@ -154,7 +154,7 @@ class _Sequences:
 
     def probs(self, weights: Any) -> Float[jax.Array, "N q"]:
         """p_λ."""
-        return jnp.einsum("ng,ngb->nb", weights, self.lag_rows)
+        return mix(weights, self.lag_rows)
 
     def distance(self, algorithm: Algorithm, scalars: Sequence[float]) -> Float[np.ndarray, " N"]:
         """KL(p̂ ‖ algorithm) of each sequence."""
@@ -168,15 +168,13 @@ class _Sequences:
 
 def _sequences(built: Predictor, name: str, task: Task, contexts: np.ndarray) -> _Sequences:
     x = jnp.asarray(lag_likelihoods(task, contexts))
-    lag_rows = jnp.asarray(task.transition[contexts[:, -task.order :][:, ::-1]])
-    return _Sequences(task, contexts, x, lag_rows, predict(name, built, task, contexts))
+    return _Sequences(task, contexts, x, lag_rows(task, contexts), predict(name, built, task, contexts))
 
 
 def _at_length(
     built: Predictor, name: str, task: Task, length: int, n: int, seed: int, advance: Callable[[float], None]
 ) -> Verdict:
-    runs = getattr(built, "runs", None)
-    built = runs(length)[0] if runs else built
+    built = runs_of(built, length)[0]
 
     def drawn(task_: Task, stream: Stream) -> _Sequences:
         return _sequences(built, name, task, sample(task_, length, n, seed, stream=stream).tokens[:, :-1])
@@ -243,9 +241,9 @@ def _mean_distance(algorithm: Algorithm) -> Callable[..., Float[jax.Array, ""]]:
     assert estimate is not None
 
     @jax.jit
-    def mean_distance(scalars, x, lag_rows, predicted, alpha):
+    def mean_distance(scalars, x, rows, predicted, alpha):
         weights = estimate(x, jnp.exp(scalars) if algorithm.positive else scalars, alpha)
-        return kl(predicted, jnp.einsum("ng,ngb->nb", weights, lag_rows)).mean()
+        return kl(predicted, mix(weights, rows)).mean()
 
     return mean_distance
 

@@ -15,11 +15,11 @@ from scipy.special import softmax
 from mdbench import metrics
 from mdbench.device import check_device, one_thread
 from mdbench.errors import InputError
-from mdbench.evaluation import predict
+from mdbench.evaluation import name_of, predict, runs_of
 from mdbench.files import json_ready
 from mdbench.predictor import Predictor, check_length
 from mdbench.predictors.constructed import Constructed, ConstructedL3
-from mdbench.predictors.reweighting import STAGES
+from mdbench.predictors.reweighting import STAGES, responsibilities
 from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, Transformer
 from mdbench.registry import build_baseline, build_predictor
 from mdbench.statistics import MeanInterval, mean_interval
@@ -149,7 +149,7 @@ class Inspection:
         for layer in found["layers"]:
             for name in ("mean_map", "mean_map_construction", "mean_difference"):
                 layer.pop(name)
-        return json_ready(_lists(found))
+        return json_ready(found)
 
 
 def inspect(
@@ -178,7 +178,7 @@ def inspect(
     check_device(device)
     loaded = task if isinstance(task, Task) else load_task(task)
     loaded.check_length(length)
-    name = predictor if isinstance(predictor, str) else type(predictor).__name__
+    name = name_of(predictor)
     built = build_predictor(predictor, loaded, device) if isinstance(predictor, str) else predictor
     if not hasattr(built, "transformer"):
         raise InputError(
@@ -186,8 +186,7 @@ def inspect(
         )
     check_length(built, length)
     model = built.transformer(length)
-    runs = getattr(built, "runs", None)
-    built = runs(length)[0] if runs else built
+    built = runs_of(built, length)[0]
     contexts = sample(loaded, length, n_sequences, seed).tokens[:, :-1].astype(np.int64)
     depth = len(model.layers)
     compared = isinstance(model, DisentangledTransformer) and depth in STAGES
@@ -197,8 +196,7 @@ def inspect(
     probs = predict(name, built, loaded, contexts)
     constructed = predict(construction, other, loaded, contexts)
     bayes = metrics.normalise(next_token_probs(loaded, build_baseline("exact")(loaded, contexts).mean[:, 0], contexts))
-    gamma = lag_likelihoods(loaded, contexts)
-    gamma = gamma / gamma.sum(axis=-1, keepdims=True)
+    gamma = responsibilities(lag_likelihoods(loaded, contexts))
     standard = isinstance(model, StandardTransformer)
     return Inspection(
         predictor=name,
@@ -309,8 +307,7 @@ def _probes(
     """Fitted by least squares on calibration sequences, judged on ``contexts``."""
     n, length = contexts.shape
     to_fit = sample(task, length, n, seed, stream=Stream.CALIBRATION).tokens[:, :-1].astype(np.int64)
-    gamma_fit = lag_likelihoods(task, to_fit)
-    gamma_fit = gamma_fit / gamma_fit.sum(axis=-1, keepdims=True)
+    gamma_fit = responsibilities(lag_likelihoods(task, to_fit))
     fit_states, judge_states = (_trace(model, c)[0] for c in (to_fit, contexts))
     m = task.order
     probes = []
@@ -337,12 +334,3 @@ def _held_out(x_fit: np.ndarray, y_fit: np.ndarray, x: np.ndarray, y: np.ndarray
     coefficients = np.linalg.lstsq(with_one[0], y_fit, rcond=None)[0]
     residual = y - with_one[1] @ coefficients
     return float(1 - (residual**2).sum() / ((y - y.mean(axis=0)) ** 2).sum())
-
-
-def _lists(value: Any) -> Any:
-    """Arrays as lists, at any depth."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list) else value

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from importlib.metadata import version
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from mdbench.inspection import Inspection
+from mdbench.pages import render_page
 
 LOWEST_SCORE = -12.0  # of offsets, in a plot: e^-12 of the attention is nothing one could see
 PANEL = 2.6  # inches
@@ -20,16 +19,9 @@ PANEL = 2.6  # inches
 
 def render(found: Inspection, command: str) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mdbench"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    with matplotlib.rc_context(
-        {"font.size": 8, "axes.titlesize": 8, "image.cmap": "cividis", "svg.hashsalt": "mdbench"}
-    ):
+    with matplotlib.rc_context({"font.size": 8, "axes.titlesize": 8, "image.cmap": "cividis"}):
         figures = _figures(found)
-    return environment.get_template("inspection.html").render(
-        found=found, command=command, version=version("mdbench"), figures=figures
-    )
+    return render_page("inspection.html", found=found, command=command, figures=figures)
 
 
 def _figures(found: Inspection) -> dict[str, str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
-import jinja2
 import numpy as np
 from scipy import stats
 
+from mdbench.pages import render_page
 from mdbench.validation import LEVEL, RANK_DRAWS, Z_BINS, Accuracy, Calibration, Validation, band
 
 HEIGHT = 60.0
@@ -19,16 +18,13 @@ HEIGHT = 60.0
 
 def render(validation: Validation, command: str) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mdbench"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     names = dict.fromkeys(row.task for row in validation.verdicts)
     on_trial = {(v.method, v.task) for v in validation.verdicts if v.verdict != "approximate"}
     n_tests = sum(len(a.z_p) for a in validation.accuracies if (a.method, a.task) in on_trial)
     n_tests += sum(len(c.p) for c in validation.calibrations if (c.method, c.task) in on_trial)
-    return environment.get_template("validation.html").render(
+    return render_page(
+        "validation.html",
         command=command,
-        version=version("mdbench"),
         host=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         level=LEVEL,
         n_tests=n_tests,

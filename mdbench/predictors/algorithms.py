@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from mdbench.predictors.maximum_likelihood import maximum_likelihood
 from mdbench.predictors.mirror_descent import descend
-from mdbench.predictors.reweighting import n_scalars, reweighted, start
+from mdbench.predictors.reweighting import n_scalars, responsibilities, reweighted, start
 
 EM_STEPS, EM_TOLERANCE = 2000, 1e-10  # of Dirichlet-EM: the most, and the change of λ at which it has ended
 
@@ -55,10 +55,6 @@ class Algorithm:
         return [derived, one_step, *(derived + np.random.default_rng(0).normal(0.0, 3.0, (2, len(derived))))]
 
 
-def _responsibilities(x: Lags) -> Lags:
-    return x / x.sum(axis=-1, keepdims=True)
-
-
 @jax.jit
 def _uniform(x: Lags, _scalars, _alpha: float):
     return jnp.full((x.shape[0], x.shape[2]), 1 / x.shape[2])
@@ -78,7 +74,7 @@ def _own_steps(x: Lags, scalars, _alpha: float):
 def _em(x: Lags, _scalars, _alpha: float, steps: int):
     weights = _uniform(x, None, 1.0)
     for _ in range(steps):
-        weights = _responsibilities(weights[:, None] * x).mean(axis=1)
+        weights = responsibilities(weights[:, None] * x).mean(axis=1)
     return weights
 
 
@@ -93,7 +89,7 @@ def _dirichlet_em(x: Lags, scalars, _alpha: float):
 
     def step(state):
         k, weights, _ = state
-        new = (scalars[0] + _responsibilities(weights[:, None] * x).sum(axis=1)) / (m * scalars[0] + n)
+        new = (scalars[0] + responsibilities(weights[:, None] * x).sum(axis=1)) / (m * scalars[0] + n)
         return k + 1, new, jnp.abs(new - weights).max()
 
     def unfinished(state):
@@ -109,7 +105,7 @@ def _quasi_bayes(x: Lags, _scalars, alpha: float):
 
     def step(weights, at):
         t, row = at
-        gamma = _responsibilities(weights * row)
+        gamma = responsibilities(weights * row)
         return weights + (gamma - weights) / (m * alpha + t), None
 
     times = jnp.arange(1, x.shape[1] + 1)
@@ -119,7 +115,7 @@ def _quasi_bayes(x: Lags, _scalars, alpha: float):
 @jax.jit
 def _soft_counts(x: Lags, scalars, _alpha: float):
     """λ_g ∝ c + Σ_t γ_t(g)."""
-    counts = scalars[0] + _responsibilities(x).sum(axis=1)
+    counts = scalars[0] + responsibilities(x).sum(axis=1)
     return counts / counts.sum(axis=-1, keepdims=True)
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from scipy.optimize import minimize, minimize_scalar
+
+from mdbench.tasks import Task
 
 GRID = 60
 ITERATIONS = 500
@@ -20,6 +22,16 @@ def kl(p: Float[Array, "batch q"], p_hat: Float[Array, "batch q"]) -> Float[Arra
     """:func:`mdbench.metrics.kl` where p̂ is positive, differentiable."""
     r = jnp.where(p > 0, (p_hat - p) / jnp.where(p > 0, p, 1.0), 0.0)
     return jnp.where(p > 0, p * (r - jnp.log1p(r)), p_hat).sum(axis=-1)
+
+
+def lag_rows(task: Task, contexts: Int[np.ndarray, "batch length"]) -> Float[Array, "batch m q"]:
+    """π(y_{T+1-g}, ·), lag 1 first."""
+    return jnp.asarray(task.transition[contexts[:, -task.order :][:, ::-1]])
+
+
+def mix(weights: Float[Array, "batch m"], rows: Float[Array, "batch m q"]) -> Float[Array, "batch q"]:
+    """p_λ from the :func:`lag_rows`: :func:`mdbench.tasks.next_token_probs`, differentiable."""
+    return jnp.einsum("ng,ngb->nb", weights, rows)
 
 
 def fit_positive(objective: Callable[[float], float], low: float, high: float) -> float | None:

@@ -29,6 +29,11 @@ from mdbench.errors import InputError
 STAGES = {3: "", 4: "R", 5: "SR", 7: "SRSR"}  # of the layers between the mean of Γ and the last, by depth
 
 
+def responsibilities(x: Any) -> Any:
+    """γ_t(g) = x_t(g) / Σ_h x_t(h), of numpy or jax arrays (..., m)."""
+    return x / x.sum(axis=-1, keepdims=True)
+
+
 def n_scalars(stages: str) -> int:
     """How many scalars the stages and the last layer take: one for each feature that each of them combines."""
     k = len(stages) + 1
@@ -45,7 +50,7 @@ def split_scalars(scalars: Any, stages: str) -> list[Any]:
 @functools.partial(jax.jit, static_argnames="stages")
 def reweighted(x: Float[Array, "batch n m"], scalars: Float[Array, " k"], stages: str) -> Float[Array, "batch m"]:
     """The estimate of λ from the lag likelihoods."""
-    gamma = x / x.sum(axis=-1, keepdims=True)
+    gamma = responsibilities(x)
     features = [gamma.mean(axis=1)]
     for stage, a in zip(stages + "S", split_scalars(scalars, stages), strict=True):
         v = sum(a[k] * feature for k, feature in enumerate(features))

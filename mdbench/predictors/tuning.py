@@ -23,7 +23,7 @@ from jaxtyping import Float
 from mdbench import metrics
 from mdbench.errors import InputError
 from mdbench.files import cache_folder, make_folder, write_text
-from mdbench.predictors.fitting import fit, fit_positive, kl
+from mdbench.predictors.fitting import fit, fit_positive, kl, lag_rows, mix
 from mdbench.predictors.mirror_descent import check_steps, mirror_descent
 from mdbench.predictors.reweighting import STAGES, n_scalars, reweighted, start
 from mdbench.registry import build_baseline
@@ -111,12 +111,11 @@ def tune_scalars(task: Task, depth: int, length: int) -> list[float]:
         raise InputError(f"there are constructions with scalars of {known} layers, not {depth}.")
     stages, m = STAGES[depth], task.order
     x, contexts, bayes = _calibration(task, length)
-    lag_rows = jnp.asarray(task.transition[contexts[:, -m:][:, ::-1]])  # π(y_{T+1-g}, ·), lag 1 first
 
     derived = start(stages, m, tuned_step_size(task, 1, length) * m * (length - m))
     away = np.random.default_rng(0).normal(0.0, SPREAD, (STARTS, n_scalars(stages)))
     away[0] = 0.0
-    best = fit(_excess_kl(stages), derived + away, x, lag_rows, jnp.asarray(bayes))
+    best = fit(_excess_kl(stages), derived + away, x, lag_rows(task, contexts), jnp.asarray(bayes))
     if best is None:
         raise InputError(f"task '{task.name}', length {length}: no scalars of {depth} layers have a finite excess KL.")
     return best.tolist()
@@ -124,8 +123,8 @@ def tune_scalars(task: Task, depth: int, length: int) -> list[float]:
 
 @functools.lru_cache
 def _excess_kl(stages: str) -> Callable[..., Float[jax.Array, ""]]:
-    def mean_kl(scalars, x, lag_rows, bayes):
-        return kl(bayes, jnp.einsum("ng,ngb->nb", reweighted(x, scalars, stages), lag_rows)).mean()
+    def mean_kl(scalars, x, rows, bayes):
+        return kl(bayes, mix(reweighted(x, scalars, stages), rows)).mean()
 
     return mean_kl
 
