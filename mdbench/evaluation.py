@@ -15,61 +15,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mdbench import metrics
 from mdbench.device import check_device
 from mdbench.errors import InputError, Unsupported
 from mdbench.files import json_ready
-from mdbench.gold import check_gold, gold_posterior
+from mdbench.gold import check_gold
 from mdbench.predictor import Predictor, check_length, check_output
 from mdbench.registry import EXACT, build_baseline, build_predictor
-from mdbench.statistics import MeanInterval, mean_interval
-from mdbench.tasks import Task, load_suite, load_task, next_token_probs, sample
+from mdbench.scoring import SCORES, Cell, Progress, Result, Scores, cells, paired_difference
+from mdbench.statistics import MeanInterval
+from mdbench.tasks import Task, load_suite, load_task
 
 SCHEMA_VERSION = 1
 REFERENCES = ("bayes", "md1", "constructed_l3", "uniform")
 CHUNK = 256  # contexts in one call of predict, padded to that; no option changes it, so no score depends on one
-
-Progress = Callable[[str, int], Callable[[float], None]]
-"""``progress(description, total)`` returns ``advance(k)``."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """Scores of one predictor in one cell (task, length): means over sequences, in nats (SPEC section 5).
-
-    ``gold`` is the baseline that excess KL is measured against, and ``gold_error`` what that may be off by, in nats.
-    ``excess_kl``, its standard error, its 95% interval and ``gold_error`` are None for the oracle, which is told λ;
-    standard errors and intervals are None where they do not exist (one sequence, infinite scores). Of a predictor with
-    several training seeds all scores are means over these, with intervals over sequences; ``runs`` is the excess KL of
-    each seed, else None.
-    """
-
-    predictor: str
-    task: str
-    length: int
-    n_sequences: int
-    seed: int
-    kl: float
-    kl_se: float | None
-    excess_kl: float | None
-    excess_kl_se: float | None
-    excess_kl_ci: tuple[float, float] | None
-    cross_entropy: float
-    nll: float
-    gold: str
-    gold_error: float | None
-    seconds: float
-    runs: tuple[float, ...] | None = None
-
-    @property
-    def at_gold(self) -> bool:
-        """Whether the excess KL cannot be told from zero because the gold itself is only so good."""
-        return is_at_gold(self.excess_kl, self.gold_error)
-
-
-def is_at_gold(excess_kl: float | None, gold_error: float | None) -> bool:
-    """Whether there is an excess KL that is finite and within the gold's error."""
-    return excess_kl is not None and gold_error is not None and math.isfinite(excess_kl) and excess_kl <= gold_error
 
 
 @dataclass(frozen=True)
@@ -104,12 +62,14 @@ class Evaluation:
         ties: neighbours in the ranking that these sequences cannot tell apart.
         per_sequence: every sequence's scores, in the columns predictor, task, length, sequence, kl, excess_kl,
             cross_entropy and nll.
+        predictions: (predictor, task, length) -> (R, N, q), the probabilities that were scored, by run (training seed).
     """
 
     results: list[Result]
     skipped: list[Skipped]
     ties: list[Tie]
     per_sequence: pd.DataFrame = field(repr=False)
+    predictions: dict[tuple[str, str, int], Float[np.ndarray, "R N q"]] = field(repr=False)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -175,13 +135,13 @@ def evaluate(
     for name in asked:
         if gold_entry.standing != EXACT and name.partition(":")[0] == gold_entry.name:
             raise InputError(f"'{name}' is the gold itself, noise and all; measure it against another, such as exact.")
-    cells = _cells(task, suite, lengths)
-    for task_, task_lengths in cells:
+    grid = _grid(task, suite, lengths)
+    for task_, task_lengths in grid:
         check_gold(task_, max(task_lengths), gold)
 
     skipped: list[Skipped] = []
     servers: dict[tuple[str, int], dict[str, Any]] = {}  # (task, length) -> predictor name -> what serves it
-    for task_, task_lengths in cells:
+    for task_, task_lengths in grid:
         servers |= {(task_.name, length): {} for length in task_lengths}
         for name, predictor in everyone.items():
             for length, served in _serve(predictor, task_, task_lengths, device):
@@ -194,15 +154,19 @@ def evaluate(
     if not any(servers.values()):
         raise InputError(skipped[0].reason)
 
-    frames, results, ties = [], [], []
-    for task_, task_lengths in cells:
+    frames, results, ties, predictions = [], [], [], {}
+    for task_, task_lengths in grid:
         by_length = {length: servers[task_.name, length] for length in task_lengths}
-        for length, scores in _score_task(task_, by_length, n_sequences, seed, gold, progress):
-            ranked = sorted((_summarise(s, task_, length, seed, gold) for s in scores), key=_rank_key)
+        for cell, scored in _score_task(task_, by_length, n_sequences, seed, gold, progress):
+            found = [cell.summarise(name, s.scores, s.seconds) for name, s in scored.items()]
+            ranked = sorted(found, key=_rank_key)
             results += ranked
-            ties += _ties(ranked, {s.predictor: s.excess_kl for s in scores})
-            frames += [s.frame(task_.name, length) for s in scores]
-    return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True))
+            ties += _ties(ranked, {name: s.scores.mean_excess_kl for name, s in scored.items()})
+            for name, s in scored.items():
+                where = {"predictor": name, "task": task_.name, "length": cell.length}
+                frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *SCORES]])
+                predictions[name, task_.name, cell.length] = s.probs
+    return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True), predictions)
 
 
 @dataclass(frozen=True)
@@ -292,7 +256,7 @@ def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, s
     return everyone | {name: name for name in references if name not in everyone}, asked
 
 
-def _cells(task, suite: str | None, lengths: int | Sequence[int] | None) -> list[tuple[Task, list[int]]]:
+def _grid(task, suite: str | None, lengths: int | Sequence[int] | None) -> list[tuple[Task, list[int]]]:
     """(task, lengths) of everything to evaluate, checked."""
     if task is not None and suite is not None:
         raise InputError("give a task or a suite, not both.")
@@ -333,87 +297,39 @@ def _serve(
             yield length, refusal
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """One predictor's scores in one cell, an entry a sequence; None where the predictor is told λ."""
-
-    predictor: str
-    kl: Float[np.ndarray, " N"]
-    excess_kl: Float[np.ndarray, " N"] | None
-    cross_entropy: Float[np.ndarray, " N"]
-    nll: Float[np.ndarray, " N"]
-    gold_error: float | None
-    seconds: float
-    runs: tuple[float, ...] | None = None
-
-    def frame(self, task: str, length: int) -> pd.DataFrame:
-        columns = {"predictor": self.predictor, "task": task, "length": length, "sequence": np.arange(len(self.kl))}
-        columns |= {"kl": self.kl, "excess_kl": np.nan if self.excess_kl is None else self.excess_kl}
-        return pd.DataFrame(columns | {"cross_entropy": self.cross_entropy, "nll": self.nll})
-
-
 def _score_task(
-    task: Task, servers: dict[int, dict[str, Any]], n: int, seed: int, gold_method: str, progress: Progress
-) -> Iterator[tuple[int, list[_Scores]]]:
-    """For each length, the scores of every predictor that serves it."""
+    task: Task, servers: dict[int, dict[str, Any]], n: int, seed: int, gold: str, progress: Progress
+) -> Iterator[tuple[Cell, dict[str, _Scored]]]:
+    """For each length, what every predictor that serves it said, with its scores."""
     lengths = [length for length, by_name in servers.items() if by_name]
     if not lengths:
         return
-    drawn = sample(task, max(lengths), n, seed)
-    gold = gold_posterior(
-        task, drawn.tokens[:, :-1], lengths, gold_method, progress(f"{task.name}: gold by {gold_method}", n)
-    )
     n_runs = sum(len(runs_of(p, length)) for length, by_name in servers.items() for p in by_name.values())
-    advance = progress(f"{task.name}: predictors", n * n_runs)
-    for k, length in enumerate(lengths):
-        contexts, next_tokens = drawn.tokens[:, :length], drawn.tokens[:, length]
-        truth = metrics.normalise(next_token_probs(task, drawn.weights, contexts))
-        bayes = metrics.normalise(next_token_probs(task, gold.mean[:, k], contexts))
-        same = np.unique(contexts, axis=0, return_inverse=True)[1].ravel()  # equal contexts have equal errors
-        scores = []
-        for name, predictor in servers[length].items():
-            told = _is_told(predictor)
-            of_runs = []
-            for run in runs_of(predictor, length):
-                started = time.perf_counter()
-                probs = predict(name, run, task, contexts, drawn.weights, advance)
-                seconds = time.perf_counter() - started
-                of_runs.append(
-                    _Scores(
-                        predictor=name,
-                        kl=metrics.kl(truth, probs),
-                        excess_kl=None if told else metrics.kl(bayes, probs),
-                        cross_entropy=metrics.cross_entropy(truth, probs),
-                        nll=metrics.nll(next_tokens, probs),
-                        # Each weight errs by at most gold.error, and no entry of π exceeds 1.
-                        gold_error=None
-                        if told
-                        else metrics.gold_error(bayes, probs, task.order * gold.error, gold.next_token_se[:, k], same),
-                        seconds=seconds,
-                    )
-                )
-            scores.append(of_runs[0] if len(of_runs) == 1 else _mean_over_runs(of_runs))
-        yield length, scores
+    advance: Callable[[float], None] | None = None
+    for cell in cells(task, lengths, n, seed, gold, progress):
+        advance = advance or progress(f"{task.name}: predictors", n * n_runs)  # after the gold's own
+        scored = {}
+        for name, predictor in servers[cell.length].items():
+            started = time.perf_counter()
+            runs = runs_of(predictor, cell.length)
+            probs = np.stack([predict(name, run, task, cell.contexts, cell.weights, advance) for run in runs])
+            seconds = (time.perf_counter() - started) / len(runs)
+            scored[name] = _Scored(probs, cell.score(probs, told=_is_told(predictor)), seconds)
+        yield cell, scored
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What one predictor said in one cell, by run, and its scores; ``seconds`` are those of one run."""
+
+    probs: Float[np.ndarray, "R N q"]
+    scores: Scores
+    seconds: float
 
 
 def runs_of(predictor: Any, length: int) -> Sequence[Any]:
     """One predictor for each training seed; most have none, and stand for themselves."""
     return predictor.runs(length) if hasattr(predictor, "runs") else [predictor]
-
-
-def _mean_over_runs(of_runs: Sequence[_Scores]) -> _Scores:
-    """What is expected of one run; an error of the mean is at most the mean of the errors."""
-
-    def mean(name: str) -> Any:
-        return np.mean([getattr(scores, name) for scores in of_runs], axis=0)
-
-    return _Scores(
-        predictor=of_runs[0].predictor,
-        **{name: mean(name) for name in ("kl", "excess_kl", "cross_entropy", "nll")},
-        gold_error=float(mean("gold_error")),
-        seconds=float(mean("seconds")),
-        runs=tuple(float(scores.excess_kl.mean()) for scores in of_runs if scores.excess_kl is not None),
-    )
 
 
 def _is_told(predictor: Any) -> bool:
@@ -448,31 +364,6 @@ def predict(
     return np.concatenate(parts)
 
 
-def _summarise(scores: _Scores, task: Task, length: int, seed: int, gold: str) -> Result:
-    """Means with their intervals."""
-    kl = mean_interval(scores.kl)
-    excess = None if scores.excess_kl is None else mean_interval(scores.excess_kl)
-    mean, se, interval = (excess.mean, excess.se, excess.interval) if excess else (None, None, None)
-    return Result(
-        predictor=scores.predictor,
-        task=task.name,
-        length=length,
-        n_sequences=len(scores.kl),
-        seed=seed,
-        kl=kl.mean,
-        kl_se=kl.se,
-        excess_kl=mean,
-        excess_kl_se=se,
-        excess_kl_ci=interval,
-        cross_entropy=float(np.mean(scores.cross_entropy)),
-        nll=float(np.mean(scores.nll)),
-        gold=gold,
-        gold_error=scores.gold_error,
-        seconds=scores.seconds,
-        runs=scores.runs,
-    )
-
-
 def _rank_key(result: Result) -> float:
     """Excess KL to ten digits, so that what differs by rounding alone stays in the order it was asked for."""
     return -1.0 if result.excess_kl is None else float(f"{result.excess_kl:.9e}")
@@ -493,12 +384,6 @@ def _tied(difference: MeanInterval, a: Result, b: Result) -> bool:
     """Whether chance or the gold's error could be all there is to a difference."""
     resolution = (a.gold_error or 0.0) + (b.gold_error or 0.0)
     return difference.holds_zero or (math.isfinite(difference.mean) and abs(difference.mean) <= resolution)
-
-
-def paired_difference(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> MeanInterval:
-    """Mean of a - b over the same sequences; two infinite scores of one sequence differ by nothing known."""
-    with np.errstate(invalid="ignore"):
-        return mean_interval(a - b)
 
 
 def as_json(rows: Sequence[Any]) -> str:

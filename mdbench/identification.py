@@ -17,12 +17,13 @@ from scipy import stats
 from mdbench import metrics
 from mdbench.device import check_device
 from mdbench.errors import InputError
-from mdbench.evaluation import Progress, name_of, predict, runs_of
+from mdbench.evaluation import name_of, predict, runs_of
 from mdbench.files import json_ready
 from mdbench.predictor import Predictor, check_length
 from mdbench.predictors.algorithms import ALGORITHMS, Algorithm
 from mdbench.predictors.fitting import fit, fit_positive, kl, lag_rows, mix
 from mdbench.registry import build_baseline, build_predictor
+from mdbench.scoring import Progress
 from mdbench.statistics import CONFIDENCE, mean_interval
 from mdbench.tasks import Stream, Task, lag_likelihoods, load_task, sample
 

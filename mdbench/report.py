@@ -15,9 +15,10 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mdbench.evaluation import Comparison, Evaluation, Result, Skipped, is_at_gold
+from mdbench.evaluation import Comparison, Evaluation, Skipped
 from mdbench.identification import Identification
 from mdbench.inspection import Inspection
+from mdbench.scoring import Result, is_at_gold
 from mdbench.tasks import load_task
 from mdbench.validation import Validation
 

@@ -1,6 +1,7 @@
 """Tasks: NumPyro generative models of sequences, with the numbers that define them."""
 
 from mdbench.tasks.mtd import Sample, Stream, mtd, mtd_lags, sample
+from mdbench.tasks.sequences import PUBLIC_SEED, Sequences, evaluation_sequences, public_sequences
 from mdbench.tasks.task import (
     Suite,
     Task,
@@ -16,19 +17,23 @@ from mdbench.tasks.task import (
 )
 
 __all__ = [
+    "PUBLIC_SEED",
     "Sample",
+    "Sequences",
     "Stream",
     "Suite",
     "Task",
     "check_contexts",
     "check_order",
     "check_transition",
+    "evaluation_sequences",
     "lag_likelihoods",
     "load_suite",
     "load_task",
     "mtd",
     "mtd_lags",
     "next_token_probs",
+    "public_sequences",
     "sample",
     "suite_names",
     "task_names",

@@ -1,0 +1,71 @@
+"""The sequences that predictors are evaluated on: the public ones, committed once, and any other seed's."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdbench.tasks.mtd import sample
+from mdbench.tasks.task import Task, load_task, task_names
+
+PUBLIC_SEED = 0
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences with the weights that each was drawn with.
+
+    Attributes:
+        tokens: (N, L+1): a context of length L and the token after it.
+        weights: (N, m): λ.
+    """
+
+    tokens: Int[np.ndarray, "N L+1"]
+    weights: Float[np.ndarray, "N m"]
+
+    @functools.cached_property
+    def data_hash(self) -> str:
+        """SHA-256 (hex) of tokens and weights, with their shapes."""
+        digest = hashlib.sha256()
+        for array, kind in ((self.tokens, "<i8"), (self.weights, "<f8")):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+        return digest.hexdigest()
+
+
+@functools.cache
+def public_sequences(name: str) -> Sequences:
+    """All public sequences of a built-in task, as they were committed (``scripts/draw_sequences.py``)."""
+    with (
+        (resources.files("mdbench.tasks") / "data" / "sequences" / f"{name}.npz").open("rb") as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
+        return Sequences(arrays["tokens"].astype(np.int32), arrays["weights"])
+
+
+def evaluation_sequences(task: Task, length: int, n_sequences: int, seed: int) -> Sequences:
+    """The sequences of that seed: those of seed 0 are the public ones as far as these go, all others are drawn.
+
+    The public ones were drawn in the same way, but stay as they are when another release of jax draws others.
+
+    Raises:
+        InputError: a length, number or seed that cannot be.
+    """
+    if seed == PUBLIC_SEED and type(n_sequences) is int and n_sequences >= 1:
+        task.check_length(length)
+        public = _public(task)
+        if public is not None and n_sequences <= len(public.tokens) and length < public.tokens.shape[1]:
+            return Sequences(public.tokens[:n_sequences, : length + 1], public.weights[:n_sequences])
+    drawn = sample(task, length, n_sequences, seed)
+    return Sequences(drawn.tokens, drawn.weights)
+
+
+def _public(task: Task) -> Sequences | None:
+    """Of the built-in task that this is, whatever it is called; None if it is none."""
+    same = (name for name in task_names() if load_task(name).task_hash == task.task_hash)
+    return next((public_sequences(name) for name in same), None)
