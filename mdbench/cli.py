@@ -21,6 +21,8 @@ app = typer.Typer(
 
 baseline_app = typer.Typer(help="Posterior methods: how far they can be trusted.", no_args_is_help=True)
 app.add_typer(baseline_app, name="baseline")
+leaderboard_app = typer.Typer(help="Records to rankings.", no_args_is_help=True)
+app.add_typer(leaderboard_app, name="leaderboard")
 
 Task = Annotated[list[str] | None, typer.Option("--task", help="Task name or task file (.toml); repeat for several.")]
 Lengths = Annotated[str | None, typer.Option("--lengths", help="Context lengths, separated by commas.")]
@@ -29,6 +31,7 @@ Device = Annotated[str, typer.Option("--device", help="torch device: cpu, cuda, 
 Gold = Annotated[str, typer.Option("--gold", help="Baseline to measure against; it must be exact or pass its gates.")]
 Suite = Annotated[str | None, typer.Option("--suite", help="Suite of tasks; core if neither this nor --task is given.")]
 NSequences = Annotated[int, typer.Option("--n-sequences", help="Sequences for each task and length.")]
+Leaderboard = Annotated[Path, typer.Option("--leaderboard", help="Folder of the leaderboard: records/, index.html.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sequences.")]
 
 
@@ -82,7 +85,12 @@ def evaluate(
     task: Task = None,
     suite: Suite = None,
     lengths: Lengths = None,
-    n_sequences: NSequences = 1024,
+    n_sequences: Annotated[
+        int | None,
+        typer.Option(
+            "--n-sequences", help="Sequences for each task and length; 1024, or with --record all public ones."
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     gold: Gold = "exact",
@@ -90,9 +98,11 @@ def evaluate(
     as_json: Json = False,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     per_sequence: Annotated[Path | None, typer.Option(help="Write every sequence's scores (.csv or .parquet).")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Also write records for the leaderboard.")] = False,
+    leaderboard: Leaderboard = Path("leaderboard"),
 ) -> None:
     """Score predictors against the exact posterior, or another gold."""
-    from mdbench.files import check_writable, write_text, write_whole
+    from mdbench.files import check_writable, make_folder, write_text, write_whole
 
     for path in (out, per_sequence):
         if path is not None:
@@ -102,13 +112,20 @@ def evaluate(
 
     from mdbench import evaluation, report
 
+    if record:
+        from mdbench import records
+
+        make_folder(leaderboard)
+        n_sequences = records.N_PUBLIC if n_sequences is None else n_sequences
+        tasks = [task_ for task_, _ in evaluation.grid(task, suite, _whole_numbers(lengths, "--lengths"))]
+        records.check_recordable(tasks, n_sequences, seed, gold)
     with report.progress_bars() as progress:
         found = evaluation.evaluate(
             predictor,
             task=task,
             suite=suite,
             lengths=_whole_numbers(lengths, "--lengths"),
-            n_sequences=n_sequences,
+            n_sequences=1024 if n_sequences is None else n_sequences,
             seed=seed,
             device=device,
             references=evaluation.REFERENCES if references else (),
@@ -119,6 +136,9 @@ def evaluate(
         frame = found.per_sequence
         write = frame.to_csv if per_sequence.suffix == ".csv" else frame.to_parquet
         write_whole(per_sequence, lambda temporary: write(temporary, index=False))
+    if record:
+        for path in records.record_evaluation(found, predictor, leaderboard, device):
+            print(f"mdbench: wrote '{path}'.", file=sys.stderr)
     if out is not None:
         write_text(out, found.to_json() + "\n")
     if as_json:
@@ -160,6 +180,73 @@ def compare(
         print(evaluation.as_json(found))
     else:
         report.print_comparisons(found)
+
+
+@app.command()
+def verify(
+    record: Annotated[
+        list[Path] | None, typer.Argument(help="Records (.json); all of the leaderboard's if none.")
+    ] = None,
+    leaderboard: Leaderboard = Path("leaderboard"),
+    again: Annotated[
+        bool, typer.Option("--rerun", help="Run the predictor on fresh sequences: are its scores compatible?")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="With --rerun: seed of the fresh sequences.")] = 1,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Check records: score their probabilities again, or run their predictors again; exit code 1 if one fails."""
+    from mdbench import records, report
+
+    paths = record or sorted((leaderboard / "records").glob("*/*.json"))
+    if not paths:
+        raise InputError(f"there are no records in '{leaderboard / 'records'}'; name one, or make one with --record.")
+    verdicts: list[dict[str, Any]] = []
+    with report.progress_bars() as progress:
+        for path in paths:
+            try:
+                if again:
+                    found = records.rerun(path, seed, device, progress)
+                    faults = [str(r) for r in found if not r.compatible]
+                    more = {"rerun": [r.to_dict() for r in found]}
+                else:
+                    faults, more = records.verify(path, progress), {}
+            except InputError as error:
+                faults, more = [str(error)], {}
+            verdicts.append({"record": str(path), "verdict": "fail" if faults else "pass", "faults": faults} | more)
+    if as_json:
+        print(json.dumps(verdicts, indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        report.print_verdicts(verdicts)
+    failed = sum(v["verdict"] == "fail" for v in verdicts)
+    if failed:
+        _fail(f"{failed} of {len(verdicts)} records do not hold.", 1)
+
+
+@app.command()
+def score(
+    predictions: Annotated[
+        Path, typer.Option(help=".npz with an array (N, q) called T<length> for each length, or .csv.")
+    ],
+    task: Annotated[str, typer.Option("--task", help="Name of a built-in task.")],
+    name: Annotated[str, typer.Option(help="What to call the row.")],
+    record: Annotated[bool, typer.Option("--record", help="Also write a record for the leaderboard.")] = False,
+    leaderboard: Leaderboard = Path("leaderboard"),
+    as_json: Json = False,
+) -> None:
+    """Score predictions that were made elsewhere, in any language, for the public sequences (`sample`, seed 0)."""
+    from mdbench import evaluation, records, report, tasks
+    from mdbench.files import make_folder
+
+    folder = make_folder(leaderboard) if record else None
+    with report.progress_bars() as progress:
+        found, path = records.score_predictions(predictions, tasks.load_task(task), name, folder, progress)
+    if path is not None:
+        print(f"mdbench: wrote '{path}'.", file=sys.stderr)
+    if as_json:
+        print(evaluation.as_json(found))
+    else:
+        report.print_results(found, highlighted=[name])
 
 
 @app.command()

@@ -62,6 +62,7 @@ class Evaluation:
         ties: neighbours in the ranking that these sequences cannot tell apart.
         per_sequence: every sequence's scores, in the columns predictor, task, length, sequence, kl, excess_kl,
             cross_entropy and nll.
+        cards: (predictor, task) -> what a predictor that has a ``card`` says of itself (JSON-ready).
         predictions: (predictor, task, length) -> (R, N, q), the probabilities that were scored, by run (training seed).
     """
 
@@ -69,6 +70,7 @@ class Evaluation:
     skipped: list[Skipped]
     ties: list[Tie]
     per_sequence: pd.DataFrame = field(repr=False)
+    cards: dict[tuple[str, str], Any] = field(repr=False)
     predictions: dict[tuple[str, str, int], Float[np.ndarray, "R N q"]] = field(repr=False)
 
     @property
@@ -135,13 +137,13 @@ def evaluate(
     for name in asked:
         if gold_entry.standing != EXACT and name.partition(":")[0] == gold_entry.name:
             raise InputError(f"'{name}' is the gold itself, noise and all; measure it against another, such as exact.")
-    grid = _grid(task, suite, lengths)
-    for task_, task_lengths in grid:
+    cells_of = grid(task, suite, lengths)
+    for task_, task_lengths in cells_of:
         check_gold(task_, max(task_lengths), gold)
 
     skipped: list[Skipped] = []
     servers: dict[tuple[str, int], dict[str, Any]] = {}  # (task, length) -> predictor name -> what serves it
-    for task_, task_lengths in grid:
+    for task_, task_lengths in cells_of:
         servers |= {(task_.name, length): {} for length in task_lengths}
         for name, predictor in everyone.items():
             for length, served in _serve(predictor, task_, task_lengths, device):
@@ -154,8 +156,14 @@ def evaluate(
     if not any(servers.values()):
         raise InputError(skipped[0].reason)
 
+    cards = {
+        (name, task): predictor.card
+        for (task, _), by_name in servers.items()
+        for name, predictor in by_name.items()
+        if hasattr(predictor, "card")
+    }
     frames, results, ties, predictions = [], [], [], {}
-    for task_, task_lengths in grid:
+    for task_, task_lengths in cells_of:
         by_length = {length: servers[task_.name, length] for length in task_lengths}
         for cell, scored in _score_task(task_, by_length, n_sequences, seed, gold, progress):
             found = [cell.summarise(name, s.scores, s.seconds) for name, s in scored.items()]
@@ -166,7 +174,7 @@ def evaluate(
                 where = {"predictor": name, "task": task_.name, "length": cell.length}
                 frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *SCORES]])
                 predictions[name, task_.name, cell.length] = s.probs
-    return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True), predictions)
+    return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True), cards, predictions)
 
 
 @dataclass(frozen=True)
@@ -256,7 +264,7 @@ def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, s
     return everyone | {name: name for name in references if name not in everyone}, asked
 
 
-def _grid(task, suite: str | None, lengths: int | Sequence[int] | None) -> list[tuple[Task, list[int]]]:
+def grid(task, suite: str | None, lengths: int | Sequence[int] | None) -> list[tuple[Task, list[int]]]:
     """(task, lengths) of everything to evaluate, checked."""
     if task is not None and suite is not None:
         raise InputError("give a task or a suite, not both.")
@@ -310,10 +318,11 @@ def _score_task(
         advance = advance or progress(f"{task.name}: predictors", n * n_runs)  # after the gold's own
         scored = {}
         for name, predictor in servers[cell.length].items():
-            started = time.perf_counter()
-            runs = runs_of(predictor, cell.length)
-            probs = np.stack([predict(name, run, task, cell.contexts, cell.weights, advance) for run in runs])
-            seconds = (time.perf_counter() - started) / len(runs)
+            timed = [
+                _predict_timed(name, run, task, cell.contexts, cell.weights, advance)
+                for run in runs_of(predictor, cell.length)
+            ]
+            probs, seconds = np.stack([p for p, _ in timed]), float(np.mean([s for _, s in timed]))
             scored[name] = _Scored(probs, cell.score(probs, told=_is_told(predictor)), seconds)
         yield cell, scored
 
@@ -349,19 +358,33 @@ def predict(
 
     ``weights`` are for those that are told λ.
     """
-    parts = []
+    return _predict_timed(name, predictor, task, contexts, weights, advance)[0]
+
+
+def _predict_timed(
+    name: str,
+    predictor: Any,
+    task: Task,
+    contexts: np.ndarray,
+    weights: Float[np.ndarray, "N m"] | None,
+    advance: Callable[[float], None],
+) -> tuple[Float[np.ndarray, "N q"], float]:
+    """:func:`predict`, and its seconds at the median time of a chunk: where there are several, without compilation."""
+    parts, seconds = [], []
     for start in range(0, len(contexts), CHUNK):
         # Past the end the last sequence is repeated; every predictor gets a copy of its own.
         rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
         chunk = contexts[rows].astype(np.int64)
+        started = time.perf_counter()
         if weights is not None and _is_told(predictor):
             output = predictor.predict_given_weights(chunk, weights[rows])
         else:
             output = predictor.predict(chunk)
         real = min(CHUNK, len(contexts) - start)
         parts.append(check_output(name, output, (CHUNK, task.n_states))[:real])
+        seconds.append(time.perf_counter() - started)
         advance(real)
-    return np.concatenate(parts)
+    return np.concatenate(parts), float(np.median(seconds)) * len(seconds)
 
 
 def _rank_key(result: Result) -> float:

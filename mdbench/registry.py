@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -25,7 +25,13 @@ class Entry:
     target: str  # "module:attribute"
     summary: str
     options: dict[str, Any] = field(default_factory=dict)
+    distribution: str | None = "mdbench"
     kind: ClassVar[str] = "predictor"
+
+    @property
+    def version(self) -> str | None:
+        """Of its distribution; None where it has none."""
+        return None if self.distribution is None else version(self.distribution)
 
     def load(self) -> Any:
         """Import it."""
@@ -174,7 +180,7 @@ def predictor_entries() -> dict[str, Entry]:
     found = {}
     for point in entry_points(group=GROUP):
         source = f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
-        found[point.name] = Entry(point.name, point.value, source)
+        found[point.name] = Entry(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
     return found | BUILT_IN
 
 
@@ -185,6 +191,27 @@ def option_defaults(entry: Entry) -> dict[str, Any]:
     parameters = list(inspect.signature(entry.load()).parameters.values())[1:]  # the first is the task
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return {p.name: p.default for p in named if p.name != "device" and p.name not in entry.options}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a predictor's text means: the entry and all options. ``label`` leaves out those that are the default."""
+
+    entry: Entry
+    options: dict[str, Any]
+    label: str
+
+
+def row_identity(text: str) -> Identity:
+    """The same for every way to write the same predictor: which row of a board it is."""
+    entry, given = _parse(text, "predictor", predictor_entries())
+    if entry.name == "run":
+        return Identity(entry, given, text)
+    defaults = {k: v for k, v in option_defaults(entry).items() if v is not inspect.Parameter.empty}
+    changed = {k: v for k, v in given.items() if k not in defaults or defaults[k] != v}
+    written = ",".join(f"{k}={v}" for k, v in sorted(changed.items()))
+    options = dict(sorted((entry.options | defaults | given).items()))
+    return Identity(entry, options, f"{entry.name}:{written}" if written else entry.name)
 
 
 def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:

@@ -91,28 +91,32 @@ def _full_width(table: Table) -> int:
     return Measurement.get(out, out.options.update(max_width=10_000), table).maximum
 
 
-def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
-    """One table a task: for each length the predictors by excess KL, then what was left out, and the ties."""
+def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), highlighted: Sequence[str] = ()) -> None:
+    """One table a task: for each length the predictors in the order given."""
     out = console()
-    n_sequences, seed = evaluation.results[0].n_sequences, evaluation.results[0].seed
-    rows: list[Result | Skipped] = [*evaluation.results, *evaluation.skipped]
+    n_sequences, seed = results[0].n_sequences, results[0].seed
+    rows: list[Result | Skipped] = [*results, *skipped]
     cells = sorted({(row.task, row.length) for row in rows})
     for task in dict.fromkeys(row.task for row in rows):
-        gold = f", gold by {evaluation.results[0].gold}" if evaluation.results[0].gold != "exact" else ""
+        gold = f", gold by {results[0].gold}" if results[0].gold != "exact" else ""
         title = f"{task}: {n_sequences} sequences a length, seed {seed}, scores in nats{gold}"
         table = Table(title=escape(title))
         for heading in COLUMNS:
             table.add_column(heading, justify="left" if heading == "predictor" else "right", no_wrap=True)
         for cell in (cell for cell in cells if cell[0] == task):
-            for r in (r for r in evaluation.results if (r.task, r.length) == cell):
+            for r in (r for r in results if (r.task, r.length) == cell):
                 table.add_row(*_row(r), style="bold" if r.predictor in highlighted else "")
-            for s in (s for s in evaluation.skipped if (s.task, s.length) == cell):
+            for s in (s for s in skipped if (s.task, s.length) == cell):
                 table.add_row(str(s.length), escape(s.predictor), escape(s.label), style="dim")
             table.add_section()
         while len(table.columns) > len(ALWAYS_SHOWN) and _full_width(table) > out.width:
             table.columns.pop()  # a narrow terminal does without the last columns
         print_whole(table)
 
+
+def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
+    """One table a task: for each length the predictors by excess KL, then what was left out, and the ties."""
+    print_results(evaluation.results, evaluation.skipped, highlighted)
     for reason in dict.fromkeys(s.reason for s in evaluation.skipped):
         print_line(f"Left out: {reason}")
     tied: dict[tuple[str, ...], list[str]] = {}
@@ -129,6 +133,17 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
         print_line(f"{predictor} at {task}, excess KL by training seed: {'; '.join(cells_of)}.")
     if any(r.at_gold for r in evaluation.results):
         print_line("at gold: excess KL below the error of the gold it is measured against.")
+
+
+def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
+    """A line a record, and one a fault."""
+    for v in verdicts:
+        print_line(f"{v['record']}: {v['verdict']}")
+        for fault in v["faults"]:
+            print_line(f"  {fault}")
+        for r in v.get("rerun", []) if not v["faults"] else []:
+            p = "" if r["p"] is None else f", p = {r['p']:.2g}"
+            print_line(f"  T = {r['length']}: excess KL {_g(r['published'])} published, {_g(r['fresh'])} fresh{p}")
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
@@ -269,7 +284,7 @@ def _row(r: Result) -> list[str]:
         interval,
         _g(r.cross_entropy),
         _g(r.nll),
-        f"{r.seconds:.2f}",
+        "unknown" if r.seconds is None else f"{r.seconds:.2f}",
     ]
 
 

@@ -29,7 +29,8 @@ class Result:
     ``excess_kl``, its standard error, its 95% interval and ``gold_error`` are None for the oracle, which is told λ;
     standard errors and intervals are None where they do not exist (one sequence, infinite scores). Of a predictor with
     several training seeds all scores are means over these, with intervals over sequences; ``runs`` is the excess KL of
-    each seed, else None.
+    each seed, else None. ``seconds`` are those of one run of all predictions, at the median time of a chunk, so that
+    compilation counts only where there is just one; None where the predictions were made elsewhere.
     """
 
     predictor: str
@@ -46,7 +47,7 @@ class Result:
     nll: float
     gold: str
     gold_error: float | None
-    seconds: float
+    seconds: float | None
     runs: tuple[float, ...] | None = None
 
     @property
@@ -132,7 +133,7 @@ class Cell:
             gold_error=None if told else float(np.mean(error)),
         )
 
-    def summarise(self, predictor: str, scores: Scores, seconds: float) -> Result:
+    def summarise(self, predictor: str, scores: Scores, seconds: float | None = None) -> Result:
         """Means with their intervals."""
         kl = mean_interval(scores.kl.mean(axis=0))
         of_sequences = scores.mean_excess_kl

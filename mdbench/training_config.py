@@ -16,6 +16,7 @@ DISENTANGLED, STANDARD = "disentangled", "standard"
 SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
 CONSTANT, COSINE, RESTARTS = "constant", "cosine", "restarts"
 DEEPEST = 10
+GROWN_RATE = 0.2  # of the learning rate once layers were added: at all of it what the first ones learned is lost
 LOSS_EVERY = 100  # steps averaged into one point of the loss curve
 WEIGHTS, CARD = "weights.safetensors", "card.json"  # the files of a run
 
@@ -43,8 +44,8 @@ class TrainingConfig:
         reuse: steps that each sequence serves; 1 means fresh sequences each step.
         start_length: length of the contexts in the first half of the steps; 0 for T throughout. What attention has to
             find is the same at every length, and found sooner at a short one.
-        start_depth: number of layers in the first half of the steps; those above are added then, at random. 0 for all
-            layers throughout.
+        start_depth: number of layers in the first half of the steps; those above are added then, at random, and the
+            second half has a fifth of the learning rate. 0 for all layers throughout.
         candidates: random initialisations for each seed that are trained side by side for the first quarter of the
             steps, after which the one with the lowest training loss goes on alone.
         learning_rate: Adam's, at the start.
@@ -123,15 +124,17 @@ class TrainingConfig:
 
     def learning_rate_at(self, step: int) -> float:
         """Of a step, counted from 0."""
-        if self.schedule == CONSTANT:
-            return self.learning_rate
         first = self.first_steps
+        grown = step >= first and self.first_depth < self.depth
+        highest = self.learning_rate * (GROWN_RATE if grown else 1.0)
+        if self.schedule == CONSTANT:
+            return highest
         start, end = (0.0, float(first)) if step < first else (float(first), float(self.steps))
         if self.schedule == RESTARTS:
             seventh = (end - start) / 7
             bounds = [start, start + seventh, start + 3 * seventh, end]
             start, end = next((a, b) for a, b in pairwise(bounds) if step < b)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
+        return highest * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
 
 
 # The paper's protocol; it does not give its learning rate. Cross-entropy training is a question that it leaves open.

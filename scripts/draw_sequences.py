@@ -1,19 +1,18 @@
 """Draw the public evaluation sequences of the built-in tasks: `python scripts/draw_sequences.py`.
 
-They are committed once, since another release of jax may draw others; `tests/test_tasks.py` says whether it does.
+They are committed once, since another release of jax may draw others; `tests/test_sequences.py` says whether it does.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from mdbench.tasks import load_suite, load_task, sample, suite_names, task_names
+from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, load_suite, load_task, sample, suite_names, task_names
 
-N_SEQUENCES = 2048
 FOLDER = Path(__file__).parents[1] / "tasks" / "data" / "sequences"
 
 longest = max(length for name in suite_names() for length in load_suite(name).lengths)
 FOLDER.mkdir(exist_ok=True)
 for name in task_names():
-    drawn = sample(load_task(name), longest, N_SEQUENCES, seed=0)
+    drawn = sample(load_task(name), longest, N_PUBLIC, PUBLIC_SEED)
     np.savez_compressed(FOLDER / f"{name}.npz", tokens=drawn.tokens.astype(np.uint8), weights=drawn.weights)

@@ -1,7 +1,7 @@
 """Tasks: NumPyro generative models of sequences, with the numbers that define them."""
 
 from mdbench.tasks.mtd import Sample, Stream, mtd, mtd_lags, sample
-from mdbench.tasks.sequences import PUBLIC_SEED, Sequences, evaluation_sequences, public_sequences
+from mdbench.tasks.sequences import N_PUBLIC, PUBLIC_SEED, Sequences, evaluation_sequences, public_sequences
 from mdbench.tasks.task import (
     Suite,
     Task,
@@ -17,6 +17,7 @@ from mdbench.tasks.task import (
 )
 
 __all__ = [
+    "N_PUBLIC",
     "PUBLIC_SEED",
     "Sample",
     "Sequences",

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from mdbench.tasks.mtd import sample
 from mdbench.tasks.task import Task, load_task, task_names
 
-PUBLIC_SEED = 0
+PUBLIC_SEED, N_PUBLIC = 0, 2048
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mdbench.registry import WEIGHTS as SHIPPED
 from mdbench.tasks import Task
 from mdbench.training_config import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
 
+SHOWN_OF_CARD = ("config", "seed", "device", "wall_seconds", "final_scores", "versions")  # where it is summarised
 FLOOR = 1e-4  # a linear output is raised to this and divided by its sum; a declared property of the predictor
 
 
@@ -30,8 +31,11 @@ class TrainedModel:
     need not lie on the simplex: entries below ``FLOOR`` are raised to it, then each row is divided by its sum.
     """
 
-    def __init__(self, model: Transformer, config: TrainingConfig, source: str = "this model") -> None:
+    def __init__(
+        self, model: Transformer, config: TrainingConfig, card: dict[str, Any] | None = None, source: str = "this model"
+    ) -> None:
         self.model, self.config, self.source = model.eval(), config, source
+        self.card = {key: value for key, value in (card or {}).items() if key in SHOWN_OF_CARD}
 
     def check_length(self, length: int) -> None:
         """Raise :class:`Unsupported` for any other length than that it was trained at."""
@@ -68,6 +72,10 @@ class Trained:
             found, card = load_run(task, card_file.parent, device)
             if seed is None or card["seed"] == seed:
                 self.by_length.setdefault(found.config.length, {})[card["seed"]] = found
+        self.card = {
+            f"T{length}": [found.card for _, found in sorted(by_seed.items())]
+            for length, by_seed in sorted(self.by_length.items())
+        }
         if not self.by_length:
             what = "" if seed is None else f" of seed {seed}"
             raise Unsupported(f"{name} has no weights{what} for task '{task.name}'.", label="no weights")
@@ -124,4 +132,4 @@ def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedMode
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"'{folder / WEIGHTS}' does not hold the weights of its card: {reason}") from None
-    return TrainedModel(model.to(device), config, f"'{folder}'"), card
+    return TrainedModel(model.to(device), config, card, f"'{folder}'"), card

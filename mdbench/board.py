@@ -1,0 +1,399 @@
+"""Records to rankings that admit ties.
+
+A *table* is a set of cells (task, length): those of one task, where rows are ranked by their mean excess KL, or of the
+whole suite, where they are ranked by the geometric mean over cells of the ratio of their excess KL to that of ``md1``,
+so that no cell drowns the others. In the ratio an excess KL is floored at the error of the gold.
+
+All comparisons are paired, on the sequences that both rows have. Their standard errors come from a bootstrap over
+sequences (the same ones at all lengths of a task) and, where a row has several training seeds, over these; p-values are
+those of the z-test, corrected for the number of pairs in the table (Holm). Hence with 95% confidence no pair at all is
+told apart wrongly, and all rank intervals hold at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from mdbench.errors import InputError
+from mdbench.files import json_ready
+from mdbench.records import CellRecord, Record, cells_of, differences, is_told, read_record
+from mdbench.scoring import Progress, Scores, is_at_gold
+from mdbench.statistics import CONFIDENCE, holm
+from mdbench.tasks import N_PUBLIC, Suite, load_suite
+
+UNIT = "md1"  # the row that ratios are taken to
+DRAWS = 2000  # of the bootstrap
+SEED = 0
+
+Place = tuple[str, int]  # a cell: task and length
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Of one row in one table.
+
+    Attributes:
+        score: mean excess KL in nats, or geometric mean of ratios; lower is better.
+        interval: 95%, by the bootstrap; None where it is infinite.
+        position: 1 for the lowest score.
+        ranks: the lowest and highest rank that are not ruled out.
+        groups: letters; two rows have one in common just if they cannot be told apart.
+    """
+
+    score: float
+    interval: tuple[float, float] | None
+    position: int
+    ranks: tuple[int, int]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One predictor on the board: its records, one a task, and where it stands.
+
+    ``tables`` maps a task, or ``SUITE`` for all, to its standing there; a table in which it lacks a cell is not in it.
+    ``missing`` says of these cells why.
+    """
+
+    label: str
+    records: dict[str, Record]
+    tables: dict[str, Standing]
+    missing: dict[Place, str]
+
+    @property
+    def first(self) -> Record:
+        """Of its records: what does not differ between tasks."""
+        return next(iter(self.records.values()))
+
+    @property
+    def kind(self) -> str:
+        """As in its records."""
+        return self.first.predictor.kind
+
+    @property
+    def n_sequences(self) -> int:
+        """The fewest of any task."""
+        return min(record.n_sequences for record in self.records.values())
+
+    @property
+    def few(self) -> bool:
+        """Whether it was scored on fewer than all public sequences."""
+        return self.n_sequences < N_PUBLIC
+
+    def cells(self) -> Iterator[tuple[Place, Record, CellRecord]]:
+        """All cells that it has, with their records."""
+        for task, record in self.records.items():
+            for cell in record.cells:
+                yield (task, cell.length), record, cell
+
+
+SUITE = "suite"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that is not on the board, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows, ranked ones first, best first; and what was refused."""
+
+    suite: Suite
+    rows: list[Row]
+    refused: list[Refused]
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        rows = []
+        for row in self.rows:
+            tables = {name: asdict(standing) for name, standing in row.tables.items()}
+            missing = [{"task": t, "length": n, "reason": why} for (t, n), why in row.missing.items()]
+            about = row.first.predictor.model_dump() | {"n_sequences": row.n_sequences}
+            rows.append(about | {"tables": tables, "missing": missing})
+        refused = [asdict(r) for r in self.refused]
+        return json_ready({"suite": self.suite.name, "rows": rows, "refused": refused, "notes": self.notes})
+
+
+def build(
+    folder: str | Path,
+    suite: str = "core",
+    progress: Progress = lambda _description, _total: lambda _k: None,
+) -> Board:
+    """The board of a suite from the records ``folder/records/<task>/*.json``.
+
+    Every record is scored anew from its probabilities; one that does not hold is refused, and the rest is built.
+
+    Raises:
+        InputError: there are no records, or none that holds.
+    """
+    loaded = load_suite(suite)
+    read, refused = _read_all(Path(folder), loaded, progress)
+    if not read:
+        reason = f"; the first was refused: {refused[0].reason}" if refused else ""
+        raise InputError(f"there are no records to rank in '{Path(folder) / 'records'}'{reason}")
+    places = [(task, length) for task in loaded.tasks for length in loaded.lengths]
+    by_row: dict[str, dict[str, tuple[Record, dict[int, Scores]]]] = {}
+    for record, scores in read:
+        by_row.setdefault(row_key(record), {})[record.task] = record, scores
+    missing = {key: _missing(tasks, places) for key, tasks in by_row.items()}
+    excess = {
+        key: {
+            (task, length): _Excess(s.excess_kl, s.gold_error or 0.0)
+            for task, (_, scores) in tasks.items()
+            for length, s in scores.items()
+            if s.excess_kl is not None and (task, length) in places
+        }
+        for key, tasks in by_row.items()
+    }
+    notes = []
+    tables: dict[str, dict[str, Standing]] = {}
+    for task in loaded.tasks:
+        tables[task] = _table(_complete(excess, [p for p in places if p[0] == task]), unit=None)
+    unit = next((key for key, tasks in by_row.items() if _first(tasks).predictor.label == UNIT), None)
+    complete = _complete(excess, places)
+    if unit in complete:
+        tables[SUITE] = _table(complete, complete[unit])
+    else:
+        notes.append(f"There is no whole record of {UNIT}, so the suite is not ranked.")
+    rows = [
+        Row(
+            label=_first(tasks).predictor.label,
+            records={task: tasks[task][0] for task in loaded.tasks if task in tasks},
+            tables={name: of_rows[key] for name, of_rows in tables.items() if key in of_rows},
+            missing=missing[key],
+        )
+        for key, tasks in by_row.items()
+    ]
+    return Board(loaded, sorted(rows, key=_order), refused, notes)
+
+
+def row_key(record: Record) -> str:
+    """Which row a record belongs to: name and options."""
+    options = ",".join(f"{k}={v!r}" for k, v in sorted(record.predictor.options.items()))
+    return f"{record.predictor.name}:{options}"
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    in_suite = row.tables.get(SUITE)
+    return (in_suite is None, in_suite.position if in_suite else 0, row.kind, row.label)
+
+
+def _first(tasks: dict[str, tuple[Record, Any]]) -> Record:
+    return next(iter(tasks.values()))[0]
+
+
+def _read_all(
+    folder: Path, suite: Suite, progress: Progress
+) -> tuple[list[tuple[Record, dict[int, Scores]]], list[Refused]]:
+    """Records that hold, with their scores by sequence; and the others."""
+    found: list[tuple[Path, Record, dict[int, Scores]]] = []
+    refused = []
+    for path in sorted((folder / "records").glob("*/*.json")):
+        shown = path.relative_to(folder).as_posix()
+        try:
+            if path.is_symlink() or path.parent.is_symlink():
+                raise InputError("it is a link; records are files of their own.")
+            record, probs = read_record(path)
+            if record.task != path.parent.name:
+                raise InputError(f"it is of task '{record.task}' and stands in the folder of '{path.parent.name}'.")
+            of_task = cells_of(record, progress)
+            for fault in differences(record, probs, of_task):
+                raise InputError(f"it does not hold: {fault}")
+            scores = {cell.length: cell.score(probs[cell.length], is_told(record)) for cell in of_task}
+            if record.task in suite.tasks:
+                found.append((path, record, scores))
+        except InputError as error:
+            refused.append(Refused(shown, str(error).replace(str(path), shown)))
+    kept = []
+    for path, record, scores in found:
+        twins = [p.name for p, r, _ in found if (r.task, row_key(r)) == (record.task, row_key(record)) and p != path]
+        if twins:
+            reason = f"'{twins[0]}' is of the same row, {record.predictor.label}; keep one."
+            refused.append(Refused(path.relative_to(folder).as_posix(), reason))
+        else:
+            kept.append((record, scores))
+    return kept, refused
+
+
+def _missing(tasks: dict[str, tuple[Record, dict[int, Scores]]], places: Sequence[Place]) -> dict[Place, str]:
+    missing = {}
+    for task, length in places:
+        record, scores = tasks.get(task, (None, {}))
+        if length not in scores:
+            why = "no record" if record is None else record.left_out.get(length, "not in its record")
+            missing[task, length] = why
+    return missing
+
+
+# ------------------------------------------------------------------------------------------------------ statistics
+
+
+@dataclass(frozen=True)
+class _Excess:
+    """Excess KL of one row in one cell, by run and sequence, and the error of the gold."""
+
+    values: Float[np.ndarray, "R N"]
+    gold_error: float
+
+
+def _complete(excess: dict[str, dict[Place, _Excess]], places: Sequence[Place]) -> dict[str, dict[Place, _Excess]]:
+    """The rows that have all these cells, cut to them."""
+    return {key: {p: cells[p] for p in places} for key, cells in excess.items() if all(p in cells for p in places)}
+
+
+def _table(rows: dict[str, dict[Place, _Excess]], unit: dict[Place, _Excess] | None) -> dict[str, Standing]:
+    """Where each row stands: by the mean over cells or, with a ``unit``, by the geometric mean of ratios to it."""
+    if not rows:
+        return {}
+    resampling = _Resampling(rows, unit)
+    keys = list(rows)
+    scores = {key: resampling.score(key) for key in keys}
+    pairs = list(itertools.combinations(keys, 2))
+    corrected = holm([resampling.p_value(a, b) for a, b in pairs]) if pairs else []
+    better: dict[str, set[str]] = {key: set() for key in keys}  # significantly so
+    apart = np.zeros((len(keys), len(keys)), bool)
+    for (a, b), p in zip(pairs, corrected, strict=True):
+        if p < 1 - CONFIDENCE:
+            low, high = (a, b) if resampling.difference(a, b) < 0 else (b, a)
+            better[high].add(low)
+            apart[keys.index(a), keys.index(b)] = apart[keys.index(b), keys.index(a)] = True
+    ordered = sorted(keys, key=lambda key: (scores[key][0], key))
+    order = [keys.index(key) for key in ordered]
+    letters = tie_groups(apart[np.ix_(order, order)])
+    worse = {key: sum(key in low for low in better.values()) for key in keys}
+    return {
+        key: Standing(
+            score=scores[key][0],
+            interval=scores[key][1],
+            position=k + 1,
+            ranks=(1 + len(better[key]), len(keys) - worse[key]),
+            groups=letters[k],
+        )
+        for k, key in enumerate(ordered)
+    }
+
+
+class _Resampling:
+    """Means over cells of resampled excess KL, the first draw being the sample itself."""
+
+    def __init__(self, rows: dict[str, dict[Place, _Excess]], unit: dict[Place, _Excess] | None) -> None:
+        self.rows, self.unit = rows, unit
+        self.sizes = {key: min(e.values.shape[1] for e in cells.values()) for key, cells in rows.items()}
+        most = max(self.sizes.values())
+        rng = np.random.default_rng(SEED)
+        tasks = dict.fromkeys(task for cells in rows.values() for task, _ in cells)
+        # How often each sequence is drawn; a row with fewer sequences has the first ones of the same draws.
+        self.counts = {task: rng.multinomial(most, np.full(most, 1 / most), DRAWS).astype(float) for task in tasks}
+        for counts in self.counts.values():
+            counts[0] = 1.0
+        self.runs = {
+            (key, place): self._draw_runs(rng, len(excess.values))
+            for key, cells in rows.items()
+            for place, excess in cells.items()
+        }
+        self.known: dict[tuple[str, int], Float[np.ndarray, " draws"]] = {}
+
+    @staticmethod
+    def _draw_runs(rng: np.random.Generator, n: int) -> Float[np.ndarray, "draws R"]:
+        weights = rng.multinomial(n, np.full(n, 1 / n), DRAWS) / n
+        weights[0] = 1 / n
+        return weights
+
+    def means(self, key: str, n: int) -> Float[np.ndarray, " draws"]:
+        """Over cells, on the first n sequences: of the excess KL or, with a unit, of its logarithm."""
+        if (key, n) not in self.known:
+            total = np.zeros(DRAWS)
+            for place, excess in self.rows[key].items():
+                mean = self._cell(key, place, excess, n)
+                if self.unit is not None:
+                    floor = max(excess.gold_error, self.unit[place].gold_error, np.finfo(float).tiny)
+                    mean = np.log(np.maximum(mean, floor))
+                total += mean / len(self.rows[key])
+            self.known[key, n] = total
+        return self.known[key, n]
+
+    def _cell(self, key: str, place: Place, excess: _Excess, n: int) -> Float[np.ndarray, " draws"]:
+        values = excess.values[:, :n]
+        if not np.isfinite(values).all():
+            return np.full(DRAWS, np.inf)
+        counts = self.counts[place[0]][:, :n]
+        by_run = counts @ values.T / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+        return (by_run * self.runs[key, place]).sum(axis=1)
+
+    def score(self, key: str) -> tuple[float, tuple[float, float] | None]:
+        """With its 95% interval."""
+        n = self.sizes[key]
+        draws = self.means(key, n)
+        if self.unit is not None:
+            unit = next(k for k, cells in self.rows.items() if cells is self.unit)
+            n = min(n, self.sizes[unit])
+            draws = np.exp(self.means(key, n) - self.means(unit, n))
+        if not np.isfinite(draws).all():
+            return math.inf, None
+        low, high = np.quantile(draws[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return float(draws[0]), (float(low), float(high))
+
+    def _differences(self, a: str, b: str) -> Float[np.ndarray, " draws"]:
+        n = min(self.sizes[a], self.sizes[b])
+        with np.errstate(invalid="ignore"):
+            return self.means(a, n) - self.means(b, n)
+
+    def difference(self, a: str, b: str) -> float:
+        """Of the sample: a - b on the sequences that both have."""
+        return float(self._differences(a, b)[0])
+
+    def p_value(self, a: str, b: str) -> float:
+        """Two-sided, that a and b are equally good; 1 if the gold's errors could be all there is between them."""
+        draws = self._differences(a, b)
+        if np.isnan(draws[0]):  # both infinite
+            return 1.0
+        if np.isinf(draws[0]):
+            return 0.0
+        if self.unit is None:
+            errors = [sum(e.gold_error for e in self.rows[key].values()) / len(self.rows[key]) for key in (a, b)]
+            if abs(draws[0]) <= sum(errors):
+                return 1.0
+        se = float(draws[1:].std(ddof=1))
+        if se <= 1e-12 * abs(draws[0]):
+            return 1.0 if draws[0] == 0 else 0.0
+        return float(2 * stats.norm.sf(abs(draws[0]) / se))
+
+
+def tie_groups(apart: Bool[np.ndarray, "K K"]) -> list[tuple[str, ...]]:
+    """Letters for each row such that two share one just if they are not told apart (compact letter display).
+
+    By insertion and absorption: Piepho, J. Comput. Graph. Stat. 13 (2004). Rows come best first, and so do letters.
+    """
+    groups: list[frozenset[int]] = [frozenset(range(len(apart)))]
+    for i, j in itertools.combinations(range(len(apart)), 2):
+        if apart[i, j]:
+            split = [g - {k} if {i, j} <= g else g for g in groups for k in ((i, j) if {i, j} <= g else (i,))]
+            split = list(dict.fromkeys(split))
+            groups = [g for g in split if not any(g < other for other in split)]
+    groups.sort(key=sorted)
+    return [tuple(_letters(n) for n, g in enumerate(groups) if k in g) for k in range(len(apart))]
+
+
+def _letters(n: int) -> str:
+    alphabet = string.ascii_lowercase
+    return alphabet[n] if n < 26 else _letters(n // 26 - 1) + alphabet[n % 26]
+
+
+def at_gold(cell: CellRecord) -> bool:
+    """Whether an excess KL is below the gold's error."""
+    return is_at_gold(cell.excess_kl, cell.gold_error)

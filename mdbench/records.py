@@ -1,0 +1,616 @@
+"""Records: what a predictor scored on the public sequences of a task, with all that is needed to judge and repeat it.
+
+A record is ``<folder>/records/<task>/<row>.json`` and, beside it, the probabilities that were scored
+(``<row>-<hash>.npz``, (R, N, q) for each length T as ``T<length>``, R training seeds), so that anyone can score them
+again without running the predictor. The probabilities are written first and under the name of their content, so the
+JSON, which is moved into place, always names a whole file.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
+from scipy import stats
+
+from mdbench.errors import InputError
+from mdbench.evaluation import Evaluation, evaluate
+from mdbench.files import json_ready, make_folder, write_text, write_whole
+from mdbench.predictor import check_output
+from mdbench.registry import BUILT_IN, Identity, row_identity
+from mdbench.scoring import Cell, Progress, Result, cells
+from mdbench.statistics import holm
+from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
+
+SCHEMA_VERSION = 1
+GOLD = "exact"
+TOLERANCE = 1e-9  # relative; other processors differ in the last digits
+RESOLUTION = 1e-25  # nats; a KL below it is rounding
+GOLD_ERROR_FACTOR = 100.0  # between two estimates of the gold's error, which is itself of the size of rounding
+LEVEL = 0.01  # of the test whether a published score is compatible with one on fresh sequences
+LARGEST = 2**28  # bytes of one array in a file of predictions
+LIBRARIES = ("jax", "jaxlib", "numpy", "numpyro", "scipy", "torch")
+
+UPPER_BOUND, BASELINE, PREDICTOR, CONTRIBUTED = "upper bound", "baseline", "predictor", "contributed"
+
+
+def _from_json(value: Any) -> Any:
+    return {"inf": math.inf, "-inf": -math.inf}.get(value, value) if isinstance(value, str) else value
+
+
+def _not_nan(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("NaN is not a score")
+    return value
+
+
+Number = Annotated[
+    float,
+    BeforeValidator(_from_json),
+    AfterValidator(_not_nan),
+    PlainSerializer(json_ready, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf"]}]}),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RowIdentity(_Strict):
+    """Which row of a board a record is: a name with all its options, and where it comes from.
+
+    ``label`` is the name with the options that are not the default, as `mdbench evaluate` takes it. ``distribution``
+    and ``version`` are null for predictions that were made elsewhere.
+    """
+
+    name: str = Field(min_length=1, max_length=1000)
+    options: dict[str, bool | int | Number | str | None]
+    label: str = Field(min_length=1, max_length=2000)
+    kind: Literal["predictor", "baseline", "upper bound", "contributed"]
+    distribution: str | None
+    version: str | None
+
+
+class CellRecord(_Strict):
+    """Scores at one length; names and meaning as :class:`mdbench.scoring.Result`."""
+
+    length: int
+    kl: Number
+    kl_se: Number | None
+    excess_kl: Number | None
+    excess_kl_se: Number | None
+    excess_kl_ci: tuple[Number, Number] | None
+    cross_entropy: Number
+    nll: Number
+    gold_error: Number | None
+    runs: tuple[Number, ...] | None
+
+
+class Predictions(_Strict):
+    """The file of probabilities beside the record, and its SHA-256."""
+
+    file: str = Field(pattern=r"^[^/\\\x00]+\.npz$", max_length=255)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Host(_Strict):
+    """Times and facts of the machine: all that may differ when a run is repeated.
+
+    ``seconds`` are the wall time of one run of all predictions, by length.
+    """
+
+    seconds: dict[int, Number]
+    date: str
+    device: str
+    platform: str
+    processors: int | None
+    python: str
+    libraries: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+
+
+class Record(_Strict):
+    """One predictor on the public sequences of one task.
+
+    ``task_hash`` and ``data_hash`` say which task and which sequences; ``n_sequences`` are the first so many of them.
+    ``left_out`` gives for the lengths that the predictor cannot serve the reason. ``card`` is what the predictor says
+    of itself (a trained one: of its training).
+    """
+
+    schema_version: Literal[1]
+    task: str
+    task_hash: str
+    data_hash: str
+    gold: Literal["exact"]
+    n_sequences: int = Field(ge=1)
+    predictor: RowIdentity
+    cells: tuple[CellRecord, ...] = Field(min_length=1)
+    left_out: dict[int, str]
+    predictions: Predictions
+    command: str
+    card: dict[str, Any] | None
+    host: Host
+
+    def to_json(self) -> str:
+        """As it is written: the same but for ``host`` whenever the run is repeated on the same machine."""
+        return json.dumps(json_ready(self.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def json_schema() -> str:
+    """The published JSON schema of a record."""
+    return json.dumps(Record.model_json_schema(mode="serialization"), indent=1)
+
+
+# ------------------------------------------------------------------------------------------------- making records
+
+ByLength = Mapping[int, Float[np.ndarray, "R N q"]]
+
+
+def record_evaluation(found: Evaluation, predictors: Sequence[str], folder: str | Path, device: str) -> list[Path]:
+    """Write a record for each task and each of the named predictors that has a score there.
+
+    Raises:
+        InputError: the evaluation is not on public sequences against the exact gold, or cannot be written.
+    """
+    paths = []
+    for label in predictors:
+        identity = row_identity(label)
+        for task in dict.fromkeys(r.task for r in found.results if r.predictor == label):
+            results = [r for r in found.results if (r.predictor, r.task) == (label, task)]
+            left_out = {s.length: s.reason for s in found.skipped if (s.predictor, s.task) == (label, task)}
+            probs = {r.length: found.predictions[label, task, r.length] for r in results}
+            arguments = ["evaluate", "--predictor", identity.label, "--task", task]
+            arguments += ["--lengths", ",".join(str(r.length) for r in sorted(results, key=lambda r: r.length))]
+            arguments += ["--n-sequences", str(results[0].n_sequences), "--record"]
+            command = shlex.join(["mdbench", *arguments])
+            row = _row(identity)
+            card = found.cards.get((label, task))
+            paths.append(_write(folder, row, results, probs, left_out, command, card, device))
+    return paths
+
+
+def check_recordable(tasks: Sequence[Task], n_sequences: int, seed: int, gold: str) -> None:
+    """Raise :class:`InputError` unless a record can be made of an evaluation like that."""
+    if gold != GOLD:
+        raise InputError(f"records are measured against the gold '{GOLD}', not '{gold}'.")
+    if seed != PUBLIC_SEED:
+        raise InputError(f"records are on the public sequences, which are those of seed {PUBLIC_SEED}, not {seed}.")
+    for task in tasks:
+        _public(task.name, task.task_hash)
+        if n_sequences > N_PUBLIC:
+            raise InputError(f"there are {N_PUBLIC} public sequences, not {n_sequences}; record at most as many.")
+
+
+def score_predictions(
+    path: str | Path,
+    task: Task,
+    name: str,
+    folder: str | Path | None,
+    progress: Progress = lambda _description, _total: lambda _k: None,
+) -> tuple[list[Result], Path | None]:
+    """Score predictions that were made elsewhere on the public sequences; with a ``folder``, make a record of them.
+
+    ``path`` is an .npz with an array (N, q), or (R, N, q) for R training seeds, named ``T<length>`` for each length; or
+    a .csv with the columns length, sequence (from 0), p0, .., p<q-1>. N are the first so many public sequences.
+
+    Raises:
+        InputError: the file is damaged, or what it holds are not predictions for this task.
+    """
+    if name.partition(":")[0] in BUILT_IN:
+        raise InputError(f"'{name}' is a built-in predictor; give these predictions a name of their own.")
+    check_recordable([task], 1, PUBLIC_SEED, GOLD)
+    path = Path(path)
+    if path.suffix not in (".npz", ".csv"):
+        raise InputError(f"predictions are read from .npz or .csv, not from '{path}'.")
+    arrays = _read_csv(path, task) if path.suffix == ".csv" else _read_npz(path)
+    probs = {length: _checked(name, length, array, task) for length, array in arrays.items()}
+    sizes = {array.shape[1] for array in probs.values()}
+    if len(sizes) > 1:
+        raise InputError(f"'{path}' has {' and '.join(map(str, sorted(sizes)))} sequences; give all lengths as many.")
+    results = [
+        cell.summarise(name, cell.score(probs[cell.length]))
+        for cell in cells(task, list(probs), sizes.pop(), PUBLIC_SEED, GOLD, progress)
+    ]
+    if folder is None:
+        return results, None
+    row = RowIdentity(name=name, options={}, label=name, kind=CONTRIBUTED, distribution=None, version=None)
+    command = shlex.join(["mdbench", "score", "--predictions", path.name, "--task", task.name, "--name", name])
+    return results, _write(folder, row, results, probs, {}, command, None, "unknown")
+
+
+def _row(identity: Identity) -> RowIdentity:
+    entry = identity.entry
+    if entry.name == "oracle":
+        kind = UPPER_BOUND
+    elif "baseline" in entry.options:
+        kind = BASELINE
+    else:
+        kind = PREDICTOR if entry.name in BUILT_IN and entry.name != "run" else CONTRIBUTED
+    return RowIdentity(
+        name=entry.name,
+        options=identity.options,
+        label=identity.label,
+        kind=kind,
+        distribution=entry.distribution,
+        version=entry.version,
+    )
+
+
+def _write(
+    folder: str | Path,
+    row: RowIdentity,
+    results: Sequence[Result],
+    probs: ByLength,
+    left_out: dict[int, str],
+    command: str,
+    card: dict[str, Any] | None,
+    device: str,
+) -> Path:
+    results = sorted(results, key=lambda r: r.length)
+    task = load_task(results[0].task)
+    place = make_folder(Path(folder) / "records" / task.name)
+    stem = _file_stem(row.label)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{f"T{r.length}": probs[r.length] for r in results})
+    content = buffer.getvalue()
+    digest = hashlib.sha256(content).hexdigest()
+    predictions = place / f"{stem}-{digest[:8]}.npz"
+    fields = CellRecord.model_fields
+    record = Record(
+        schema_version=SCHEMA_VERSION,
+        task=task.name,
+        task_hash=task.task_hash,
+        data_hash=public_sequences(task.name).data_hash,
+        gold=GOLD,
+        n_sequences=results[0].n_sequences,
+        predictor=row,
+        cells=tuple(CellRecord(**{k: v for k, v in asdict(r).items() if k in fields}) for r in results),
+        left_out=left_out,
+        predictions=Predictions(file=predictions.name, sha256=digest),
+        command=command,
+        card=json_ready(card),
+        host=_host({r.length: r.seconds for r in results if r.seconds is not None}, device),
+    )
+    write_whole(predictions, lambda temporary: temporary.write_bytes(content))
+    path = place / f"{stem}.json"
+    write_text(path, record.to_json() + "\n")
+    for old in place.glob("*.npz"):
+        if re.fullmatch(re.escape(stem) + r"-[0-9a-f]{8}\.npz", old.name) and old != predictions:
+            old.unlink()
+    return path
+
+
+def _file_stem(label: str) -> str:
+    """A file name for any label: the label itself where that is one, and short in any case."""
+    stem = quote(label, safe="=,+").replace("%3A", "+")
+    return stem if len(stem) <= 100 else f"{stem[:80]}~{hashlib.sha256(label.encode()).hexdigest()[:12]}"
+
+
+def _host(seconds: dict[int, float], device: str) -> Host:
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    ours = git("ls-files", "--error-unmatch", Path(__file__).name) is not None  # not some repository around a venv
+    changes = git("status", "--porcelain", "--untracked-files=no", ":/", ":!/leaderboard") if ours else None
+    return Host(
+        seconds=seconds,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=device,
+        platform=f"{platform.system()} {platform.machine()}",
+        processors=os.cpu_count(),
+        python=platform.python_version(),
+        libraries={name: version(name) for name in LIBRARIES},
+        commit=git("rev-parse", "HEAD") if ours else None,
+        dirty=None if changes is None else changes != "",
+    )
+
+
+# ------------------------------------------------------------------------------------------------ reading records
+
+
+def read_record(path: str | Path) -> tuple[Record, ByLength]:
+    """A record and its probabilities.
+
+    Raises:
+        InputError: something about it is not as it must be; the message says what.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"record '{path}' cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}."
+        ) from None
+    try:
+        record = Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InputError(f"record '{path}': {where}: {first['msg']}{more}.") from None
+    lengths = [cell.length for cell in record.cells]
+    if len(set(lengths)) < len(lengths):
+        raise InputError(f"record '{path}': a length stands in it twice.")
+    task = _task_of(record, path)
+    file = path.parent / record.predictions.file
+    if file.is_symlink() or not file.is_file():
+        raise InputError(f"record '{path}': its predictions '{file.name}' are not a file beside it.")
+    if hashlib.sha256(file.read_bytes()).hexdigest() != record.predictions.sha256:
+        raise InputError(f"record '{path}': its predictions '{file.name}' are not those that it names (other SHA-256).")
+    arrays = _read_npz(file)
+    if sorted(arrays) != sorted(lengths):
+        has = ", ".join(map(str, sorted(arrays)))
+        raise InputError(f"record '{path}' has the lengths {', '.join(map(str, lengths))}, its predictions {has}.")
+    probs = {length: _checked(record.predictor.label, length, array, task) for length, array in arrays.items()}
+    for length, array in probs.items():
+        if array.shape[1] != record.n_sequences:
+            raise InputError(
+                f"record '{path}' says {record.n_sequences} sequences; at T = {length} there are {array.shape[1]}."
+            )
+    return record, probs
+
+
+def _task_of(record: Record, path: Path) -> Task:
+    """The task of a record, if it and its sequences are the ones known here."""
+    try:
+        public = _public(record.task, record.task_hash)
+    except InputError as error:
+        raise InputError(f"record '{path}': {error}") from None
+    if public != record.data_hash:
+        raise InputError(f"record '{path}': data_hash: its sequences are not the public ones of '{record.task}'.")
+    return load_task(record.task)
+
+
+def _public(name: str, task_hash: str) -> str:
+    """The hash of a task's public sequences."""
+    if name not in task_names():
+        raise InputError(f"task '{name}' has no public sequences; these have: {', '.join(task_names())}.")
+    if load_task(name).task_hash != task_hash:
+        raise InputError(f"task_hash: this is another task than the built-in '{name}'.")
+    return public_sequences(name).data_hash
+
+
+def _read_npz(path: Path) -> dict[int, np.ndarray]:
+    """Arrays named ``T<length>``, by length."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.file_size > LARGEST:
+                    raise InputError(f"'{path}': '{member.filename}' is larger than {LARGEST} bytes.")
+        with np.load(path, allow_pickle=False) as arrays:
+            named = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"'{path}' is not a file of arrays (.npz): {error}.") from None
+    for name in named:
+        if not re.fullmatch(r"T[1-9][0-9]{0,6}", name):
+            raise InputError(f"'{path}': arrays are called T<length>, such as T32, not '{name}'.")
+    if not named:
+        raise InputError(f"'{path}' holds no arrays; give one called T<length> for each length.")
+    return {int(name[1:]): array for name, array in named.items()}
+
+
+def _read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
+    wanted = ["length", "sequence", *(f"p{b}" for b in range(task.n_states))]
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"'{path}' cannot be read as CSV: {error}.") from None
+    if list(frame.columns) != wanted:
+        raise InputError(f"'{path}' must have the columns {','.join(wanted)}, not {','.join(map(str, frame.columns))}.")
+    try:
+        frame = frame.astype({"length": np.int64, "sequence": np.int64} | dict.fromkeys(wanted[2:], np.float64))
+    except ValueError as error:
+        raise InputError(f"'{path}': {error}.") from None
+    arrays = {}
+    for length, rows in frame.groupby("length"):
+        if sorted(rows["sequence"]) != list(range(len(rows))):
+            raise InputError(f"'{path}': at length {length} the sequences must be 0, 1, .., each once.")
+        arrays[int(length)] = rows.sort_values("sequence")[wanted[2:]].to_numpy()
+    return arrays
+
+
+def _checked(name: str, length: int, array: np.ndarray, task: Task) -> Float[np.ndarray, "R N q"]:
+    """As probabilities of the public sequences; rows are divided by their sum."""
+    where = f"the predictions of '{name}' for T = {length}"
+    public = public_sequences(task.name).tokens
+    task.check_length(length)
+    if length >= public.shape[1]:
+        raise InputError(f"the public sequences of '{task.name}' go up to T = {public.shape[1] - 1}, not {length}.")
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] != task.n_states or not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"{where} must be floats of shape (N, {task.n_states}) or (R, N, {task.n_states}), "
+            f"not {array.dtype} of shape {array.shape}."
+        )
+    if not array.shape[0] or not 1 <= array.shape[1] <= len(public):
+        raise InputError(f"{where} are for {array.shape[1]} sequences; there are {len(public)}.")
+    try:
+        return np.stack([check_output(name, run, run.shape) for run in array])
+    except RuntimeError as error:
+        raise InputError(f"T = {length}: {error}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------- verify
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A published excess KL and that of the same predictor on fresh sequences, at one length.
+
+    ``p`` is that of the z-test, corrected for the number of lengths (Holm); None where there are no standard errors.
+    """
+
+    length: int
+    published: float
+    fresh: float
+    z: float | None
+    p: float | None
+
+    @property
+    def compatible(self) -> bool:
+        """Whether chance may be all there is between them."""
+        return self.published == self.fresh if self.p is None else self.p >= LEVEL
+
+    def __str__(self) -> str:
+        p = "" if self.p is None else f" (p = {self.p:.2g})"
+        return f"T = {self.length}: excess KL {self.published:.4g} published, {self.fresh:.4g} on fresh sequences{p}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return json_ready(asdict(self) | {"compatible": self.compatible})
+
+
+def is_told(record: Record) -> bool:
+    """Whether its predictions were made by knowing λ."""
+    return record.predictor.kind == UPPER_BOUND
+
+
+def differences(record: Record, probs: ByLength, of_task: Sequence[Cell]) -> Iterator[str]:
+    """What a record says and its probabilities do not, a sentence each.
+
+    Numbers agree within 1e-9 relative or, for excess KL, within the gold's error. The gold's error itself is an
+    estimate of the size of rounding, and another machine's may differ: it agrees within a factor of 100.
+    """
+    by_length = {cell.length: cell for cell in of_task}
+    for said in record.cells:
+        cell = by_length[said.length]
+        scored = cell.summarise(record.predictor.label, cell.score(probs[said.length], is_told(record)))
+        for name in CellRecord.model_fields:
+            if name == "length":
+                continue
+            a, b = getattr(said, name), getattr(scored, name)
+            slack = RESOLUTION
+            if "excess" in name or name == "runs":
+                slack = max(slack, said.gold_error or 0.0, scored.gold_error or 0.0)
+            if name == "gold_error" and a is not None and b is not None:
+                agree = a == b or 1 / GOLD_ERROR_FACTOR <= a / b <= GOLD_ERROR_FACTOR if a and b else a == b
+            else:
+                agree = _agree(a, b, slack)
+            if not agree:
+                yield f"T = {said.length}: {name} is {_shown(a)} in the record, {_shown(b)} by its probabilities."
+
+
+def verify(path: str | Path, progress: Progress = lambda _description, _total: lambda _k: None) -> list[str]:
+    """Score a record's probabilities again, with the gold computed here; the differences, none if it holds.
+
+    Raises:
+        InputError: as :func:`read_record`.
+    """
+    record, probs = read_record(path)
+    return list(differences(record, probs, cells_of(record, progress)))
+
+
+def cells_of(record: Record, progress: Progress) -> list[Cell]:
+    """The cells that a record is scored in."""
+    return public_cells(record.task, tuple(cell.length for cell in record.cells), progress)
+
+
+@functools.lru_cache(maxsize=16)
+def public_cells(task: str, lengths: tuple[int, ...], progress: Progress) -> list[Cell]:
+    """All public sequences of a built-in task at these lengths, with their gold."""
+    return list(cells(load_task(task), lengths, N_PUBLIC, PUBLIC_SEED, GOLD, progress))
+
+
+def rerun(
+    path: str | Path,
+    seed: int,
+    device: str = "cpu",
+    progress: Progress = lambda _description, _total: lambda _k: None,
+) -> list[Rerun]:
+    """Run a record's predictor on as many fresh sequences: a predictor that memorised the public ones is caught.
+
+    Raises:
+        InputError: as :func:`read_record`; or the predictor is not here, or was told λ.
+    """
+    record, _ = read_record(path)
+    label = record.predictor.label
+    if seed == PUBLIC_SEED:
+        raise InputError(f"seed {seed} gives the public sequences; give another for fresh ones.")
+    if is_told(record):
+        raise InputError(f"'{label}' is told λ and has no excess KL to repeat.")
+    if record.predictor.distribution is None:
+        raise InputError(f"'{label}' was predicted elsewhere and cannot be run here.")
+    published = {cell.length: cell for cell in record.cells}
+    lengths = list(published)
+    found = evaluate(
+        label,
+        task=record.task,
+        lengths=lengths,
+        n_sequences=record.n_sequences,
+        seed=seed,
+        device=device,
+        references=(),
+        progress=progress,
+    )
+    zs = [_z(published[r.length], r) for r in found.results]
+    corrected = iter(holm([float(2 * stats.norm.sf(abs(z))) for z in zs if z is not None]))
+    return [
+        Rerun(
+            length=r.length,
+            published=published[r.length].excess_kl or 0.0,
+            fresh=r.excess_kl or 0.0,
+            z=z,
+            p=None if z is None else next(corrected),
+        )
+        for r, z in zip(found.results, zs, strict=True)
+    ]
+
+
+def _z(said: CellRecord, fresh: Result) -> float | None:
+    """Of the difference between two independent means; None where one has no standard error."""
+    if None in (said.excess_kl_se, fresh.excess_kl_se) or said.excess_kl is None or fresh.excess_kl is None:
+        return None
+    difference = fresh.excess_kl - said.excess_kl
+    se = math.hypot(said.excess_kl_se or 0.0, fresh.excess_kl_se or 0.0)
+    if abs(difference) <= (said.gold_error or 0.0) + (fresh.gold_error or 0.0):
+        return 0.0
+    return difference / se if se > 0 else math.copysign(math.inf, difference)
+
+
+def _agree(a: Any, b: Any, slack: float) -> bool:
+    if a is None or b is None:
+        return a is b
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(_agree(x, y, slack) for x, y in zip(a, b, strict=True))
+    return a == b or abs(a - b) <= max(TOLERANCE * max(abs(a), abs(b)), slack)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else " .. ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
