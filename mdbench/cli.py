@@ -628,6 +628,43 @@ def validate(
         _fail(f"these methods did not pass: {names}.", 1)
 
 
+@leaderboard_app.command()
+def build(
+    leaderboard: Leaderboard = Path("leaderboard"),
+    suite: Annotated[str, typer.Option("--suite", help="Suite of tasks.")] = "core",
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 if what is there is not what would be written.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Rank the records of a folder: index.html, README.md and the schema of records beside them."""
+    from mdbench import board, board_page, records, report
+    from mdbench.files import check_writable, write_text
+
+    command = "mdbench leaderboard build" + ("" if suite == "core" else f" --suite {suite}")
+    with report.progress_bars() as progress:
+        found = board.build(leaderboard, suite, progress)
+    files = {
+        leaderboard / "index.html": board_page.render_html(found, command),
+        leaderboard / "README.md": board_page.render_markdown(found, command),
+        leaderboard / "record.schema.json": records.json_schema() + "\n",
+    }
+    stale = [str(path) for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
+    if not check:
+        for path in files:
+            check_writable(path)
+        for path, text in files.items():
+            write_text(path, text)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        report.print_board(found)
+    for refused in found.refused:
+        print(f"mdbench: refused '{refused.path}': {refused.reason}", file=sys.stderr)
+    if check and stale:
+        _fail(f"not up to date: {', '.join(stale)}; run `{command}` and commit what it writes.", 1)
+
+
 def _this_command() -> str:
     """For a page that says how it was made."""
     return "mdbench " + " ".join(argument for argument in sys.argv[1:] if argument != "--json")

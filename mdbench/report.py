@@ -15,6 +15,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mdbench.board import SUITE, UNIT, Board
 from mdbench.evaluation import Comparison, Evaluation, Skipped
 from mdbench.identification import Identification
 from mdbench.inspection import Inspection
@@ -133,6 +134,23 @@ def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None
         print_line(f"{predictor} at {task}, excess KL by training seed: {'; '.join(cells_of)}.")
     if any(r.at_gold for r in evaluation.results):
         print_line("at gold: excess KL below the error of the gold it is measured against.")
+
+
+def print_board(board: Board) -> None:
+    """The ranking, and what is not in it."""
+    headings = ("#", "predictor", "kind", "score", "95% interval", "ranks", "ties")
+    rows = []
+    for row in board.rows:
+        s = row.tables.get(SUITE)
+        interval = f"{s.interval[0]:.3g} .. {s.interval[1]:.3g}" if s and s.interval else ""
+        standing = (
+            (s.position, f"{s.score:.3g}", interval, f"{s.ranks[0]}-{s.ranks[1]}", " ".join(s.groups)) if s else None
+        )
+        position, *others = standing or ("", "not ranked", "", "", "")
+        rows.append((position, row.label, row.kind, *others))
+    print_table(f"{board.suite.name}: excess KL as a ratio to {UNIT}'s, geometric mean over cells", headings, rows)
+    for note in board.notes:
+        print_line(note)
 
 
 def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:

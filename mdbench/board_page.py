@@ -1,0 +1,341 @@
+"""The board as one HTML page without network use, and as Markdown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from mdbench.board import SUITE, UNIT, Board, Row, Standing, at_gold
+from mdbench.pages import render_page
+from mdbench.records import BASELINE, CONTRIBUTED, PREDICTOR, UPPER_BOUND, CellRecord
+from mdbench.tasks import N_PUBLIC
+
+CHARTED = ("md1", "md2", "md5", "constructed_l5", "trained_l3", "trained_l5", "uniform")  # ticked at first
+# Okabe and Ito, with the yellow darkened: told apart by the colour-blind, on white and on black.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B5A300", "#8C8C8C")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
+KINDS = (PREDICTOR, BASELINE, UPPER_BOUND, CONTRIBUTED)
+POINTS = alt.NamedData(name="points")
+DIGITS = 6  # of what is drawn: other processors differ far beyond
+
+
+def render_html(board: Board, command: str) -> str:
+    """The page: the table is there without JavaScript, sorting, filters and charts need it."""
+    titles = ["#", "chart", "predictor", "kind", "score", "ranks", "ties"]
+    titles += [*board.suite.tasks, "s / sequence", "sequences"]
+    columns = [{"title": t, "left": t in ("predictor", "kind", "ties"), "sortable": t != "chart"} for t in titles]
+    present = {row.kind for row in board.rows}
+    return render_page(
+        "board.html",
+        board=board,
+        command=command,
+        n_public=N_PUBLIC,
+        columns=columns,
+        kinds=[kind for kind in KINDS if kind in present],
+        rows=[_row(board, row) for row in board.rows],
+        most_charted=len(COLOURS),
+        vega=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
+        data=_data(board),
+    )
+
+
+def render_markdown(board: Board, command: str) -> str:
+    """The same table."""
+    tasks = board.suite.tasks
+    lines = [
+        f"# Leaderboard: {board.suite.name}",
+        "",
+        f"Made by `{command}`; [index.html](index.html) is the same with charts, provenance and the command",
+        "that repeats each row. Score: geometric mean over all tasks and lengths of the ratio of the excess KL to that",
+        f"of one tuned step of Mirror Descent (`{UNIT}`); lower is better. Ranks: those that the data do not rule out.",
+        "Rows with a letter in common cannot be told apart (paired bootstrap, all pairs at once at 95%). Tasks: mean",
+        f"excess KL in nats. Lengths: {', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer",
+        "where *few* stands.",
+        "",
+        f"| # | predictor | kind | score | 95% interval | ranks | ties | {' | '.join(tasks)} | sequences |",
+        "|---|---|---|---|---|---|---|" + "---|" * (len(tasks) + 1),
+    ]
+    for row in board.rows:
+        r = _row(board, row)
+        cells = [
+            r["position"] or "–",
+            _markdown(row.label),
+            row.kind,
+            r["score"],
+            r["interval"],
+            r["ranks"],
+            r["groups"],
+        ]
+        cells += [task["text"] for task in r["tasks"]]
+        cells.append(f"{row.n_sequences}{' *few*' if row.few else ''}")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines.append("")
+    missing = [(row, reason, where) for row in board.rows for reason, where in _missing(row)]
+    if missing:
+        lines += ["Not in every table, since cells are missing:", ""]
+        lines += [f"- {_markdown(row.label)}, {where}: {_markdown(reason)}" for row, reason, where in missing]
+        lines.append("")
+    if board.refused:
+        lines += ["Refused:", "", *(f"- {_markdown(r.path)}: {_markdown(r.reason)}" for r in board.refused), ""]
+    lines += [*board.notes, ""] if board.notes else []
+    lines.append("Posterior methods held to the exact one: [validation.html](validation.html).")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(text: str) -> str:
+    """As plain text in a table."""
+    for character in "\\`*_{}[]<>#|~&":
+        text = text.replace(character, f"&#{ord(character)};" if character in "<>|&" else f"\\{character}")
+    return " ".join(text.split())
+
+
+def _row(board: Board, row: Row) -> dict[str, Any]:
+    standing = row.tables.get(SUITE)
+    seconds = _seconds(row)
+    return {
+        "label": row.label,
+        "kind": row.kind,
+        "n_sequences": row.n_sequences,
+        "few": row.few,
+        "position": standing.position if standing else None,
+        "score": _score(row, standing, list(board.suite.tasks)),
+        "score_sort": _sortable(standing.score if standing else None),
+        "interval": _interval(standing.interval) if standing and not _all_at_gold(row, board.suite.tasks) else "",
+        "ranks": _ranks(standing),
+        "ranks_sort": sum(standing.ranks) if standing else 1e9,
+        "groups": " ".join(standing.groups) if standing else "",
+        "tasks": [
+            {
+                "text": _score(row, row.tables.get(task), [task]),
+                "sort": _sortable(row.tables[task].score if task in row.tables else None),
+                "ranks": _ranks(row.tables.get(task)),
+            }
+            for task in board.suite.tasks
+        ],
+        "seconds": "unknown" if seconds is None else f"{seconds:.2g}",
+        "seconds_sort": _sortable(seconds),
+        "charted": row.label in CHARTED,
+        "missing": _missing(row),
+        "missing_all": any(task in row.tables for task in board.suite.tasks),
+        "cells": [_cell(task, cell) for (task, _), _, cell in row.cells()],
+        "provenance": _provenance(row),
+        "commands": [record.command for record in row.records.values()],
+        "card": json.dumps({task: r.card for task, r in row.records.items()}, indent=1) if row.first.card else "",
+    }
+
+
+def _cell(task: str, cell: CellRecord) -> dict[str, Any]:
+    gold = at_gold(cell)
+    return {
+        "task": task,
+        "length": cell.length,
+        "excess_kl": "not ranked" if cell.excess_kl is None else "at gold" if gold else _g(cell.excess_kl),
+        "interval": "" if gold else _interval(cell.excess_kl_ci),
+        "kl": _g(cell.kl),
+        "cross_entropy": _g(cell.cross_entropy),
+        "nll": _g(cell.nll),
+        "runs": ", ".join(map(_g, cell.runs)) if cell.runs else "",
+    }
+
+
+def _provenance(row: Row) -> list[tuple[str, str]]:
+    first = row.first
+    host = first.host
+    options = ", ".join(f"{k} = {v}" for k, v in first.predictor.options.items())
+    source = "predicted elsewhere"
+    if first.predictor.distribution is not None:
+        source = f"{first.predictor.distribution} {first.predictor.version}"
+    commits = dict.fromkeys(
+        "unknown" if h.commit is None else h.commit[:12] + (" with changes" if h.dirty else "")
+        for h in (record.host for record in row.records.values())
+    )
+    return [
+        ("from", source),
+        ("options", options or "none"),
+        ("commit of mdbench", ", ".join(commits)),
+        ("date", ", ".join(dict.fromkeys(record.host.date[:10] for record in row.records.values()))),
+        ("device", f"{host.device}; {host.platform}, {host.processors} processors"),
+        ("libraries", ", ".join(f"{k} {v}" for k, v in {"python": host.python, **host.libraries}.items())),
+        ("predictions", ", ".join(f"records/{t}/{r.predictions.file}" for t, r in row.records.items())),
+        ("sequences", f"the first {row.n_sequences} public ones of each task"),
+    ]
+
+
+def _missing(row: Row) -> list[tuple[str, str]]:
+    """(reason, where) of the cells that it lacks."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for (task, length), reason in row.missing.items():
+        by_reason.setdefault((task, reason), []).append(str(length))
+    return [(reason, f"{task}, T = {', '.join(lengths)}") for (task, reason), lengths in by_reason.items()]
+
+
+def _all_at_gold(row: Row, tasks: Sequence[str]) -> bool:
+    return all(at_gold(cell) for (task, _), _, cell in row.cells() if task in tasks)
+
+
+def _score(row: Row, standing: Standing | None, tasks: Sequence[str]) -> str:
+    if standing is None:
+        return "–"
+    return "at gold" if _all_at_gold(row, tasks) else _g(standing.score)
+
+
+def _ranks(standing: Standing | None) -> str:
+    if standing is None:
+        return ""
+    low, high = standing.ranks
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return f"{_g(interval[0])} .. {_g(interval[1])}" if interval else "unknown"
+
+
+def _seconds(row: Row) -> float | None:
+    """A sequence, mean over the cells; None where some are unknown."""
+    found = [r.host.seconds.get(c.length) for _, r, c in row.cells()]
+    if not found or any(s is None for s in found):
+        return None
+    per_cell = [s / r.n_sequences for s, (_, r, _) in zip(found, row.cells(), strict=True) if s is not None]
+    return sum(per_cell) / len(per_cell)
+
+
+def _g(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _sortable(value: float | None) -> str:
+    return "1e99" if value is None else "1e98" if math.isinf(value) else f"{value:.{DIGITS}g}"
+
+
+# ---------------------------------------------------------------------------------------------------------- charts
+
+
+def _data(board: Board) -> dict[str, Any]:
+    """What the script draws: a chart is a Vega-Lite specification whose data set `points` the script fills."""
+    lowest = _lowest(board)
+    excess, kl, cost, infinite = [], [], [], []
+    for row in board.rows:
+        for (task, length), _, cell in row.cells():
+            if task not in board.suite.tasks or length not in board.suite.lengths:
+                continue
+            point = {"predictor": row.label, "task": task, "T": length}
+            if cell.excess_kl is not None and math.isinf(cell.excess_kl):
+                infinite.append(row.label)
+            elif cell.excess_kl is not None:
+                gold = at_gold(cell)
+                low, high = cell.excess_kl_ci if cell.excess_kl_ci and not gold else (None, None)
+                excess.append(
+                    point
+                    | {
+                        "excess": lowest / 3 if gold else _sig(cell.excess_kl),
+                        "shown": "at gold" if gold else _g(cell.excess_kl),
+                    }
+                    | {
+                        "low": low if low is None else max(_sig(low), lowest),
+                        "high": high if high is None else _sig(high),
+                    }
+                )
+            if math.isfinite(cell.kl) and cell.kl > 1e-20:
+                kl.append(point | {"kl": _sig(cell.kl)})
+        standing, seconds = row.tables.get(SUITE), _seconds(row)
+        if standing and seconds and math.isfinite(standing.score):
+            gold = _all_at_gold(row, board.suite.tasks)
+            score = _score(row, standing, board.suite.tasks)
+            where = {"score": _sig(standing.score), "seconds": _sig(seconds), "shown": score, "gold": gold}
+            cost.append({"predictor": row.label, "kind": row.kind} | where)
+    scores = [p["score"] for p in cost if not p["gold"]]
+    floor = min(scores, default=1.0) / 4
+    for p in cost:
+        p["score"] = floor if p.pop("gold") else p["score"]
+    return {
+        "charts": {
+            "excess": _lines(board, "excess", "excess KL (nats)", "shown:N", lowest),
+            "cost": _cost(floor),
+            "kl": _lines(board, "kl", "KL (nats)", "kl:Q", None),
+        },
+        "points": {"excess": excess, "cost": cost, "kl": kl},
+        "infinite": infinite,
+    }
+
+
+def _lowest(board: Board) -> float:
+    """The power of ten below all that is drawn and not at gold."""
+    drawn = [
+        cell.excess_kl
+        for row in board.rows
+        for (task, _), _, cell in row.cells()
+        if task in board.suite.tasks and cell.excess_kl and math.isfinite(cell.excess_kl) and not at_gold(cell)
+    ]
+    return float(10 ** math.floor(math.log10(min(drawn, default=1e-6))))
+
+
+def _lines(board: Board, y: str, title: str, shown: str, strip: float | None) -> dict[str, Any]:
+    """Against length, a panel a task; what is at gold is below ``strip``, if there is such a thing."""
+    base = alt.Chart(POINTS)
+    scale = alt.Scale(type="log") if strip is None else alt.Scale(type="log", domainMin=strip / 10)
+    x = alt.X(
+        "T:Q",
+        scale=alt.Scale(type="log", base=2, nice=False, padding=12),
+        axis=alt.Axis(values=list(board.suite.lengths), format="d"),
+        title="context length T",
+    )
+    value = alt.Y(
+        f"{y}:Q", scale=scale, title=title, axis=alt.Axis(format="~g" if strip is None else ".0e", tickCount=6)
+    )
+    colour, shape = _by("predictor")
+    tip = ["predictor:N", "task:N", "T:Q", alt.Tooltip(shown, title=title)]
+    points = base.mark_point(size=60, filled=True, opacity=1).encode(x, value, colour, shape, tooltip=tip)
+    layers: list[alt.Chart] = [base.mark_line(strokeWidth=2).encode(x, value, colour), points]
+    if strip is not None:
+        band = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", scale=scale), alt.Y2("high:Q"), colour)
+        layers = [*_gold_strip(strip / 10, strip), band, *layers]
+    chart = alt.layer(*layers).properties(height=280)
+    return _spec(chart.facet(alt.Facet("task:N", title=None, sort=list(board.suite.tasks)), columns=3))
+
+
+def _cost(floor: float) -> dict[str, Any]:
+    """Score against seconds; what is at gold is drawn at ``floor``."""
+    scale = alt.Scale(type="log", domainMin=floor / 2)
+    base = alt.Chart(POINTS).encode(
+        alt.X(
+            "seconds:Q",
+            scale=alt.Scale(type="log", padding=20),
+            title="seconds a sequence",
+            axis=alt.Axis(format=".0e", tickCount=6),
+        ),
+        alt.Y("score:Q", scale=scale, title=f"score (ratio to {UNIT})", axis=alt.Axis(format="~g", tickCount=6)),
+    )
+    tip = ["predictor:N", "kind:N", alt.Tooltip("shown:N", title="score"), "seconds:Q"]
+    marks = base.mark_point(size=70, filled=True, opacity=1).encode(*_by("kind"), tooltip=tip)
+    names = base.mark_text(align="left", dx=7, dy=-5, fontSize=10, limit=160).encode(alt.Text("predictor:N"))
+    return _spec(alt.layer(*_gold_strip(floor / 2, floor * 2), marks, names).properties(height=420))
+
+
+def _by(field_name: str) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape for each value, in one legend of points."""
+    legend = alt.Legend(title=None, orient="bottom", symbolLimit=0, labelLimit=200, symbolOpacity=1)
+    colour = alt.Color(f"{field_name}:N", scale=alt.Scale(range=list(COLOURS)), legend=legend)
+    return colour, alt.Shape(f"{field_name}:N", scale=alt.Scale(range=list(SHAPES)), legend=legend)
+
+
+def _gold_strip(low: float, high: float) -> list[alt.Chart]:
+    """The part of a plot for what is below the gold's error."""
+    once = alt.Chart(POINTS).transform_aggregate(n="count()")
+    strip = once.mark_rect(color="#808080", opacity=0.12).encode(y=alt.datum(low), y2=alt.datum(high))
+    label = once.mark_text(align="left", dx=4, dy=8, fontSize=10, text="at gold")
+    return [strip, label.encode(x=alt.value(0), y=alt.datum(high))]
+
+
+def _spec(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    spec = chart.to_dict()
+    spec.pop("config", None)  # the page has its own, light and dark
+    return spec
+
+
+def _sig(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
