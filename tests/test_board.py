@@ -1,0 +1,328 @@
+"""The board: statistics against known truths, what is refused, and the same bytes twice."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mdbench import board
+from mdbench.board import SUITE, _Excess, _table, tie_groups
+from mdbench.board_page import render_html, render_markdown
+from mdbench.errors import InputError
+from mdbench.records import score_predictions
+from mdbench.tasks import load_task, public_sequences
+from tests.test_records import run
+
+TASK = "mtd-q3-m2"
+CELLS = [(TASK, 16), (TASK, 32), ("mtd-q5-m3", 16)]
+
+
+def rows(values, gold_error=1e-20):
+    """Rows of one table from arrays (cells, N), or (cells, R, N)."""
+    return {
+        name: {
+            place: _Excess(v if v.ndim == 2 else v[None], gold_error)
+            for place, v in zip(CELLS, np.asarray(array, float), strict=True)
+        }
+        for name, array in values.items()
+    }
+
+
+def noise(rng, n, mean=1.0):
+    return rng.gamma(0.5, 2 * mean, size=(len(CELLS), n))  # skew, as excess KL is
+
+
+# -------------------------------------------------------------------------------------------------------- statistics
+
+
+def test_scores_are_the_means_that_they_say():
+    rng = np.random.default_rng(0)
+    values = {"a": noise(rng, 300), "unit": noise(rng, 300, 2.0)}
+    by_mean = _table(rows(values), None)
+    assert by_mean["a"].score == pytest.approx(values["a"].mean(axis=1).mean(), rel=1e-12)
+    complete = rows(values)
+    by_ratio = _table(complete, complete["unit"])
+    ratios = values["a"].mean(axis=1) / values["unit"].mean(axis=1)
+    assert by_ratio["a"].score == pytest.approx(np.exp(np.log(ratios).mean()), rel=1e-12)
+    assert by_ratio["unit"].score == pytest.approx(1.0, rel=1e-12)
+    low, high = by_ratio["a"].interval
+    assert low < by_ratio["a"].score < high
+
+
+def test_no_cell_drowns_the_others():
+    """A cell whose numbers are a thousand times larger has no more weight in the suite."""
+    rng = np.random.default_rng(1)
+    values = {"a": noise(rng, 200), "unit": noise(rng, 200)}
+    scale = np.array([1.0, 1000.0, 1e-3])[:, None]
+    plain, scaled = rows(values), rows({name: v * scale for name, v in values.items()})
+    assert _table(plain, plain["unit"])["a"].score == pytest.approx(_table(scaled, scaled["unit"])["a"].score, rel=1e-9)
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_equal_rows_are_rarely_told_apart(ratio):
+    """Family-wise error of all six pairs of four equally good rows: at most 5%, so at most 5% + 4 standard errors."""
+    rng = np.random.default_rng(2)
+    wrong, repeats = 0, 150
+    for _ in range(repeats):
+        common = noise(rng, 200)  # what makes a sequence hard is hard for all
+        complete = rows({name: common + noise(rng, 200) for name in "abcd"})
+        standing = _table(complete, complete["a"] if ratio else None)
+        wrong += any(s.ranks != (1, 4) for s in standing.values())
+    assert wrong / repeats <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / repeats)
+
+
+def test_intervals_cover_as_often_as_they_claim():
+    rng = np.random.default_rng(3)
+    covered, repeats = 0, 200
+    for _ in range(repeats):
+        low, high = _table(rows({"a": noise(rng, 200)}), None)["a"].interval
+        covered += low <= 1.0 <= high
+    assert abs(covered / repeats - 0.95) <= 4 * np.sqrt(0.05 * 0.95 / repeats)
+
+
+def test_rank_intervals_hold_the_true_ranks():
+    rng = np.random.default_rng(4)
+    means = {"a": 1.0, "b": 1.1, "c": 1.5, "d": 5.0}
+    wrong, separated = 0, 0
+    for _ in range(60):
+        standing = _table(rows({name: noise(rng, 150, mean) for name, mean in means.items()}), None)
+        truth = {name: k + 1 for k, name in enumerate(means)}
+        wrong += any(not s.ranks[0] <= truth[name] <= s.ranks[1] for name, s in standing.items())
+        separated += standing["d"].ranks == (4, 4)
+    assert wrong / 60 <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 60)
+    assert separated > 55
+
+
+def test_comparisons_are_paired():
+    """A small difference on every sequence is seen although the intervals of the means overlap widely."""
+    rng = np.random.default_rng(5)
+    hard = noise(rng, 300)
+    standing = _table(rows({"a": hard, "b": hard * 1.02}), None)
+    assert standing["a"].interval[1] > standing["b"].interval[0]
+    assert (standing["a"].ranks, standing["b"].ranks) == ((1, 1), (2, 2))
+    independent = _table(rows({"a": hard, "b": noise(rng, 300) * 1.02}), None)
+    assert independent["a"].ranks == (1, 2)
+
+
+def test_training_seeds_are_noise_too():
+    """Three seeds far apart: what sequences alone would separate is a tie."""
+    rng = np.random.default_rng(6)
+    hard = noise(rng, 400)
+    seeds = np.stack([hard * 0.5, hard * 1.0, hard * 1.6], axis=1)  # (cells, R, N), mean 1.03
+    assert _table(rows({"a": hard, "b": seeds}), None)["a"].ranks == (1, 2)
+    assert _table(rows({"a": hard, "b": seeds.mean(axis=1)}), None)["a"].ranks == (1, 1)
+
+
+def test_a_row_with_fewer_sequences_is_compared_on_those():
+    """On its own few sequences it is better on each, though these are hard ones and its mean is higher."""
+    rng = np.random.default_rng(7)
+    values = noise(rng, 500)
+    values[:, :100] *= 5
+    standing = _table(rows({"all": values, "few": values[:, :100] * 0.9}), None)
+    assert standing["few"].score > standing["all"].score
+    assert standing["few"].ranks == (1, 1)
+
+
+def test_infinite_scores_come_last_and_tie():
+    rng = np.random.default_rng(8)
+    broken = noise(rng, 50)
+    broken[1, 7] = np.inf
+    complete = rows({"a": noise(rng, 50), "x": broken, "y": broken * 2})
+    for unit in (None, complete["a"]):
+        standing = _table(complete, unit)
+        assert standing["a"].ranks == (1, 1)
+        assert standing["x"].ranks == standing["y"].ranks == (2, 3)
+        assert standing["x"].score == np.inf
+        assert standing["x"].interval is None
+        assert set(standing["x"].groups) & set(standing["y"].groups)
+
+
+def test_what_is_at_gold_ties():
+    rng = np.random.default_rng(9)
+    tiny = noise(rng, 50) * 1e-22
+    complete = rows({"a": tiny, "b": tiny * 3, "unit": noise(rng, 50)}, gold_error=1e-18)
+    for unit in (None, complete["unit"]):
+        standing = _table(complete, unit)
+        assert standing["a"].ranks == standing["b"].ranks == (1, 2)
+        assert standing["unit"].ranks == (3, 3)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 7])
+def test_rows_share_a_letter_just_if_they_are_not_told_apart(k):
+    rng = np.random.default_rng(k)
+    for density in (0.0, 0.2, 0.5, 0.8, 1.0):
+        for _ in range(20):
+            apart = np.triu(rng.random((k, k)) < density, 1)
+            letters = tie_groups(apart | apart.T)
+            for i, j in itertools.combinations(range(k), 2):
+                assert bool(set(letters[i]) & set(letters[j])) == (not apart[i, j])
+            assert all(letters)
+    chain = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], bool)
+    assert tie_groups(chain) == [("a",), ("a", "b"), ("b",)]
+
+
+def test_letters_go_on_after_z():
+    assert [board._letters(n) for n in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
+
+
+# ------------------------------------------------------------------------------------------------------------- boards
+
+NASTY = [
+    '<script>alert("x")</script>',
+    "n" * 300,
+    "quo\"te's & <b>",
+    "λ → 模型 🤖",
+    "a|b `c` *d*",
+    "</script><img src=x>",
+]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Records on the suite core of a few sequences, with names that would do harm if they could."""
+    place = tmp_path_factory.mktemp("board")
+    names = [p for name in ("md1", "md2", "bayes", "exact", "uniform", "oracle") for p in ("--predictor", name)]
+    options = ("--n-sequences", 60, "--no-references", "--record", "--leaderboard", place)
+    assert run("evaluate", *names, *options) == 0
+    assert run("evaluate", "--predictor", "trained_l3", "--lengths", "16,32", *options) == 0
+    tokens = public_sequences(TASK).tokens
+    for k, name in enumerate(NASTY):
+        probs = load_task(TASK).transition[tokens[: 30 + k, 15]]
+        np.savez(place / "p.npz", T16=probs)
+        score_predictions(place / "p.npz", load_task(TASK), name, place)
+    return place
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """One that a test may spoil."""
+    shutil.copytree(folder, tmp_path / "board")
+    return tmp_path / "board"
+
+
+@pytest.fixture(scope="session")
+def built(folder):
+    return board.build(folder)
+
+
+def row(built, label):
+    return next(r for r in built.rows if r.label == label)
+
+
+def test_the_order_of_the_suite(built):
+    ranked = [r.label for r in built.rows if SUITE in r.tables]
+    assert set(ranked[:2]) == {"bayes", "exact"}
+    assert ranked[2:] == ["md2", "md1", "uniform"]
+    assert row(built, "bayes").tables[SUITE].ranks == row(built, "exact").tables[SUITE].ranks == (1, 2)
+    assert row(built, "bayes").tables[SUITE].groups == row(built, "exact").tables[SUITE].groups
+    assert row(built, "md1").tables[SUITE].score == pytest.approx(1.0)
+    assert not built.refused
+    assert not built.notes
+
+
+def test_rows_that_lack_cells_are_shown_and_not_ranked(built):
+    trained = row(built, "trained_l3")
+    assert trained.tables == {}
+    assert trained.missing[TASK, 64] == "not in its record"
+    other = row(built, "n" * 300)
+    assert other.missing["mtd-q5-m3", 16] == "no record"
+    assert row(built, "oracle").tables == {}
+    assert (row(built, "oracle").kind, other.kind) == ("upper bound", "contributed")
+
+
+def spoil(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+FAULTS = {
+    "unknown field": (lambda p: spoil(p, lambda c: c.update(more=1)), "more"),
+    "missing npz": (lambda p: next(p.parent.glob("md2-*.npz")).unlink(), "not a file beside it"),
+    "NaN": (lambda p: spoil(p, lambda c: c["cells"][0].update(kl=float("nan"))), "NaN"),
+    "leaves the folder": (lambda p: spoil(p, lambda c: c["predictions"].update(file="../md1.npz")), "predictions.file"),
+    "another score": (lambda p: spoil(p, lambda c: c["cells"][2].update(excess_kl=1e-9)), "does not hold: T = 64"),
+    "another task": (lambda p: spoil(p, lambda c: c.update(task_hash="0" * 64)), "task_hash"),
+    "other sequences": (lambda p: spoil(p, lambda c: c.update(data_hash="0" * 64)), "data_hash"),
+    "not JSON": (lambda p: p.write_text("{"), "Invalid JSON"),
+    "a second of one row": (lambda p: shutil.copy(p, p.with_name("twin.json")), "keep one"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_spoilt_record_is_refused_and_the_rest_is_built(copy, built, fault):
+    spoiling, said = FAULTS[fault]
+    spoiling(copy / "records" / "mtd-q5-m3" / "md2.json")
+    found = board.build(copy)
+    assert found.refused
+    assert all(said in r.reason and "\n" not in r.reason for r in found.refused)
+    assert {r.path.split("/")[1] for r in found.refused} == {"mtd-q5-m3"}
+    assert {r.label for r in found.rows} == {r.label for r in built.rows}
+    assert SUITE not in row(found, "md2").tables
+    assert row(found, "md1").tables[SUITE].score == row(built, "md1").tables[SUITE].score
+    assert str(copy) not in render_html(found, "x")
+
+
+def test_a_record_in_the_folder_of_another_task_or_behind_a_link_is_refused(copy):
+    place = copy / "records"
+    for file in [place / TASK / "md2.json", *(place / TASK).glob("md2-*.npz")]:
+        shutil.copy(file, place / "mtd-q5-m3" / file.name.replace(".json", "-other.json"))
+    (place / TASK / "linked.json").symlink_to(place / "mtd-q5-m3" / "md2.json")
+    reasons = {r.path: r.reason for r in board.build(copy).refused}
+    assert "stands in the folder of" in reasons["records/mtd-q5-m3/md2-other.json"]
+    assert "link" in reasons[f"records/{TASK}/linked.json"]
+
+
+def test_without_the_unit_the_suite_is_not_ranked_and_tasks_are(copy):
+    (copy / "records" / "mtd-q5-m3" / "md1.json").unlink()
+    found = board.build(copy)
+    assert "no whole record of md1" in found.notes[0]
+    assert all(SUITE not in r.tables for r in found.rows)
+    assert row(found, "md2").tables[TASK].ranks == row(board.build(copy), "md2").tables[TASK].ranks
+    assert "no whole record of md1" in render_html(found, "x")
+
+
+def test_an_empty_folder_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(InputError, match="no records to rank"):
+        board.build(tmp_path)
+    assert run("leaderboard", "build", "--leaderboard", tmp_path / "nowhere") == 2
+    assert run("leaderboard", "build", "--leaderboard", tmp_path, "--suite", "cores") == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_building_twice_gives_the_same_bytes_and_check_sees_what_is_stale(copy, capsys):
+    files = ["index.html", "README.md", "record.schema.json"]
+    assert run("leaderboard", "build", "--leaderboard", copy) == 0
+    first = [(copy / name).read_bytes() for name in files]
+    assert run("leaderboard", "build", "--leaderboard", copy) == 0
+    assert [(copy / name).read_bytes() for name in files] == first
+    assert run("leaderboard", "build", "--leaderboard", copy, "--check") == 0
+    (copy / "records" / TASK / "md2.json").unlink()
+    capsys.readouterr()
+    assert run("leaderboard", "build", "--leaderboard", copy, "--check", "--json") == 1
+    captured = capsys.readouterr()
+    assert "index.html" in captured.err
+    assert "README.md" in captured.err
+    assert "schema" not in captured.err
+    assert json.loads(captured.out)["suite"] == "core-v1"
+    assert [(copy / name).read_bytes() for name in files] == first
+
+
+def test_markdown_holds_any_name_in_one_row(built):
+    text = render_markdown(built, "mdbench leaderboard build")
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(table) == 1 + len(built.rows)
+    assert {line.count("|") for line in table} == {table[0].count("|")}
+    assert "<script" not in text
+    assert "<b>" not in text
+
+
+def test_the_page_needs_no_network(built):
+    page = render_html(built, "x")
+    before_vega = page[: page.index("<script>")]
+    assert "http" not in before_vega.replace("https://vega.github.io", "")
+    assert 'src="' not in before_vega
+    assert "<script>alert" not in page
+    assert "<img src=x>" not in page

@@ -1,0 +1,483 @@
+"""Records: written whole, checked from their probabilities, refused with a sentence where something is wrong."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mdbench
+from mdbench import cli, records, registry
+from mdbench.errors import InputError
+from mdbench.records import read_record, rerun, score_predictions, verify
+from mdbench.registry import Entry
+from mdbench.tasks import load_task, next_token_probs, public_sequences
+
+TASK = "mtd-q3-m2"
+N = 40
+
+
+def run(*arguments):
+    """A command in this process; its exit code."""
+    before, sys.argv = sys.argv, ["mdbench", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code or 0
+    finally:
+        sys.argv = before
+    return 0
+
+
+def record(folder, *predictors, lengths="16,32", n=N, task=TASK):
+    names = [part for p in predictors for part in ("--predictor", p)]
+    options = ("--task", task, "--lengths", lengths, "--n-sequences", n, "--no-references", "--leaderboard", folder)
+    assert run("evaluate", *names, *options, "--record") == 0
+    return [folder / "records" / task / f"{p.replace(':', '+')}.json" for p in predictors]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A leaderboard folder with a few records; tests copy what they change."""
+    place = tmp_path_factory.mktemp("leaderboard")
+    record(place, "md1", "md:steps=3", "bayes", "oracle", "em")
+    return place
+
+
+@pytest.fixture
+def md1(folder, tmp_path):
+    """A copy of one record that a test may spoil: (path, its content, its predictions)."""
+    source = folder / "records" / TASK / "md1.json"
+    content = json.loads(source.read_text())
+    place = tmp_path / "records" / TASK
+    place.mkdir(parents=True)
+    path, predictions = place / source.name, place / content["predictions"]["file"]
+    path.write_bytes(source.read_bytes())
+    predictions.write_bytes((source.parent / predictions.name).read_bytes())
+    return path, content, predictions
+
+
+# ------------------------------------------------------------------------------------------------ making and reading
+
+
+def test_a_record_says_what_evaluate_says(folder):
+    found = mdbench.evaluate("md:steps=3", task=TASK, lengths=[16, 32], n_sequences=N, references=())
+    made, probs = read_record(folder / "records" / TASK / "md+steps=3.json")
+    assert [cell.length for cell in made.cells] == [16, 32]
+    for cell, result in zip(made.cells, found.results, strict=True):
+        for name in ("kl", "kl_se", "excess_kl", "excess_kl_se", "excess_kl_ci", "cross_entropy", "nll", "gold_error"):
+            assert getattr(cell, name) == getattr(result, name)
+        np.testing.assert_allclose(probs[cell.length], found.predictions["md:steps=3", TASK, cell.length], rtol=1e-15)
+    assert made.predictor.options == {"eta": "tuned", "steps": 3}
+    assert (made.predictor.kind, made.predictor.distribution) == ("predictor", "mdbench")
+    assert made.task_hash == load_task(TASK).task_hash
+    assert made.data_hash == public_sequences(TASK).data_hash
+
+
+def test_kinds_are_told_apart(folder):
+    kinds = {path.stem: read_record(path)[0].predictor.kind for path in (folder / "records" / TASK).glob("*.json")}
+    assert kinds == {
+        "md1": "predictor",
+        "md+steps=3": "predictor",
+        "em": "predictor",
+        "bayes": "baseline",
+        "oracle": "upper bound",
+    }
+
+
+def test_the_same_run_gives_the_same_bytes(folder, tmp_path):
+    (again,) = record(tmp_path, "md1")
+    first = folder / "records" / TASK / "md1.json"
+    a, b = (json.loads(path.read_text()) for path in (first, again))
+    host = a.pop("host")
+    assert host.keys() == b.pop("host").keys()
+    assert a == b
+    assert list(a) == list(b)
+    names = [sorted(p.name for p in path.parent.glob("md1-*.npz")) for path in (first, again)]
+    assert names[0] == names[1]
+    assert (first.parent / names[0][0]).read_bytes() == (again.parent / names[1][0]).read_bytes()
+
+
+def test_recording_again_leaves_one_record_and_its_predictions(tmp_path):
+    record(tmp_path, "md1", n=10)
+    (path,) = record(tmp_path, "md1", n=12)
+    assert read_record(path)[0].n_sequences == 12
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_an_interrupted_write_leaves_the_old_record_whole(md1, monkeypatch):
+    path, content, _ = md1
+
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records, "write_text", killed)
+    found = mdbench.evaluate("md1", task=TASK, lengths=[16], n_sequences=7, references=())
+    with pytest.raises(KeyboardInterrupt):
+        records.record_evaluation(found, ["md1"], path.parents[2], "cpu")
+    assert json.loads(path.read_text()) == content
+    assert verify(path) == []
+
+
+def test_training_seeds_are_runs_and_the_card_comes_along(tmp_path):
+    (path,) = record(tmp_path, "trained_l3", lengths="16", n=20)
+    made, probs = read_record(path)
+    assert probs[16].shape == (3, 20, 3)
+    assert len(made.cells[0].runs) == 3
+    assert np.mean(made.cells[0].runs) == pytest.approx(made.cells[0].excess_kl, rel=1e-12)
+    assert [run["seed"] for run in made.card["T16"]] == [0, 1, 2]
+    assert verify(path) == []
+
+
+def test_one_row_has_one_identity_however_it_is_written():
+    identities = [
+        registry.row_identity(text) for text in ("md:steps=2", "md:eta=tuned,steps=2", "md:steps=2,eta=tuned")
+    ]
+    assert {i.label for i in identities} == {"md:steps=2"}
+    assert all(i.options == {"eta": "tuned", "steps": 2} for i in identities)
+    assert registry.row_identity("md:steps=2,eta=0.1").label == "md:eta=0.1,steps=2"
+
+
+def test_any_label_makes_a_file_name_in_its_folder():
+    labels = ["a/../../b", "..", "x" * 500, "x" * 499 + "y", "<script>", 'q"q', "λ", "a b", "md:steps=2"]
+    stems = [records._file_stem(label) for label in labels]
+    assert len(set(stems)) == len(labels)
+    for stem in stems:
+        assert len(stem.encode()) <= 120
+        assert "/" not in stem
+        assert "\\" not in stem
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seed", 1], "seed 0"),
+        (["--n-sequences", 2049], "2048 public"),
+        (["--gold", "urn"], "gold 'exact'"),
+        (["--task", "own.toml"], "public sequences"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_before_anything_runs(options, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text("order = 1\ntransition = [[0.5, 0.5], [0.1, 0.9]]\n")
+    base = [] if "--task" in options else ["--task", TASK]
+    assert run("evaluate", "--predictor", "md1", *base, "--lengths", 16, *options, "--record") == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.glob("**/*.json"))
+
+
+# ------------------------------------------------------------------------------------------------------------- verify
+
+
+def test_honest_records_hold(folder):
+    for path in sorted((folder / "records" / TASK).glob("*.json")):
+        assert verify(path) == [], path.name
+    assert run("verify", "--leaderboard", folder) == 0
+
+
+def _numbers(value, where=()):
+    """All places of numbers in a JSON value."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _numbers(item, (*where, key))
+    elif isinstance(value, list):
+        for k, item in enumerate(value):
+            yield from _numbers(item, (*where, k))
+    elif isinstance(value, float):
+        yield where
+
+
+def test_any_changed_score_is_named(md1):
+    path, content, _ = md1
+    places = list(_numbers(content["cells"]))
+    assert len(places) == 2 * 9  # every score, standard error and end of an interval
+    for place in places:
+        changed = json.loads(json.dumps(content))
+        at = changed["cells"]
+        for key in place[:-1]:
+            at = at[key]
+        factor = 1e4 if place[-1] == "gold_error" else 1 + 1e-7
+        at[place[-1]] *= factor
+        path.write_text(json.dumps(changed))
+        faults = verify(path)
+        assert len(faults) == 1, place
+        assert str(place[1]) in faults[0]
+        assert f"T = {content['cells'][place[0]]['length']}" in faults[0]
+
+
+def test_differences_of_another_processor_are_none(md1):
+    path, content, _ = md1
+    for cell in content["cells"]:
+        for name in ("kl", "excess_kl", "nll", "cross_entropy", "excess_kl_se"):
+            cell[name] *= 1 + 1e-10
+    path.write_text(json.dumps(content))
+    assert verify(path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(task_hash="0" * 64), "task_hash"),
+        (lambda c: c.update(data_hash="0" * 64), "data_hash"),
+        (lambda c: c["predictions"].update(sha256="0" * 64), "SHA-256"),
+        (lambda c: c.update(n_sequences=N - 1), "39 sequences"),
+        (lambda c: c.update(task="mtd-q5-m3"), "task_hash"),
+        (lambda c: c.update(task="nothing"), "no public sequences"),
+        (lambda c: c.update(extra=1), "extra"),
+        (lambda c: c["predictor"].update(extra=1), "predictor.extra"),
+        (lambda c: c.pop("gold"), "gold"),
+        (lambda c: c.update(gold="urn"), "gold"),
+        (lambda c: c.update(schema_version=2), "schema_version"),
+        (lambda c: c["cells"][0].update(kl=float("nan")), "NaN"),
+        (lambda c: c["cells"][0].update(kl="many"), "cells.0.kl"),
+        (lambda c: c["cells"].append(c["cells"][0]), "twice"),
+        (lambda c: c["cells"].pop(), "lengths"),
+        (lambda c: c["predictions"].update(file="../../x.npz"), "predictions.file"),
+        (lambda c: c["predictions"].update(file="/etc/x.npz"), "predictions.file"),
+        (lambda c: c["predictions"].update(file="missing.npz"), "missing.npz"),
+    ],
+)
+def test_a_spoilt_record_is_refused_with_a_sentence(change, said, md1):
+    path, content, _ = md1
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=said) as error:
+        verify(path)
+    assert "\n" not in str(error.value)
+
+
+def test_spoilt_predictions_are_named(md1):
+    path, content, predictions = md1
+    with np.load(predictions) as arrays:
+        honest = dict(arrays)
+
+    def store(**arrays):
+        np.savez_compressed(predictions, **arrays)
+        content["predictions"]["sha256"] = records.hashlib.sha256(predictions.read_bytes()).hexdigest()
+        path.write_text(json.dumps(content))
+
+    store(**honest)
+    assert verify(path) == []
+    tiny = honest["T16"].copy()
+    tiny[0, 3] = (1 - 1e-5) * tiny[0, 3] + 1e-5 / 3
+    store(**honest | {"T16": tiny})
+    assert any("T = 16: excess_kl " in fault for fault in verify(path))
+    assert not any("T = 32" in fault for fault in verify(path))
+    for bad, said in (
+        (np.where(np.arange(3) == 1, np.nan, honest["T16"]), "not finite"),
+        (honest["T16"] * 2, "sum to one"),
+        (honest["T16"] * [-1, 1, 1], "negative"),
+        (honest["T16"][..., :2], "shape"),
+        (honest["T16"][:, :0], "0 sequences"),
+        (np.array([{}], dtype=object), "Object arrays"),
+    ):
+        np.savez_compressed(predictions, allow_pickle=True, T16=bad, T32=honest["T32"])
+        content["predictions"]["sha256"] = records.hashlib.sha256(predictions.read_bytes()).hexdigest()
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=said):
+            verify(path)
+    predictions.write_bytes(b"not a zip file")
+    with pytest.raises(InputError, match="SHA-256"):
+        verify(path)
+
+
+def test_predictions_may_not_be_a_link_out_of_the_folder(md1, tmp_path):
+    path, _, predictions = md1
+    elsewhere = tmp_path / "elsewhere.npz"
+    os.rename(predictions, elsewhere)
+    predictions.symlink_to(elsewhere)
+    with pytest.raises(InputError, match="not a file beside it"):
+        verify(path)
+
+
+def test_a_file_larger_than_any_record_is_refused(md1, monkeypatch):
+    path, _, _ = md1
+    monkeypatch.setattr(records, "LARGEST", 1000)
+    with pytest.raises(InputError, match="larger than 1000 bytes"):
+        verify(path)
+
+
+def test_verify_says_which_record_fails_and_checks_the_others(md1, folder, capsys):
+    path, content, _ = md1
+    content["cells"][1]["nll"] += 0.5
+    path.write_text(json.dumps(content))
+    good = folder / "records" / TASK / "em.json"
+    assert run("verify", path, good, "--json") == 1
+    captured = capsys.readouterr()
+    verdicts = json.loads(captured.out)
+    assert [v["verdict"] for v in verdicts] == ["fail", "pass"]
+    assert "T = 32: nll" in verdicts[0]["faults"][0]
+    assert "1 of 2 records" in captured.err
+
+
+# -------------------------------------------------------------------------------------------------------------- rerun
+
+
+class Memorised:
+    """A cheat: knows p_λ of the public sequences by heart, and nothing of any others."""
+
+    def __init__(self, task):
+        public = public_sequences(task.name)
+        self.task, self.known = task, {}
+        for length in (16, 32):
+            truth = next_token_probs(task, public.weights, public.tokens[:, :length])
+            for tokens, probs in zip(public.tokens[:, :length], truth, strict=True):
+                self.known[tuple(tokens.tolist())] = probs
+
+    def predict(self, contexts):
+        return np.stack([self.known.get(tuple(c), self.task.transition[c[-1]]) for c in contexts.tolist()])
+
+
+def test_a_predictor_that_memorised_the_public_sequences_is_caught(tmp_path, monkeypatch):
+    cheat = Entry("cheat", f"{__name__}:Memorised", "a cheat", distribution="numpy")  # any that is installed
+    monkeypatch.setattr(registry, "predictor_entries", lambda: registry.BUILT_IN | {"cheat": cheat})
+    (path,) = record(tmp_path, "cheat", n=200)
+    assert verify(path) == []  # its scores are what its probabilities give
+    found = rerun(path, seed=1)
+    assert [r.length for r in found] == [16, 32]
+    assert not any(r.compatible for r in found)
+    assert all(r.z > 5 for r in found)
+    assert run("verify", path, "--rerun", "--seed", 3) == 1
+
+
+def test_honest_predictors_are_compatible_with_fresh_sequences(folder):
+    for name in ("md1", "em", "bayes"):
+        for seed in (1, 2):
+            assert all(r.compatible for r in rerun(folder / "records" / TASK / f"{name}.json", seed=seed))
+
+
+def test_the_test_of_a_rerun_keeps_its_level():
+    """Two independent halves of one predictor's scores, many times: a hundredth is rejected."""
+    scores = mdbench.evaluate("md1", task=TASK, lengths=[16], n_sequences=4000, seed=5, references=()).per_sequence
+    rng = np.random.default_rng(0)
+    values = scores["excess_kl"].to_numpy()
+    rejected = 0
+    for _ in range(2000):
+        a, b = rng.permutation(values)[:400].reshape(2, 200)
+        said, fresh = (_cell(mean=v.mean(), se=v.std(ddof=1) / np.sqrt(200)) for v in (a, b))
+        z = records._z(said, fresh)
+        rejected += abs(z) > 2.5758
+    assert rejected / 2000 < 0.01 + 4 * np.sqrt(0.01 * 0.99 / 2000)
+
+
+def _cell(mean, se):
+    return records.CellRecord(
+        length=16,
+        kl=1.0,
+        kl_se=None,
+        excess_kl=mean,
+        excess_kl_se=se,
+        excess_kl_ci=None,
+        cross_entropy=1.0,
+        nll=1.0,
+        gold_error=0.0,
+        runs=None,
+    )
+
+
+def test_what_cannot_be_rerun_says_why(folder, tmp_path):
+    place = folder / "records" / TASK
+    with pytest.raises(InputError, match="told λ"):
+        rerun(place / "oracle.json", seed=1)
+    with pytest.raises(InputError, match="public sequences"):
+        rerun(place / "md1.json", seed=0)
+    _, path = score_predictions(_elsewhere(tmp_path), load_task(TASK), "elsewhere", tmp_path)
+    with pytest.raises(InputError, match="predicted elsewhere"):
+        rerun(path, seed=1)
+
+
+# -------------------------------------------------------------------------------------------------------------- score
+
+
+def _elsewhere(tmp_path, n=N):
+    """Predictions as another program might have made them: lag 1 alone."""
+    task, tokens = load_task(TASK), public_sequences(TASK).tokens
+    path = tmp_path / "p.npz"
+    np.savez(path, T16=task.transition[tokens[:n, 15]], T20=task.transition[tokens[:n, 19]].astype(np.float32))
+    return path
+
+
+class LastToken:
+    def predict(self, contexts):
+        return load_task(TASK).transition[contexts[:, -1]]
+
+
+def test_predictions_made_elsewhere_score_as_if_made_here(tmp_path, capsys):
+    expected = mdbench.evaluate(LastToken(), task=TASK, lengths=[16, 20], n_sequences=N, references=()).results
+    found, path = score_predictions(_elsewhere(tmp_path), load_task(TASK), "elsewhere", tmp_path)
+    for a, b in zip(found, expected, strict=True):
+        assert a.excess_kl == pytest.approx(b.excess_kl, rel=1e-6)
+        assert a.kl_se == pytest.approx(b.kl_se, rel=1e-6)
+    made, _ = read_record(path)
+    assert made.predictor.kind == "contributed"
+    assert made.predictor.distribution is None
+    assert made.host.seconds == {}
+    assert verify(path) == []
+    rows = [
+        {"length": length, "sequence": i} | {f"p{b}": p for b, p in enumerate(row)}
+        for length in (16, 20)
+        for i, row in enumerate(np.load(tmp_path / "p.npz")[f"T{length}"])
+    ]
+    pd.DataFrame(rows).sample(frac=1, random_state=0).to_csv(tmp_path / "p.csv", index=False)
+    assert run("score", "--predictions", tmp_path / "p.csv", "--task", TASK, "--name", "csv", "--json") == 0
+    by_csv = json.loads(capsys.readouterr().out)
+    assert [r["excess_kl"] for r in by_csv] == pytest.approx([r.excess_kl for r in found], rel=1e-6)
+    assert by_csv[0]["seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"T16": np.full((5, 4), 0.25)}, "shape"),
+        ({"T16": np.full((5, 3), 0.3)}, "sum to one"),
+        ({"T16": np.array([[0.5, 0.6, -0.1]])}, "negative"),
+        ({"T16": np.array([[0.5, 0.5, np.nan]])}, "not finite"),
+        ({"T16": np.full((2049, 3), 1 / 3)}, "2049 sequences"),
+        ({"T257": np.full((5, 3), 1 / 3)}, "up to T = 256"),
+        ({"T2": np.full((5, 3), 1 / 3)}, "at least order"),
+        ({"length16": np.full((5, 3), 1 / 3)}, "T<length>"),
+        ({"T16": np.full((5, 3), 1 / 3), "T32": np.full((6, 3), 1 / 3)}, "5 and 6 sequences"),
+        ({"T16": np.full((5, 3), 1)}, "int64"),
+        ({}, "no arrays"),
+    ],
+)
+def test_bad_predictions_are_refused_with_a_sentence(arrays, said, tmp_path):
+    np.savez(tmp_path / "p.npz", **arrays)
+    with pytest.raises(InputError, match=said) as error:
+        score_predictions(tmp_path / "p.npz", load_task(TASK), "mine", tmp_path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("length,sequence,p0,p1\n16,0,0.5,0.5\n", "columns"),
+        ("length,sequence,p0,p1,p2\n16,1,0.5,0.5,0\n", "0, 1"),
+        ("length,sequence,p0,p1,p2\n16,0,0.5,0.5,0\n16,0,0.5,0.5,0\n", "0, 1"),
+        ("length,sequence,p0,p1,p2\n16,x,0.5,0.5,0\n", "invalid literal"),
+    ],
+)
+def test_bad_csv_is_refused_with_a_sentence(text, said, tmp_path):
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        score_predictions(tmp_path / "p.csv", load_task(TASK), "mine", None)
+
+
+def test_nobody_takes_the_name_of_a_built_in(tmp_path):
+    for name in ("bayes", "md1", "md:steps=7"):
+        with pytest.raises(InputError, match="name of their own"):
+            score_predictions(_elsewhere(tmp_path), load_task(TASK), name, tmp_path)
+
+
+def test_a_zero_for_a_possible_token_is_infinite_and_stays_so(tmp_path):
+    tokens = public_sequences(TASK).tokens
+    np.savez(tmp_path / "p.npz", T16=np.eye(3)[tokens[:N, 15]])
+    _, path = score_predictions(tmp_path / "p.npz", load_task(TASK), "sure", tmp_path)
+    assert json.loads(path.read_text())["cells"][0]["excess_kl"] == "inf"
+    made, _ = read_record(path)
+    assert made.cells[0].excess_kl == np.inf
+    assert made.cells[0].excess_kl_ci is None
+    assert verify(path) == []
