@@ -12,14 +12,13 @@ import vl_convert
 
 from mdbench.board import SUITE, UNIT, Board, Row, Standing, at_gold
 from mdbench.pages import render_page
-from mdbench.records import BASELINE, CONTRIBUTED, PREDICTOR, UPPER_BOUND, CellRecord
+from mdbench.records import KINDS, CellRecord
 from mdbench.tasks import N_PUBLIC
 
 CHARTED = ("md1", "md2", "md5", "constructed_l5", "trained_l3", "trained_l5", "uniform")  # ticked at first
 # Okabe and Ito, with the yellow darkened: told apart by the colour-blind, on white and on black.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B5A300", "#8C8C8C")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
-KINDS = (PREDICTOR, BASELINE, UPPER_BOUND, CONTRIBUTED)
 POINTS = alt.NamedData(name="points")
 DIGITS = 6  # of what is drawn: other processors differ far beyond
 
@@ -218,6 +217,8 @@ def _sortable(value: float | None) -> str:
 def _data(board: Board) -> dict[str, Any]:
     """What the script draws: a chart is a Vega-Lite specification whose data set `points` the script fills."""
     lowest = _lowest(board)
+    scores = [r.tables[SUITE].score for r in board.rows if SUITE in r.tables and not _all_at_gold(r, board.suite.tasks)]
+    floor = min(scores, default=1.0) / 4
     excess, kl, cost, infinite = [], [], [], []
     for row in board.rows:
         for (task, length), _, cell in row.cells():
@@ -248,8 +249,6 @@ def _data(board: Board) -> dict[str, Any]:
             score = _score(row, standing, board.suite.tasks)
             where = {"score": _sig(standing.score), "seconds": _sig(seconds), "shown": score, "gold": gold}
             cost.append({"predictor": row.label, "kind": row.kind} | where)
-    scores = [p["score"] for p in cost if not p["gold"]]
-    floor = min(scores, default=1.0) / 4
     for p in cost:
         p["score"] = floor if p.pop("gold") else p["score"]
     return {

@@ -22,7 +22,7 @@ from mdbench.gold import check_gold
 from mdbench.predictor import Predictor, check_length, check_output
 from mdbench.registry import EXACT, build_baseline, build_predictor
 from mdbench.scoring import SCORES, Cell, Progress, Result, Scores, cells, paired_difference
-from mdbench.statistics import MeanInterval
+from mdbench.statistics import MeanInterval, sequences_to_separate
 from mdbench.tasks import Task, load_suite, load_task
 
 SCHEMA_VERSION = 1
@@ -183,6 +183,8 @@ class Comparison:
 
     ``difference_ci`` is the 95% interval (None where there is none: one sequence, infinite scores). ``verdict`` names
     the better one, or is ``tied``: the interval holds zero, or the difference is within the two errors of the gold.
+    ``n_to_separate`` says how many sequences would tell a tied pair apart (with a power of 80%, were the difference
+    what it seems); None if they are not tied, or differ by no more than the errors of the gold.
     """
 
     task: str
@@ -198,6 +200,7 @@ class Comparison:
     gold_error_a: float
     gold_error_b: float
     verdict: str
+    n_to_separate: int | None
 
 
 def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comparison]:
@@ -222,6 +225,8 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
         of_a, of_b = results[name_a], results[name_b]
         excess_a, excess_b = scores[task, length, name_a], scores[task, length, name_b]
         difference = paired_difference(excess_a, excess_b)
+        tied = _tied(difference, of_a, of_b)
+        open_ = tied and not _within_gold(difference, of_a, of_b)
         comparisons.append(
             Comparison(
                 task=task,
@@ -236,7 +241,8 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
                 difference_ci=difference.interval,
                 gold_error_a=of_a.gold_error or 0.0,
                 gold_error_b=of_b.gold_error or 0.0,
-                verdict="tied" if _tied(difference, of_a, of_b) else name_a if difference.mean < 0 else name_b,
+                verdict="tied" if tied else name_a if difference.mean < 0 else name_b,
+                n_to_separate=sequences_to_separate(difference, of_a.n_sequences) if open_ else None,
             )
         )
     if not comparisons:
@@ -405,8 +411,12 @@ def _ties(results: list[Result], scores: dict[str, Any]) -> list[Tie]:
 
 def _tied(difference: MeanInterval, a: Result, b: Result) -> bool:
     """Whether chance or the gold's error could be all there is to a difference."""
+    return difference.holds_zero or _within_gold(difference, a, b)
+
+
+def _within_gold(difference: MeanInterval, a: Result, b: Result) -> bool:
     resolution = (a.gold_error or 0.0) + (b.gold_error or 0.0)
-    return difference.holds_zero or (math.isfinite(difference.mean) and abs(difference.mean) <= resolution)
+    return math.isfinite(difference.mean) and abs(difference.mean) <= resolution
 
 
 def as_json(rows: Sequence[Any]) -> str:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -51,8 +51,8 @@ from mdbench.scoring import Cell, Progress, Result, cells
 from mdbench.statistics import holm
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
 
-SCHEMA_VERSION = 1
-GOLD = "exact"
+SCHEMA_VERSION: Literal[1] = 1
+GOLD: Literal["exact"] = "exact"
 TOLERANCE = 1e-9  # relative; other processors differ in the last digits
 RESOLUTION = 1e-25  # nats; a KL below it is rounding
 GOLD_ERROR_FACTOR = 100.0  # between two estimates of the gold's error, which is itself of the size of rounding
@@ -60,7 +60,9 @@ LEVEL = 0.01  # of the test whether a published score is compatible with one on 
 LARGEST = 2**28  # bytes of one array in a file of predictions
 LIBRARIES = ("jax", "jaxlib", "numpy", "numpyro", "scipy", "torch")
 
-UPPER_BOUND, BASELINE, PREDICTOR, CONTRIBUTED = "upper bound", "baseline", "predictor", "contributed"
+Kind = Literal["predictor", "baseline", "upper bound", "contributed"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PREDICTOR, BASELINE, UPPER_BOUND, CONTRIBUTED = KINDS
 
 
 def _from_json(value: Any) -> Any:
@@ -96,7 +98,7 @@ class RowIdentity(_Strict):
     name: str = Field(min_length=1, max_length=1000)
     options: dict[str, bool | int | Number | str | None]
     label: str = Field(min_length=1, max_length=2000)
-    kind: Literal["predictor", "baseline", "upper bound", "contributed"]
+    kind: Kind
     distribution: str | None
     version: str | None
 
@@ -251,6 +253,7 @@ def score_predictions(
 
 def _row(identity: Identity) -> RowIdentity:
     entry = identity.entry
+    kind: Kind
     if entry.name == "oracle":
         kind = UPPER_BOUND
     elif "baseline" in entry.options:
@@ -282,7 +285,8 @@ def _write(
     place = make_folder(Path(folder) / "records" / task.name)
     stem = _file_stem(row.label)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{f"T{r.length}": probs[r.length] for r in results})
+    arrays: dict[str, Any] = {f"T{r.length}": probs[r.length] for r in results}
+    np.savez_compressed(buffer, **arrays)
     content = buffer.getvalue()
     digest = hashlib.sha256(content).hexdigest()
     predictions = place / f"{stem}-{digest[:8]}.npz"

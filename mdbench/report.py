@@ -182,6 +182,12 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         for c in comparisons
     ]
     print_table(title, headings, rows)
+    for c in comparisons:
+        if c.n_to_separate is not None:
+            n = float(f"{c.n_to_separate:.2g}")
+            print_line(
+                f"{c.task}, T = {c.length}: about {n:,.0f} sequences would separate them, if they differ as it seems."
+            )
 
 
 def print_inspection(found: Inspection) -> None:

@@ -139,7 +139,7 @@ class Cell:
         of_sequences = scores.mean_excess_kl
         excess = None if of_sequences is None else mean_interval(of_sequences)
         mean, se, interval = (excess.mean, excess.se, excess.interval) if excess else (None, None, None)
-        several = len(scores.kl) > 1 and scores.excess_kl is not None
+        runs = scores.excess_kl if len(scores.kl) > 1 else None
         return Result(
             predictor=predictor,
             task=self.task.name,
@@ -156,7 +156,7 @@ class Cell:
             gold=self.gold,
             gold_error=scores.gold_error,
             seconds=seconds,
-            runs=tuple(float(run.mean()) for run in scores.excess_kl) if several else None,
+            runs=None if runs is None else tuple(float(run.mean()) for run in runs),
         )
 
 

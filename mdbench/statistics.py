@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy import stats
 
 CONFIDENCE = 0.95
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,18 @@ def mean_interval(values: Float[np.ndarray, " N"]) -> MeanInterval:
     se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * se
     return MeanInterval(mean, se, (mean - half, mean + half))
+
+
+def sequences_to_separate(difference: MeanInterval, n: int) -> int | None:
+    """How many sequences would tell a mean difference from zero with a power of 80%, were it what it seems from n.
+
+    (z_0.975 + z_0.8)² sd²/mean², by the normal approximation; None where there is no standard error, or no difference.
+    """
+    if difference.se is None or difference.mean == 0:
+        return None
+    z = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)
+    needed = n * (z * difference.se / difference.mean) ** 2
+    return math.ceil(needed) if math.isfinite(needed) else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -334,20 +334,32 @@ def test_compare_is_the_paired_difference():
     assert [row.difference for row in back] == pytest.approx([-row.difference for row in found])
 
 
-def test_compare_admits_ties_and_what_it_cannot_compare():
+def test_compare_admits_ties():
     same = mdbench.compare("md1", "constructed_l3", task="mtd-q3-m2", lengths=[16], n_sequences=100)
     assert [row.verdict for row in same] == ["tied"]
     exact = mdbench.compare("bayes", "exact", task="mtd-q3-m2", lengths=[16], n_sequences=100)
     assert [row.verdict for row in exact] == ["tied"]
     alone = mdbench.compare("md1", "uniform", task="mtd-q3-m2", lengths=[16], n_sequences=1)
     assert alone[0].difference_ci is None
-    assert alone[0].verdict == "tied"
+    assert (alone[0].verdict, alone[0].n_to_separate) == ("tied", None)
+    assert exact[0].n_to_separate is None  # they differ by no more than the gold's error
+
+
+def test_compare_says_how_many_sequences_would_separate_a_tied_pair():
+    few = mdbench.compare("md2", "md5", task="mtd-q5-m3", lengths=[16], n_sequences=10, seed=2)[0]
+    assert few.verdict == "tied"
+    assert few.n_to_separate > 10
+    assert mdbench.compare("md2", "md5", task="mtd-q5-m3", lengths=[16], n_sequences=2048)[0].n_to_separate is None
+
+
+def test_compare_refuses_what_it_cannot_compare():
     with pytest.raises(InputError, match="told λ"):
         mdbench.compare("md1", "oracle", task="mtd-q3-m2", lengths=[16], n_sequences=10)
     with pytest.raises(InputError, match="two predictors are called 'md1'"):
         mdbench.compare("md1", "md1", task="mtd-q3-m2", lengths=[16], n_sequences=10)
 
 
+@pytest.mark.slow
 def test_every_baseline_is_a_predictor():
     """Better than ignoring the context, and as near to gold as what it states allows."""
     names = ["exact", "urn", "reference:standard_error=1e-3", "nuts:draws=200", "gibbs:draws=200", "laplace",
