@@ -46,7 +46,8 @@ class Fit:
         explained: share of the predictor's distance from Bayes that it explains, 1 - KL(p̂ ‖ algorithm)/KL(p̂ ‖ p_B);
             for Bayes itself, of the distance from one fitted step; None where that distance is nothing.
         tied: whether these sequences cannot tell it from the nearest algorithm.
-        elsewhere: the same mean KL, with the same scalars, on sequences of other priors on λ.
+        elsewhere: the same mean KL, with the same scalars, on sequences of other priors on λ, and at the other lengths
+            that were asked for; there step sizes go as 1/(T - m), the paper's Θ(1/T), and all other scalars stay.
     """
 
     algorithm: str
@@ -139,7 +140,8 @@ def identify(
         loaded.check_length(length)
         check_length(built, length)
     advance = progress(f"{name}: algorithms", len(wanted) * len(ALGORITHMS)) if progress else lambda _k: None
-    verdicts = [_at_length(built, name, loaded, length, n_sequences, seed, advance) for length in wanted]
+    fitted = [_fit_all(built, name, loaded, length, n_sequences, seed, advance) for length in wanted]
+    verdicts = [_verdict(here, [other for other in fitted if other is not here]) for here in fitted]
     return Identification(name, loaded.name, n_sequences, seed, verdicts, _exponents(verdicts))
 
 
@@ -172,9 +174,20 @@ def _sequences(built: Predictor, name: str, task: Task, contexts: np.ndarray) ->
     return _Sequences(task, contexts, x, lag_rows(task, contexts), predict(name, built, task, contexts))
 
 
-def _at_length(
+@dataclass(frozen=True)
+class _Fitted:
+    """All algorithms fitted at one length: their scalars, their distances from the predictor, and where to judge."""
+
+    length: int
+    scalars: dict[str, tuple[float, ...]]
+    distances: dict[str, Float[np.ndarray, " N"]]
+    elsewhere: dict[str, dict[str, float]]
+    judging: _Sequences
+
+
+def _fit_all(
     built: Predictor, name: str, task: Task, length: int, n: int, seed: int, advance: Callable[[float], None]
-) -> Verdict:
+) -> _Fitted:
     built = runs_of(built, length)[0]
 
     def drawn(task_: Task, stream: Stream) -> _Sequences:
@@ -189,6 +202,12 @@ def _at_length(
         distances[algorithm.name] = to_judge.distance(algorithm, scalars)
         elsewhere[algorithm.name] = {p: float(s.distance(algorithm, scalars).mean()) for p, s in others.items()}
         advance(1)
+    return _Fitted(length, fitted, distances, elsewhere, to_judge)
+
+
+def _verdict(here: _Fitted, others: Sequence[_Fitted]) -> Verdict:
+    """What the predictor runs at one length; the fits are judged at the other lengths too."""
+    distances = here.distances
     means = {name: float(values.mean()) for name, values in distances.items()}
     ranked = sorted(ALGORITHMS, key=lambda a: means[a.name])
     best = ranked[0].name
@@ -202,11 +221,18 @@ def _at_length(
     fits = []
     for a in ranked:
         interval = mean_interval(distances[a.name]).interval
-        by_name = dict(zip(a.scalars, fitted[a.name], strict=True))
-        fits.append(Fit(a.name, by_name, means[a.name], interval, explained(a.name), a.name in tied, elsewhere[a.name]))
+        scalars, n = here.scalars[a.name], here.judging.x.shape[1]
+        elsewhere = dict(here.elsewhere[a.name])
+        for other in others:
+            there = a.carried(scalars, n, other.judging.x.shape[1])
+            unchanged = there == other.scalars[a.name]  # none were fitted: already judged
+            found = other.distances[a.name] if unchanged else other.judging.distance(a, there)
+            elsewhere[f"T = {other.length}"] = float(found.mean())
+        by_name = dict(zip(a.scalars, scalars, strict=True))
+        fits.append(Fit(a.name, by_name, means[a.name], interval, explained(a.name), a.name in tied, elsewhere))
     share = explained(nearest)
     sure = means[nearest] <= RESOLUTION or (share is not None and share >= EXPLAINED)
-    return Verdict(length, nearest if sure else None, nearest, fits)
+    return Verdict(here.length, nearest if sure else None, nearest, fits)
 
 
 @functools.lru_cache  # one object for each, since the compiled sampler belongs to it

@@ -230,16 +230,9 @@ def print_inspection(found: Inspection) -> None:
 
 def print_identification(found: Identification, shown: int) -> None:
     """For each length the nearest algorithms, then the verdict; then how step sizes move with the length."""
-    others = list(found.verdicts[0].fits[0].elsewhere)
-    headings = (
-        "algorithm",
-        "KL to it",
-        "95% interval",
-        "explained",
-        "scalars",
-        *(f"KL at {prior}" for prior in others),
-    )
     for v in found.verdicts:
+        others = list(v.fits[0].elsewhere)
+        headings = ("algorithm", "KL to it", "95% interval", "explained", "scalars", *(f"KL at {o}" for o in others))
         rows = [
             (
                 f.algorithm + (" =" if f.tied else ""),
@@ -247,7 +240,7 @@ def print_identification(found: Identification, shown: int) -> None:
                 f"{f.kl_ci[0]:.3g} .. {f.kl_ci[1]:.3g}" if f.kl_ci else "unknown",
                 "" if f.explained is None or f.explained < 0 else f"{f.explained:.1%}",
                 " ".join(f"{name}={value:.4g}" for name, value in f.scalars.items()),
-                *(_g(f.elsewhere[prior]) for prior in others),
+                *(_g(f.elsewhere[other]) for other in others),
             )
             for f in v.fits[:shown]
         ]

@@ -90,8 +90,28 @@ def test_step_sizes_move_with_the_length():
     assert identify("uniform", task=TASK, lengths=(8, 16), n_sequences=16).exponents == {}
 
 
+def test_fits_are_judged_at_the_other_lengths():
+    """η = 0.5/(T - m) at every length: what one step fits at one length holds at another, and two steps' does not."""
+
+    class Steps:
+        def __init__(self):
+            self.by_length = {n: build_predictor(f"md:steps=1,eta={0.5 / (n - TASK.order)}", TASK) for n in (8, 16)}
+
+        def predict(self, contexts):
+            return self.by_length[contexts.shape[1]].predict(contexts)
+
+    first, second = identify(Steps(), task=TASK, lengths=(8, 16), n_sequences=128).verdicts
+    assert first.verdict == second.verdict == "md1"
+    assert first["md1"].elsewhere["T = 16"] <= 1e-9
+    assert second["md1"].elsewhere["T = 8"] <= 1e-9
+    assert first["md2"].elsewhere["T = 16"] > 1e-8
+    assert first["uniform"].elsewhere["T = 16"] == second["uniform"].kl  # nothing is fitted
+    constant = identify("md:steps=1,eta=0.1", task=TASK, lengths=(8, 16), n_sequences=128).verdicts[0]
+    assert constant["md1"].kl <= 1e-9 < 1e-6 < constant["md1"].elsewhere["T = 16"]  # its η does not move so
+
+
 def test_the_same_seed_gives_the_same_and_it_is_json():
-    first, second = (identify("md1", task=TASK, lengths=8, n_sequences=64).to_dict() for _ in range(2))
+    first, second = (identify("md1", task=TASK, lengths=8, n_sequences=128).to_dict() for _ in range(2))
     assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
 
 

@@ -54,6 +54,12 @@ class Algorithm:
         one_step[-len(self.stages) - 1] = beta
         return [derived, one_step, *(derived + np.random.default_rng(0).normal(0.0, 3.0, (2, len(derived))))]
 
+    def carried(self, scalars: Sequence[float], n: int, to: int) -> tuple[float, ...]:
+        """Scalars fitted on n transitions for sequences of another number: step sizes go as 1/n, all else stays."""
+        return tuple(
+            value * n / to if name.startswith("η") else value for name, value in zip(self.scalars, scalars, strict=True)
+        )
+
 
 @jax.jit
 def _uniform(x: Lags, _scalars, _alpha: float):
