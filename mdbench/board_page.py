@@ -12,7 +12,7 @@ import vl_convert
 
 from mdbench.board import SUITE, UNIT, Board, Row, Standing, at_gold
 from mdbench.pages import render_page
-from mdbench.records import KINDS, CellRecord
+from mdbench.records import KINDS, PREDICTIONS, CellRecord
 from mdbench.tasks import N_PUBLIC
 
 CHARTED = ("md1", "md2", "md5", "constructed_l5", "trained_l3", "trained_l5", "uniform")  # ticked at first
@@ -146,7 +146,7 @@ def _provenance(row: Row) -> list[tuple[str, str]]:
     first = row.first
     host = first.host
     options = ", ".join(f"{k} = {v}" for k, v in first.predictor.options.items())
-    source = "predicted elsewhere"
+    source = "predicted elsewhere" if first.predictor.kind == PREDICTIONS else "a file or folder"
     if first.predictor.distribution is not None:
         source = f"{first.predictor.distribution} {first.predictor.version}"
     commits = dict.fromkeys(

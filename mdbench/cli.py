@@ -100,6 +100,17 @@ def evaluate(
     per_sequence: Annotated[Path | None, typer.Option(help="Write every sequence's scores (.csv or .parquet).")] = None,
     record: Annotated[bool, typer.Option("--record", help="Also write records for the leaderboard.")] = False,
     leaderboard: Leaderboard = Path("leaderboard"),
+    isolate: Annotated[
+        bool | None,
+        typer.Option(
+            "--isolate/--no-isolate",
+            help="Run the predictors in processes of their own; what --record does if one is not built in.",
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(help="With --isolate: seconds for building it, and for 256 contexts.")
+    ] = 600,
+    memory_limit: Annotated[float, typer.Option(help="With --isolate: GiB of memory.")] = 8,
 ) -> None:
     """Score predictors against the exact posterior, or another gold."""
     from mdbench.files import check_writable, make_folder, write_text, write_whole
@@ -110,8 +121,12 @@ def evaluate(
     if per_sequence is not None and per_sequence.suffix not in (".csv", ".parquet"):
         raise InputError(f"--per-sequence writes .csv or .parquet, not '{per_sequence}'.")
 
-    from mdbench import evaluation, report
+    from mdbench import evaluation, registry, report
+    from mdbench.isolation import Limits
 
+    limits = Limits(time_limit, memory_limit)
+    if isolate is None:
+        isolate = record and not all(p.partition(":")[0] in registry.BUILT_IN for p in predictor)
     if record:
         from mdbench import records
 
@@ -130,6 +145,7 @@ def evaluate(
             device=device,
             references=evaluation.REFERENCES if references else (),
             gold=gold,
+            isolate=limits if isolate else None,
             progress=progress,
         )
     if per_sequence is not None:
@@ -145,6 +161,9 @@ def evaluate(
         print(found.to_json())
     else:
         report.print_evaluation(found, highlighted=predictor)
+    if found.failed:
+        names = ", ".join(dict.fromkeys(f"'{f.predictor}'" for f in found.failed))
+        _fail(f"{names} failed; the others have been scored.", 1)
 
 
 @app.command()

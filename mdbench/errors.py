@@ -33,6 +33,12 @@ class PredictorError(RuntimeError):
     """A predictor broke its contract."""
 
 
+def reason_of(error: Exception) -> str:
+    """What somebody else's code raised, in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An :class:`InputError` for a name that nobody knows, with the nearest one that somebody does."""
     known = sorted(known)

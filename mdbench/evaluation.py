@@ -16,10 +16,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from mdbench.device import check_device
-from mdbench.errors import InputError, Unsupported
+from mdbench.errors import InputError, PredictorError, Unsupported, reason_of
 from mdbench.files import json_ready
 from mdbench.gold import check_gold
-from mdbench.predictor import Predictor, check_length, check_output
+from mdbench.isolation import Isolated, Limits
+from mdbench.predictor import FunctionPredictor, Predictor, check_length, check_output
 from mdbench.registry import EXACT, build_baseline, build_predictor
 from mdbench.scoring import SCORES, Cell, Progress, Result, Scores, cells, paired_difference
 from mdbench.statistics import MeanInterval, sequences_to_separate
@@ -27,6 +28,7 @@ from mdbench.tasks import Task, load_suite, load_task
 
 SCHEMA_VERSION = 1
 REFERENCES = ("bayes", "md1", "constructed_l3", "uniform")
+FAILED = "failed"
 CHUNK = 256  # contexts in one call of predict, padded to that; no option changes it, so no score depends on one
 
 
@@ -59,6 +61,7 @@ class Evaluation:
     Attributes:
         results: one a predictor and cell, ranked by excess KL within the cell (the unranked oracle first).
         skipped: cells of the suite that a predictor cannot serve.
+        failed: cells in which a predictor broke its contract or raised an error; the others went on.
         ties: neighbours in the ranking that these sequences cannot tell apart.
         per_sequence: every sequence's scores, in the columns predictor, task, length, sequence, kl, excess_kl,
             cross_entropy and nll.
@@ -68,6 +71,7 @@ class Evaluation:
 
     results: list[Result]
     skipped: list[Skipped]
+    failed: list[Skipped]
     ties: list[Tie]
     per_sequence: pd.DataFrame = field(repr=False)
     cards: dict[tuple[str, str], Any] = field(repr=False)
@@ -87,6 +91,7 @@ class Evaluation:
             "schema_version": SCHEMA_VERSION,
             "results": [json_ready(asdict(result)) for result in self.results],
             "skipped": [json_ready(asdict(skipped)) for skipped in self.skipped],
+            "failed": [json_ready(asdict(failed)) for failed in self.failed],
             "ties": [json_ready(asdict(tie)) for tie in self.ties],
         }
 
@@ -109,6 +114,7 @@ def evaluate(
     device: str = "cpu",
     references: Sequence[str] = REFERENCES,
     gold: str = "exact",
+    isolate: Limits | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score predictors on every cell (task, length) of some tasks or a suite, against gold.
@@ -124,11 +130,13 @@ def evaluate(
         references: predictors scored beside the given ones.
         gold: the baseline that excess KL is measured against: an exact one, or one that passes its gates on every
             sequence, such as ``reference`` for orders that exact methods do not reach.
+        isolate: run the given predictors (those given by name) in processes of their own, within these limits.
         progress: called to show progress.
 
     Raises:
         InputError: bad arguments, or an explicitly asked length that a given predictor cannot serve.
-        PredictorError: a predictor broke its contract.
+        PredictorError: the only predictor that was asked for broke its contract. Where others have scores, the failure
+            of one stands in ``failed``.
     """
     check_device(device)
     progress = progress or (lambda _description, _total: lambda _k: None)
@@ -142,18 +150,22 @@ def evaluate(
         check_gold(task_, max(task_lengths), gold)
 
     skipped: list[Skipped] = []
+    failed: list[Skipped] = []
     servers: dict[tuple[str, int], dict[str, Any]] = {}  # (task, length) -> predictor name -> what serves it
     for task_, task_lengths in cells_of:
         servers |= {(task_.name, length): {} for length in task_lengths}
         for name, predictor in everyone.items():
-            for length, served in _serve(predictor, task_, task_lengths, device):
-                if not isinstance(served, Unsupported):
+            limits = isolate if name in asked else None
+            for length, served in _serve(predictor, task_, task_lengths, device, limits):
+                if isinstance(served, PredictorError):
+                    failed.append(Skipped(name, task_.name, length, str(served), FAILED))
+                elif not isinstance(served, Unsupported):
                     servers[task_.name, length][name] = served
                 elif lengths is not None and name in asked:
                     raise served
                 else:
                     skipped.append(Skipped(name, task_.name, length, str(served), served.label))
-    if not any(servers.values()):
+    if not any(servers.values()) and not failed:
         raise InputError(skipped[0].reason)
 
     cards = {
@@ -165,7 +177,8 @@ def evaluate(
     frames, results, ties, predictions = [], [], [], {}
     for task_, task_lengths in cells_of:
         by_length = {length: servers[task_.name, length] for length in task_lengths}
-        for cell, scored in _score_task(task_, by_length, n_sequences, seed, gold, progress):
+        for cell, scored, failures in _score_task(task_, by_length, n_sequences, seed, gold, progress):
+            failed += failures
             found = [cell.summarise(name, s.scores, s.seconds) for name, s in scored.items()]
             ranked = sorted(found, key=_rank_key)
             results += ranked
@@ -174,7 +187,9 @@ def evaluate(
                 where = {"predictor": name, "task": task_.name, "length": cell.length}
                 frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *SCORES]])
                 predictions[name, task_.name, cell.length] = s.probs
-    return Evaluation(results, skipped, ties, pd.concat(frames, ignore_index=True), cards, predictions)
+    if failed and not any(r.predictor in asked for r in results):
+        raise PredictorError(next((f for f in failed if f.predictor in asked), failed[0]).reason)
+    return Evaluation(results, skipped, failed, ties, pd.concat(frames, ignore_index=True), cards, predictions)
 
 
 @dataclass(frozen=True)
@@ -252,8 +267,10 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
 
 
 def name_of(predictor: str | Predictor) -> str:
-    """The name it was asked for by, or that of its class."""
-    return predictor if isinstance(predictor, str) else type(predictor).__name__
+    """The name it was asked for by, or that of the function, or of its class."""
+    if isinstance(predictor, str):
+        return predictor
+    return type(predictor).__name__ if hasattr(predictor, "predict") else getattr(predictor, "__name__", "function")
 
 
 def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, str | Predictor], list[str]]:
@@ -261,12 +278,16 @@ def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, s
     given = [predictors] if isinstance(predictors, str) or not isinstance(predictors, Iterable) else list(predictors)
     asked = []
     for p in given:
-        if isinstance(p, type) or not (isinstance(p, str) or hasattr(p, "predict") or _is_told(p)):
-            raise InputError(f"a predictor is a name or an object with a method predict(contexts), not {p!r}.")
+        if isinstance(p, type) or not (isinstance(p, str) or hasattr(p, "predict") or _is_told(p) or callable(p)):
+            raise InputError(
+                "a predictor is a name, a function from contexts to probabilities or an object with a method "
+                f"predict(contexts), not {p!r}."
+            )
         asked.append(name_of(p))
         if asked.count(asked[-1]) > 1:
             raise InputError(f"two predictors are called '{asked[-1]}'; give each once.")
-    everyone: dict[str, str | Predictor] = dict(zip(asked, given, strict=True))
+    plain = [p if isinstance(p, str) or hasattr(p, "predict") or _is_told(p) else FunctionPredictor(p) for p in given]
+    everyone: dict[str, str | Predictor] = dict(zip(asked, plain, strict=True))
     return everyone | {name: name for name in references if name not in everyone}, asked
 
 
@@ -295,12 +316,17 @@ def grid(task, suite: str | None, lengths: int | Sequence[int] | None) -> list[t
 
 
 def _serve(
-    predictor: str | Predictor, task: Task, lengths: list[int], device: str
-) -> Iterator[tuple[int, Any | Unsupported]]:
+    predictor: str | Predictor, task: Task, lengths: list[int], device: str, isolate: Limits | None
+) -> Iterator[tuple[int, Any | Unsupported | PredictorError]]:
     """For each length what predicts there: the built predictor, or why it cannot."""
     try:
-        built = build_predictor(predictor, task, device) if isinstance(predictor, str) else predictor
-    except Unsupported as refusal:
+        if not isinstance(predictor, str):
+            built: Any = predictor
+        elif isolate is not None:
+            built = Isolated(predictor, task, device, isolate)
+        else:
+            built = build_predictor(predictor, task, device)
+    except (Unsupported, PredictorError) as refusal:
         yield from ((length, refusal) for length in lengths)
         return
     for length in lengths:
@@ -313,8 +339,8 @@ def _serve(
 
 def _score_task(
     task: Task, servers: dict[int, dict[str, Any]], n: int, seed: int, gold: str, progress: Progress
-) -> Iterator[tuple[Cell, dict[str, _Scored]]]:
-    """For each length, what every predictor that serves it said, with its scores."""
+) -> Iterator[tuple[Cell, dict[str, _Scored], list[Skipped]]]:
+    """For each length, what every predictor that serves it said, with its scores; and the failures."""
     lengths = [length for length, by_name in servers.items() if by_name]
     if not lengths:
         return
@@ -322,15 +348,19 @@ def _score_task(
     advance: Callable[[float], None] | None = None
     for cell in cells(task, lengths, n, seed, gold, progress):
         advance = advance or progress(f"{task.name}: predictors", n * n_runs)  # after the gold's own
-        scored = {}
+        scored, failures = {}, []
         for name, predictor in servers[cell.length].items():
-            timed = [
-                _predict_timed(name, run, task, cell.contexts, cell.weights, advance)
-                for run in runs_of(predictor, cell.length)
-            ]
+            try:
+                timed = [
+                    _predict_timed(name, run, task, cell.contexts, cell.weights, advance)
+                    for run in runs_of(predictor, cell.length)
+                ]
+            except PredictorError as error:
+                failures.append(Skipped(name, task.name, cell.length, str(error), FAILED))
+                continue
             probs, seconds = np.stack([p for p, _ in timed]), float(np.mean([s for _, s in timed]))
             scored[name] = _Scored(probs, cell.score(probs, told=_is_told(predictor)), seconds)
-        yield cell, scored
+        yield cell, scored, failures
 
 
 @dataclass(frozen=True)
@@ -382,10 +412,16 @@ def _predict_timed(
         rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
         chunk = contexts[rows].astype(np.int64)
         started = time.perf_counter()
-        if weights is not None and _is_told(predictor):
-            output = predictor.predict_given_weights(chunk, weights[rows])
-        else:
-            output = predictor.predict(chunk)
+        try:
+            if weights is not None and _is_told(predictor):
+                output = predictor.predict_given_weights(chunk, weights[rows])
+            else:
+                output = predictor.predict(chunk)
+        except (InputError, PredictorError):
+            raise
+        except Exception as error:
+            where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
+            raise PredictorError(f"predictor '{name}' failed on {where}: {reason_of(error)}") from error
         real = min(CHUNK, len(contexts) - start)
         parts.append(check_output(name, output, (CHUNK, task.n_states))[:real])
         seconds.append(time.perf_counter() - started)

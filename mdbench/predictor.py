@@ -6,11 +6,16 @@ or anything with ``__array__`` or DLPack, comes out.
 
 Optional: ``check_length(length)`` raises ``mdbench.errors.Unsupported`` with the reason for a length that it cannot do;
 ``runs(length)`` returns predictors that differ by their training seed alone, whose scores are averaged.
+``predict_all(contexts)`` gives (batch, length, q), a prediction after every prefix in one pass. ``precision`` is
+``"float32"`` where it computes in that (default ``"float64"``), ``standard_error`` the standard error of its
+probabilities if chance has a part in them (default 0), and ``fixed_to_task`` true if its numbers were found for one
+task (default false). :mod:`mdbench.contract` checks all of it.
 The built-in ``oracle`` alone is told λ: it has ``predict_given_weights(contexts, weights)`` instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,7 +47,7 @@ def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.nda
         PredictorError: wrong type, shape or values; the message names the first offending row.
     """
     try:
-        probs = _to_float64(output)
+        probs = to_numpy(output).astype(np.float64)
     except Exception as error:
         raise PredictorError(f"predictor '{name}' returned {type(output).__name__}, not an array: {error}") from error
     if probs.shape != shape:
@@ -59,9 +64,22 @@ def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.nda
     return metrics.normalise(probs)
 
 
-def _to_float64(output: Any) -> np.ndarray:
-    if hasattr(output, "detach"):  # torch: off the tape and the device, and bfloat16 to what numpy knows
-        output = output.detach().cpu().double()
+def to_numpy(output: Any) -> np.ndarray:
+    """What a predictor returned as a numpy array, off the tape and the device."""
+    if hasattr(output, "detach"):
+        output = output.detach().cpu()
+        output = output.double() if "bfloat16" in str(output.dtype) else output  # which numpy does not know
     if not hasattr(output, "__array__") and hasattr(output, "__dlpack__"):
         output = np.from_dlpack(output)
-    return np.asarray(output).astype(np.float64)
+    return np.asarray(output)
+
+
+class FunctionPredictor:
+    """A plain function from contexts to probabilities, as a predictor."""
+
+    def __init__(self, function: Callable[[Int[np.ndarray, "batch length"]], Any]) -> None:
+        self.function = function
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Any:
+        """What the function says."""
+        return self.function(contexts)

@@ -46,7 +46,7 @@ from mdbench.errors import InputError
 from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
 from mdbench.predictor import check_output
-from mdbench.registry import BUILT_IN, Identity, row_identity
+from mdbench.registry import BUILT_IN, TOLD, Identity, row_identity
 from mdbench.scoring import Cell, Progress, Result, cells
 from mdbench.statistics import holm
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
@@ -60,9 +60,9 @@ LEVEL = 0.01  # of the test whether a published score is compatible with one on 
 LARGEST = 2**28  # bytes of one array in a file of predictions
 LIBRARIES = ("jax", "jaxlib", "numpy", "numpyro", "scipy", "torch")
 
-Kind = Literal["predictor", "baseline", "upper bound", "contributed"]
+Kind = Literal["predictor", "baseline", "upper bound", "contributed", "predictions only"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-PREDICTOR, BASELINE, UPPER_BOUND, CONTRIBUTED = KINDS
+PREDICTOR, BASELINE, UPPER_BOUND, CONTRIBUTED, PREDICTIONS = KINDS
 
 
 def _from_json(value: Any) -> Any:
@@ -92,7 +92,7 @@ class RowIdentity(_Strict):
     """Which row of a board a record is: a name with all its options, and where it comes from.
 
     ``label`` is the name with the options that are not the default, as `mdbench evaluate` takes it. ``distribution``
-    and ``version`` are null for predictions that were made elsewhere.
+    and ``version`` are null for predictions that were made elsewhere, and for a predictor from a file.
     """
 
     name: str = Field(min_length=1, max_length=1000)
@@ -190,7 +190,8 @@ def record_evaluation(found: Evaluation, predictors: Sequence[str], folder: str 
         identity = row_identity(label)
         for task in dict.fromkeys(r.task for r in found.results if r.predictor == label):
             results = [r for r in found.results if (r.predictor, r.task) == (label, task)]
-            left_out = {s.length: s.reason for s in found.skipped if (s.predictor, s.task) == (label, task)}
+            without = [s for s in (*found.skipped, *found.failed) if (s.predictor, s.task) == (label, task)]
+            left_out = {s.length: s.reason for s in without}
             probs = {r.length: found.predictions[label, task, r.length] for r in results}
             arguments = ["evaluate", "--predictor", identity.label, "--task", task]
             arguments += ["--lengths", ",".join(str(r.length) for r in sorted(results, key=lambda r: r.length))]
@@ -246,7 +247,7 @@ def score_predictions(
     ]
     if folder is None:
         return results, None
-    row = RowIdentity(name=name, options={}, label=name, kind=CONTRIBUTED, distribution=None, version=None)
+    row = RowIdentity(name=name, options={}, label=name, kind=PREDICTIONS, distribution=None, version=None)
     command = shlex.join(["mdbench", "score", "--predictions", path.name, "--task", task.name, "--name", name])
     return results, _write(folder, row, results, probs, {}, command, None, "unknown")
 
@@ -254,7 +255,7 @@ def score_predictions(
 def _row(identity: Identity) -> RowIdentity:
     entry = identity.entry
     kind: Kind
-    if entry.name == "oracle":
+    if entry.name in TOLD:
         kind = UPPER_BOUND
     elif "baseline" in entry.options:
         kind = BASELINE
@@ -569,7 +570,7 @@ def rerun(
         raise InputError(f"seed {seed} gives the public sequences; give another for fresh ones.")
     if is_told(record):
         raise InputError(f"'{label}' is told λ and has no excess KL to repeat.")
-    if record.predictor.distribution is None:
+    if record.predictor.kind == PREDICTIONS:
         raise InputError(f"'{label}' was predicted elsewhere and cannot be run here.")
     published = {cell.length: cell for cell in record.cells}
     lengths = list(published)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points, version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
-from mdbench.errors import InputError, PredictorError, unknown_name
+from mdbench.errors import InputError, PredictorError, reason_of, unknown_name
+
+log = logging.getLogger(__name__)
 
 GROUP = "mdbench.predictors"
 
@@ -33,12 +38,21 @@ class Entry:
         """Of its distribution; None where it has none."""
         return None if self.distribution is None else version(self.distribution)
 
+    @property
+    def source(self) -> str:
+        """Where it comes from, as messages have it."""
+        return f"'{self.name}'" if self.distribution == "mdbench" else f"'{self.name}' ({self.summary})"
+
     def load(self) -> Any:
-        """Import it."""
+        """Import it.
+
+        Raises:
+            PredictorError: that fails, in whatever way.
+        """
         try:
             return EntryPoint(self.name, self.target, GROUP).load()
-        except (ImportError, AttributeError) as error:
-            raise PredictorError(f"{self.kind} '{self.name}' ({self.summary}) cannot be loaded: {error}.") from error
+        except Exception as error:
+            raise PredictorError(f"{self.kind} {self.source} cannot be loaded: {reason_of(error)}") from error
 
 
 # ------------------------------------------------------------------------------------------------------ baselines
@@ -173,6 +187,35 @@ _BUILT_IN = [
     ),
 ]
 BUILT_IN = {entry.name: entry for entry in _BUILT_IN}
+TOLD = ("oracle",)  # the weights λ
+
+
+@dataclass(frozen=True)
+class FileEntry(Entry):
+    """``path/to/file.py:function``: a factory if its first parameter is called ``task``, else the prediction itself."""
+
+    distribution: str | None = None
+
+    def load(self) -> Any:
+        """Run the file and take the function."""
+        path, _, attribute = self.target.rpartition(":")
+        spec = spec_from_file_location(f"mdbench_file_{Path(path).stem}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        sys.modules[spec.name] = module
+        try:
+            spec.loader.exec_module(module)
+            found = getattr(module, attribute)
+        except Exception as error:
+            raise PredictorError(f"{self.kind} {self.source} cannot be loaded: {reason_of(error)}") from error
+        if not callable(found):
+            raise InputError(f"'{self.name}' is {type(found).__name__}, not a function.")
+        if next(iter(inspect.signature(found).parameters), None) == "task":
+            return found
+        from mdbench.predictor import FunctionPredictor  # numpy is not needed to list names
+
+        return lambda task: FunctionPredictor(found)  # noqa: ARG005
 
 
 def predictor_entries() -> dict[str, Entry]:
@@ -223,7 +266,14 @@ def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
         _check_options("predictor", entry, options, known)
     if "device" in parameters:
         options["device"] = device
-    return factory(task, **entry.options, **options)
+    try:
+        return factory(task, **entry.options, **options)
+    except InputError:
+        raise
+    except Exception as error:
+        if entry.name in BUILT_IN:
+            raise
+        raise PredictorError(f"predictor {entry.source} cannot be built: {reason_of(error)}") from error
 
 
 # --------------------------------------------------------------------------------------------------- names, options
@@ -233,6 +283,11 @@ _E = TypeVar("_E", bound=Entry)
 
 def _parse(text: str, kind: str, entries: Mapping[str, _E]) -> tuple[_E, dict[str, Any]]:
     """``name``, ``name:option=value,option=value`` or ``run:FOLDER`` to the entry and the options given there."""
+    if kind == "predictor" and re.fullmatch(r".+\.py:[^\W\d]\w*", text):
+        path = text.rpartition(":")[0]
+        if not Path(path).is_file():
+            raise InputError(f"there is no file '{path}' for the predictor '{text}'.")
+        return cast(_E, FileEntry(text, text, "from a file")), {}
     name, _, rest = text.partition(":")
     if name not in entries:
         raise unknown_name(kind, name, entries)

@@ -117,9 +117,11 @@ def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), hi
 
 def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
     """One table a task: for each length the predictors by excess KL, then what was left out, and the ties."""
-    print_results(evaluation.results, evaluation.skipped, highlighted)
+    print_results(evaluation.results, [*evaluation.skipped, *evaluation.failed], highlighted)
     for reason in dict.fromkeys(s.reason for s in evaluation.skipped):
         print_line(f"Left out: {reason}")
+    for reason in dict.fromkeys(f.reason for f in evaluation.failed):
+        print_line(f"Failed: {reason}")
     tied: dict[tuple[str, ...], list[str]] = {}
     for tie in evaluation.ties:
         tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))

@@ -229,7 +229,7 @@ def test_rows_that_lack_cells_are_shown_and_not_ranked(built):
     other = row(built, "n" * 300)
     assert other.missing["mtd-q5-m3", 16] == "no record"
     assert row(built, "oracle").tables == {}
-    assert (row(built, "oracle").kind, other.kind) == ("upper bound", "contributed")
+    assert (row(built, "oracle").kind, other.kind) == ("upper bound", "predictions only")
 
 
 def spoil(path, change):

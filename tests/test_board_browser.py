@@ -82,7 +82,7 @@ def test_filtering_by_name_and_kind(page):
     assert names(page) == ["md2", "md1"]
     assert page.inner_text("#count") == f"2 of {everyone} rows"
     page.fill("#filter", "")
-    page.uncheck(".kind-filter[value=contributed]")
+    page.uncheck(".kind-filter[value='predictions only']")
     assert len(names(page)) == everyone - len(NASTY)
     page.uncheck(".kind-filter[value=predictor]")
     assert set(names(page)) == {"bayes", "exact", "oracle"}

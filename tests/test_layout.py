@@ -18,6 +18,8 @@ SAME_AS = {
     "training": "evaluation",
     "gold": "evaluation",
     "scoring": "evaluation",
+    "isolation": "predictors",
+    "contract": "evaluation",
     "records": "evaluation",
     "board": "evaluation",
     "board_page": "report",

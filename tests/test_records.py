@@ -411,7 +411,7 @@ def test_predictions_made_elsewhere_score_as_if_made_here(tmp_path, capsys):
         assert a.excess_kl == pytest.approx(b.excess_kl, rel=1e-6)
         assert a.kl_se == pytest.approx(b.kl_se, rel=1e-6)
     made, _ = read_record(path)
-    assert made.predictor.kind == "contributed"
+    assert made.predictor.kind == "predictions only"
     assert made.predictor.distribution is None
     assert made.host.seconds == {}
     assert verify(path) == []

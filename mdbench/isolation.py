@@ -1,0 +1,271 @@
+"""A predictor in a process of its own, with a time and a memory limit, which gets contexts and nothing else.
+
+Whatever it does there (raise, hang, print, fill the memory, end the process) is its own failure, a
+:class:`PredictorError`. Requests and replies are JSON and plain arrays (npy without pickle) over pipes of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from jaxtyping import Float, Int
+
+from mdbench.errors import InputError, PredictorError, Unsupported, reason_of
+from mdbench.predictor import to_numpy
+from mdbench.registry import TOLD, build_predictor
+from mdbench.tasks import Task
+
+POLL = 0.1  # seconds between looks at the memory
+LARGEST_REPLY = 2**30
+SIZE = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The longest that building a predictor or one call may take, and the most memory of its process and children."""
+
+    seconds: float = 600.0
+    gibibytes: float = 8.0
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "gibibytes"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"a limit of {name} must be positive and finite, not {getattr(self, name)}.")
+
+
+class Isolated:
+    """The predictor that ``text`` names, in a process of its own, within limits.
+
+    Raises:
+        Unsupported, InputError: as the predictor's factory says.
+        PredictorError: anything else that goes wrong in there.
+    """
+
+    def __init__(self, text: str, task: Task, device: str = "cpu", limits: Limits | None = None) -> None:
+        if text in TOLD:
+            raise InputError(f"'{text}' is told λ, and an isolated predictor gets contexts only.")
+        self.text, self.limits = text, limits or Limits()
+        self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        child_reads, self._write_to = os.pipe()
+        self._read_from, child_writes = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mdbench.isolation", str(child_reads), str(child_writes)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._errors,
+            pass_fds=(child_reads, child_writes),
+        )
+        os.close(child_reads)
+        os.close(child_writes)
+        os.set_blocking(self._write_to, False)
+        self.close = weakref.finalize(self, _end, self._process, (self._write_to, self._read_from))
+        fields = ("name", "order", "concentration", "lengths", "version")
+        sent = {name: getattr(task, name) for name in fields} | {"transition": task.transition.tolist()}
+        built = self._ask({"do": "build", "text": text, "task": sent, "device": device})[0]
+        if built["card"] is not None:
+            self.card = built["card"]
+
+    def check_length(self, length: int) -> None:
+        """As the predictor says."""
+        self._ask({"do": "check_length", "length": int(length)})
+
+    def runs(self, length: int) -> Sequence[Any]:
+        """One for each training seed."""
+        n = self._ask({"do": "runs", "length": int(length)})[0]["n"]
+        return [_Run(self, k) for k in range(n)]
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+        """As the predictor says."""
+        return self.predict_run(contexts, None)
+
+    def predict_run(self, contexts: Int[np.ndarray, "batch length"], run: int | None) -> Any:
+        """One training seed's prediction."""
+        return self._ask({"do": "predict", "run": run}, contexts)[1]
+
+    def _ask(self, request: dict[str, Any], array: np.ndarray | None = None) -> tuple[dict[str, Any], Any]:
+        """Send a request and wait for the reply, within the limits."""
+        deadline = time.monotonic() + self.limits.seconds
+        try:
+            self._send(_frame(request, array), deadline)
+            reply, answer = _unframe(lambda n: self._receive(n, deadline))
+        except PredictorError:
+            self.close()
+            raise
+        printed = os.fstat(self._output.fileno()).st_size
+        if printed:
+            self._output.seek(0)
+            text = self._output.read(60).decode(errors="replace").strip()
+            raise self._failure(f"printed on stdout, which belongs to the results: {text!r}")
+        if reply["kind"] == "unsupported":
+            raise Unsupported(reply["message"], reply["label"])
+        if reply["kind"] == "input":
+            raise InputError(reply["message"])
+        if reply["kind"] == "failure":
+            raise self._failure(reply["message"])
+        return reply, answer
+
+    def _failure(self, what: str) -> PredictorError:
+        return PredictorError(f"predictor '{self.text}', in a process of its own, {what}")
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            self._wait(deadline, [], [self._write_to])
+            try:
+                view = view[os.write(self._write_to, view) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise self._ended() from None
+
+    def _receive(self, n: int, deadline: float) -> bytes:
+        if n > LARGEST_REPLY:
+            raise self._failure("sent a reply of no known form.")
+        parts = bytearray()
+        while len(parts) < n:
+            self._wait(deadline, [self._read_from], [])
+            part = os.read(self._read_from, n - len(parts))
+            if not part:
+                raise self._ended()
+            parts += part
+        return bytes(parts)
+
+    def _wait(self, deadline: float, reading: list[int], writing: list[int]) -> None:
+        while not any(select.select(reading, writing, [], POLL)):
+            if time.monotonic() > deadline:
+                raise self._failure(f"took longer than {self.limits.seconds:g} seconds.")
+            self._check_memory()
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self._process.pid)
+            used = sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
+            if used > self.limits.gibibytes * 2**30:
+                raise self._failure(f"used more than {self.limits.gibibytes:g} GiB of memory.")
+
+    def _ended(self) -> PredictorError:
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return self._failure("closed the pipe to its results.")
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read()[-2000:].decode(errors="replace").splitlines() if line.strip()]
+        last = f" Its last words: {lines[-1].strip()[:300]}" if lines else ""
+        if code < 0:
+            return self._failure(f"was ended by {signal.Signals(-code).name}.{last}")
+        return self._failure(f"ended its process with exit code {code}.{last}")
+
+
+class _Run:
+    """One training seed of an isolated predictor."""
+
+    def __init__(self, of: Isolated, run: int) -> None:
+        self.of, self.run = of, run
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Any:
+        return self.of.predict_run(contexts, self.run)
+
+
+def _end(process: subprocess.Popen, pipes: Sequence[int]) -> None:
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    process.kill()
+    process.wait()
+    for pipe in pipes:
+        with contextlib.suppress(OSError):
+            os.close(pipe)
+
+
+def _frame(header: dict[str, Any], array: Any = None) -> bytes:
+    text, buffer = json.dumps(header).encode(), io.BytesIO()
+    if array is not None:
+        np.save(buffer, array, allow_pickle=False)
+    return SIZE.pack(len(text)) + SIZE.pack(buffer.tell()) + text + buffer.getvalue()
+
+
+def _unframe(read: Any) -> tuple[dict[str, Any], np.ndarray | None]:
+    of_text, of_array = SIZE.unpack(read(SIZE.size))[0], SIZE.unpack(read(SIZE.size))[0]
+    header = json.loads(read(of_text))
+    return header, np.load(io.BytesIO(read(of_array)), allow_pickle=False) if of_array else None
+
+
+# ------------------------------------------------------------------------------------------------ the other process
+
+
+def _serve(read_from: int, write_to: int) -> None:
+    """Answer requests until the pipe is closed."""
+    source = os.fdopen(read_from, "rb")
+
+    def read(n: int) -> bytes:
+        data = source.read(n)
+        if len(data) < n:
+            os._exit(0)  # the other side is gone
+        return data
+
+    def reply(header: dict[str, Any], array: Any = None) -> None:
+        data = memoryview(_frame(header, array))
+        while data:
+            data = data[os.write(write_to, data) :]
+
+    state: dict[str, Any] = {}
+    while True:
+        request, contexts = _unframe(read)
+        try:
+            header, array = _answer(state, request, contexts)
+            sys.stdout.flush()
+            reply({"kind": "answer"} | header, array)
+        except Unsupported as error:
+            reply({"kind": "unsupported", "message": str(error), "label": error.label})
+        except InputError as error:
+            reply({"kind": "input", "message": str(error)})
+        except SystemExit as error:
+            reply({"kind": "failure", "message": f"called sys.exit({error.code!r})."})
+        except Exception as error:
+            what = str(error) if isinstance(error, PredictorError) else reason_of(error)
+            reply({"kind": "failure", "message": f"failed: {what}"})
+
+
+def _answer(state: dict[str, Any], request: dict[str, Any], contexts: Any) -> tuple[dict[str, Any], Any]:
+    what = request["do"]
+    if what == "build":
+        task = request["task"]
+        task = Task(**task | {"transition": np.array(task["transition"]), "lengths": tuple(task["lengths"])})
+        state["built"] = built = build_predictor(request["text"], task, request["device"])
+        return {"card": getattr(built, "card", None)}, None
+    built = state["built"]
+    if what == "check_length":
+        if hasattr(built, "check_length"):
+            built.check_length(request["length"])
+        return {}, None
+    if what == "runs":
+        state["runs"] = built.runs(request["length"]) if hasattr(built, "runs") else [built]
+        return {"n": len(state["runs"])}, None
+    chosen = built if request["run"] is None else state["runs"][request["run"]]
+    output = to_numpy(chosen.predict(contexts))
+    if output.dtype.hasobject:
+        raise PredictorError(f"returned {output.dtype}, not numbers.")
+    return {}, output
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), int(sys.argv[2]))

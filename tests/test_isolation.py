@@ -1,0 +1,210 @@
+"""Predictors in processes of their own: whatever they do is their own failure, and the others go on."""
+
+import json
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+import mdbench
+from mdbench.errors import InputError, PredictorError, Unsupported
+from mdbench.isolation import Isolated, Limits
+from mdbench.registry import build_predictor, row_identity
+from mdbench.tasks import load_task
+from tests.conftest import contexts_of
+from tests.test_records import run
+
+TASK = load_task("mtd-q3-m2")
+
+FILE = """
+import os, sys, time
+import numpy as np
+from mdbench import load_task
+
+transition = load_task("mtd-q3-m2").transition
+
+def good(contexts):
+    return transition[contexts[:, -1]]
+
+def raises(contexts):
+    raise KeyError("no such thing")
+
+def hangs(contexts):
+    time.sleep(1000)
+
+def exits(contexts):
+    sys.exit(3)
+
+def dies(contexts):
+    os.write(2, b"about to go\\n")
+    os._exit(7)
+
+def crashes(contexts):
+    os.kill(os.getpid(), 11)
+
+def prints(contexts):
+    print("hello there")
+    return good(contexts)
+
+def greedy(contexts):
+    held = [np.ones(2**24) for _ in range(16)]  # 2 GiB
+    time.sleep(1000)
+
+def objects(contexts):
+    return np.array([{}] * len(contexts), dtype=object)
+
+def unbuildable(task):
+    raise ZeroDivisionError
+
+class Short:
+    def __init__(self, task):
+        self.task = task
+    def check_length(self, length):
+        from mdbench import Unsupported
+        if length > 20:
+            raise Unsupported("it does 20 at most.", label="too long")
+    def predict(self, contexts):
+        return self.task.transition[contexts[:, -1]].astype(np.float32)
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+FAILURES = {
+    "raises": "failed: KeyError: 'no such thing'",
+    "hangs": "took longer than 6 seconds",
+    "exits": r"called sys.exit\(3\)",
+    "dies": "exit code 7. Its last words: about to go",
+    "crashes": "was ended by SIGSEGV",
+    "prints": "printed on stdout.*hello there",
+    "greedy": "more than 1.5 GiB",
+    "objects": "returned object",
+    "unbuildable": "cannot be built: ZeroDivisionError",
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_every_way_to_fail_is_the_predictors_own(file, name):
+    limits = Limits(seconds=6 if name == "hangs" else 60, gibibytes=1.5)
+    with pytest.raises(PredictorError, match=FAILURES[name]) as error:
+        Isolated(f"{file}:{name}", TASK, limits=limits).predict(contexts_of(TASK, 16, 4))
+    assert "\n" not in str(error.value)
+    assert name in str(error.value)
+
+
+def test_others_go_on_beside_a_crash_and_the_exit_code_says_so(file, capsys):
+    names = [f"{file}:{name}" for name in ("good", "crashes", "Short")]
+    options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--no-references", "--isolate", "--json"]
+    assert run("evaluate", *[x for name in names for x in ("--predictor", name)], *options) == 1
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert {r["predictor"] for r in found["results"]} == {names[0], names[2]}
+    assert [f["predictor"] for f in found["failed"]] == [names[1]]
+    assert "SIGSEGV" in found["failed"][0]["reason"]
+    assert "failed; the others have been scored" in captured.err
+    direct = mdbench.evaluate(names[0], task=TASK, lengths=[16], n_sequences=20, references=())
+    assert direct.results[0].excess_kl == found["results"][0]["excess_kl"]
+
+
+def test_what_comes_back_is_what_the_predictor_says():
+    isolated = Isolated("trained_l3", TASK)
+    contexts = contexts_of(TASK, 16, 300)
+    direct = build_predictor("trained_l3", TASK)
+    np.testing.assert_array_equal(isolated.predict(contexts), direct.predict(contexts))
+    mine, theirs = isolated.runs(16), direct.runs(16)
+    assert len(mine) == len(theirs) == 3
+    np.testing.assert_array_equal(mine[2].predict(contexts), theirs[2].predict(contexts))
+    assert isolated.card == direct.card
+    with pytest.raises(Unsupported, match="no weights for length 17") as refusal:
+        isolated.check_length(17)
+    assert refusal.value.label == "no weights"
+
+
+def test_the_process_ends_with_its_predictor(file):
+    isolated = Isolated(f"{file}:good", TASK)
+    pid = isolated._process.pid
+    assert psutil.pid_exists(pid)
+    del isolated
+    for _ in range(50):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("it still runs")
+
+
+def test_it_gets_contexts_only_and_limits_must_be_limits():
+    with pytest.raises(InputError, match="told λ"):
+        Isolated("oracle", TASK)
+    for limits in ({"seconds": 0}, {"gibibytes": -1}, {"seconds": float("nan")}):
+        with pytest.raises(InputError, match="must be positive"):
+            Limits(**limits)
+
+
+def test_a_record_of_a_predictor_from_a_file_is_isolated_by_default(file, tmp_path, capsys):
+    options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--no-references", "--record"]
+    assert run("evaluate", "--predictor", f"{file}:prints", *options, "--leaderboard", tmp_path) == 1
+    assert "printed on stdout" in capsys.readouterr().err
+    assert run("evaluate", "--predictor", f"{file}:good", *options, "--leaderboard", tmp_path) == 0
+    (path,) = (tmp_path / "records" / TASK.name).glob("*.json")
+    content = json.loads(path.read_text())
+    assert (content["predictor"]["kind"], content["predictor"]["distribution"]) == ("contributed", None)
+    assert run("verify", path) == 0
+    assert run("verify", path, "--rerun") == 0
+
+
+# ----------------------------------------------------------------------------------------------- files and functions
+
+
+def test_a_file_may_hold_a_factory_a_class_or_the_prediction_itself(file):
+    contexts = contexts_of(TASK, 16, 5)
+    expected = TASK.transition[contexts[:, -1]]
+    for name in ("good", "Short"):
+        np.testing.assert_allclose(build_predictor(f"{file}:{name}", TASK).predict(contexts), expected, rtol=1e-6)
+    assert row_identity(f"{file}:good").label == f"{file}:good"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("nowhere.py:good", InputError, "no file 'nowhere.py'"),
+        ("{file}:absent", PredictorError, "has no attribute 'absent'"),
+        ("{file}:transition", InputError, "not a function"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(file, text, error, said):
+    with pytest.raises(error, match=said):
+        build_predictor(text.format(file=file), TASK)
+
+
+def test_a_file_that_does_not_run_says_why(tmp_path):
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    with pytest.raises(PredictorError, match="cannot be loaded: SyntaxError"):
+        build_predictor(f"{tmp_path / 'broken.py'}:f", TASK)
+
+
+def test_a_function_in_a_notebook_is_a_predictor():
+    def last_token(contexts):
+        return TASK.transition[contexts[:, -1]]
+
+    found = mdbench.evaluate(last_token, task=TASK, lengths=[16], n_sequences=20)
+    assert "last_token" in {r.predictor for r in found.results}
+    with pytest.raises(InputError, match="a function from contexts to probabilities"):
+        mdbench.evaluate(3, task=TASK, lengths=[16], n_sequences=20)
+
+
+def test_a_predictor_that_raises_spoils_nothing_else():
+    def broken(_contexts):
+        raise ValueError("no\nsuch luck")
+
+    found = mdbench.evaluate([broken, "md1"], task=TASK, lengths=[16], n_sequences=20, references=())
+    assert [r.predictor for r in found.results] == ["md1"]
+    assert found.failed[0].reason.endswith("ValueError: no such luck.")
+    with pytest.raises(PredictorError, match="ValueError: no such luck"):
+        mdbench.evaluate(broken, task=TASK, lengths=[16], n_sequences=20)
