@@ -1,6 +1,7 @@
 """mdbench: the benchmark suite for in-context inference in sequence models.
 
     evaluate(predictors, task=..., lengths=...)     score predictors against gold
+    check(predictor, task)                          hold one to the predictor contract
     compare(a, b, task=...)                         two predictors, paired
     posterior(transition, order, sequences)         posteriors of one's own sequences
     load_task(name), sample(task, length, n, seed)  the tasks and their sequences
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from mdbench.errors import InputError, Unsupported
 
 if TYPE_CHECKING:
+    from mdbench.contract import check
     from mdbench.evaluation import Comparison, Evaluation, compare, evaluate
     from mdbench.posteriors import posterior
     from mdbench.tasks import Task, load_suite, load_task, sample
 
 _HOMES = {
+    "check": "mdbench.contract",
     "Comparison": "mdbench.evaluation",
     "Evaluation": "mdbench.evaluation",
     "compare": "mdbench.evaluation",
@@ -36,6 +39,7 @@ __all__ = [
     "InputError",
     "Task",
     "Unsupported",
+    "check",
     "compare",
     "evaluate",
     "load_suite",

@@ -202,6 +202,34 @@ def compare(
 
 
 @app.command()
+def check(
+    predictor: Annotated[str, typer.Argument(help="Name, name:option=value or path/to/file.py:function.")],
+    task: Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")] = "mtd-q3-m2",
+    lengths: Lengths = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Hold a predictor to its contract; exit code 1 if a check fails."""
+    from mdbench import contract, report
+
+    with report.progress_bars() as progress:
+        found = contract.check(
+            predictor,
+            task,
+            _whole_numbers(lengths, "--lengths"),
+            device=device,
+            progress=progress(f"{predictor}: checks", len(contract.CLAUSES)),
+        )
+    if as_json:
+        print(json.dumps(contract.as_dicts(found), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        report.print_checks(predictor, found)
+    failed = [c.name for c in found if c.verdict == contract.FAIL]
+    if failed:
+        _fail(f"'{predictor}' breaks the contract: {', '.join(failed)}.", 1)
+
+
+@app.command()
 def verify(
     record: Annotated[
         list[Path] | None, typer.Argument(help="Records (.json); all of the leaderboard's if none.")
@@ -338,7 +366,12 @@ def list_(as_json: Json = False) -> None:
 
     suites = {name: tasks.load_suite(name) for name in tasks.suite_names()}
     listing = {
-        "tasks": {name: _task_summary(tasks.load_task(name)) for name in tasks.task_names()},
+        "tasks": {name: _task_summary(tasks.load_task(name)) for name in tasks.task_names()}
+        | {
+            name: f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
+            for name, point in tasks.plugin_tasks().items()
+            if name not in tasks.task_names()
+        },
         "suites": {name: f"{', '.join(s.tasks)} at {', '.join(map(str, s.lengths))}" for name, s in suites.items()},
         "predictors": {name: entry.summary for name, entry in registry.predictor_entries().items()},
         "baselines": {name: f"{e.summary} ({e.standing})" for name, e in registry.BASELINES.items()},
@@ -360,7 +393,7 @@ def show(
 
     predictors, baselines = registry.predictor_entries(), registry.BASELINES
     details: dict[str, Any]
-    if name.endswith(".toml") or name in tasks.task_names():
+    if name.endswith(".toml") or name in [*tasks.task_names(), *tasks.plugin_tasks()]:
         task = tasks.load_task(name)
         details = {
             "kind": "task",
@@ -384,7 +417,7 @@ def show(
         raise unknown_name(
             "task, suite, predictor or baseline",
             name,
-            [*tasks.task_names(), *tasks.suite_names(), *predictors, *baselines],
+            [*tasks.task_names(), *tasks.plugin_tasks(), *tasks.suite_names(), *predictors, *baselines],
         )
     if as_json:
         print(json.dumps(details, indent=1, ensure_ascii=False))

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mdbench.board import SUITE, UNIT, Board
+from mdbench.contract import Check
 from mdbench.evaluation import Comparison, Evaluation, Skipped
 from mdbench.identification import Identification
 from mdbench.inspection import Inspection
@@ -153,6 +154,17 @@ def print_board(board: Board) -> None:
     print_table(f"{board.suite.name}: excess KL as a ratio to {UNIT}'s, geometric mean over cells", headings, rows)
     for note in board.notes:
         print_line(note)
+
+
+def print_checks(predictor: str, checks: Sequence[Check]) -> None:
+    """One row a check; below, what was found where one fails."""
+    rows = [(c.name, c.verdict, c.expected if c.verdict != "pass" or not c.found else c.found) for c in checks]
+    print_table(f"{predictor}: the predictor contract", ("check", "verdict", "expected, or found"), rows)
+    for c in checks:
+        if c.verdict == "fail":
+            print_line(f"{c.name}: {c.found}")
+        elif c.verdict == "not applicable":
+            print_line(f"{c.name}: not applicable, {c.found}.")
 
 
 def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:

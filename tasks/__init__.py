@@ -12,6 +12,7 @@ from mdbench.tasks.task import (
     load_suite,
     load_task,
     next_token_probs,
+    plugin_tasks,
     suite_names,
     task_names,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "mtd",
     "mtd_lags",
     "next_token_probs",
+    "plugin_tasks",
     "public_sequences",
     "sample",
     "suite_names",

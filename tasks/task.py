@@ -10,14 +10,16 @@ import re
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.errors import InputError, SequenceError, unknown_name
+from mdbench.errors import InputError, SequenceError, reason_of, unknown_name
 
+GROUP = "mdbench.tasks"
 ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
 LONGEST = 1_000_000  # tokens in a context
 CONCENTRATIONS = (1e-10, 1e10)  # beyond, float64 holds no useful posterior
@@ -186,11 +188,13 @@ def task_names() -> list[str]:
 
 
 def load_task(name_or_path: str | Path) -> Task:
-    """The built-in task of that name, or the one that a TOML file (a path ending in ``.toml``) defines.
+    """The task of that name, built in or from an entry point, or the one that a TOML file (``.toml``) defines.
 
     A task file has ``order`` and ``transition`` and may have ``name``, ``concentration``, ``lengths``, ``version``.
     """
     text = str(name_or_path)
+    if text in plugin_tasks() and text not in task_names():
+        return _from_plugin(text)
     if text.endswith(".toml"):
         try:
             source = Path(text).read_text(encoding="utf-8")
@@ -198,8 +202,35 @@ def load_task(name_or_path: str | Path) -> Task:
             raise InputError(f"task file '{text}' cannot be read: {_reason(error)}.") from None
         return _parse_task(source, text)
     if text not in task_names():
-        raise unknown_name("task", text, task_names())
+        raise unknown_name("task", text, [*task_names(), *plugin_tasks()])
     return _built_in(text)
+
+
+def plugin_tasks() -> dict[str, EntryPoint]:
+    """Tasks of other distributions, by name: the entry points of the group ``mdbench.tasks``. Nothing is imported."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+@functools.cache
+def _from_plugin(name: str) -> Task:
+    """What the entry point names: a task, a function that returns one, or the path of a task file.
+
+    Raises:
+        InputError: it cannot be imported, or is none of these; the message names the distribution.
+    """
+    point = plugin_tasks()[name]
+    source = f"task '{name}'" + (f" (from {point.dist.name} {point.dist.version})" if point.dist else "")
+    try:
+        found = point.load()
+        found = found() if callable(found) else found
+        found = load_task(found) if isinstance(found, (str, Path)) else found
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    except Exception as error:
+        raise InputError(f"{source} cannot be loaded: {reason_of(error)}") from error
+    if not isinstance(found, Task):
+        raise InputError(f"{source} is {type(found).__name__}, not a task, a function that returns one or a task file.")
+    return found
 
 
 def suite_names() -> list[str]:

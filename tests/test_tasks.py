@@ -273,3 +273,37 @@ def test_contexts_outside_the_states_and_impossible_sequences(zeros_task):
         lag_likelihoods(zeros_task, np.array([[0, 1, 1, 1], [0, 0, 0, 2]]))
     with pytest.raises(InputError, match="integers of shape"):
         lag_likelihoods(TASK, np.array([[0.0, 1.0, 2.0]]))
+
+
+def test_tasks_of_other_distributions_go_wherever_a_built_in_goes(monkeypatch, tmp_path):
+    from importlib.metadata import EntryPoint
+
+    from mdbench.tasks import task as module
+
+    (tmp_path / "file.toml").write_text("order = 1\ntransition = [[0.5, 0.5], [0.1, 0.9]]\n")
+    monkeypatch.setattr(f"{__name__}.A_FILE", str(tmp_path / "file.toml"))
+    names = ("A_TASK", "a_task", "A_FILE", "NOT_A_TASK", "raises", "absent")
+    points = [EntryPoint(f"plugin-{name}", f"{__name__}:{name}", module.GROUP) for name in names]
+    points.append(EntryPoint("mtd-q3-m2", "not.there:task", module.GROUP))
+    monkeypatch.setattr(module, "entry_points", lambda **_: points)
+    module._from_plugin.cache_clear()
+    for name in names[:3]:
+        assert load_task(f"plugin-{name}").order == 1
+    assert load_task("mtd-q3-m2").order == 2  # a built-in wins
+    for name, said in (("NOT_A_TASK", "is int, not a task"), ("raises", "ZeroDivisionError"), ("absent", "absent")):
+        with pytest.raises(InputError, match=said):
+            load_task(f"plugin-{name}")
+    with pytest.raises(InputError, match="did you mean 'plugin-A_TASK'"):
+        load_task("plugin-A_TAS")
+    module._from_plugin.cache_clear()
+
+
+A_TASK, A_FILE, NOT_A_TASK = Task("mine", np.array([[0.5, 0.5], [0.2, 0.8]]), 1), "", 3
+
+
+def a_task():
+    return A_TASK
+
+
+def raises():
+    raise ZeroDivisionError

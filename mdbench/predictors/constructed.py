@@ -33,6 +33,7 @@ class Constructed:
     def __init__(self, task: Task, depth: int, device: str = "cpu") -> None:
         self.task, self.depth, self.device = task, depth, device
         self.transformer = functools.lru_cache(self._build)
+        self.fixed_to_task = True
 
     def scalars(self, length: int) -> Sequence[float]:
         """For contexts of this length."""
@@ -62,6 +63,7 @@ class ConstructedL3(Constructed):
     def __init__(self, task: Task, eta: str | float = "tuned", device: str = "cpu") -> None:
         super().__init__(task, depth=3, device=device)
         self.step = MirrorDescent(task, steps=1, eta=eta)
+        self.fixed_to_task = self.step.fixed_to_task
 
     def scalars(self, length: int) -> Sequence[float]:
         """β = η m (T - m)."""

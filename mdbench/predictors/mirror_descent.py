@@ -44,6 +44,7 @@ class MirrorDescent:
                 f"eta=theory is Theorem 1's single step; with steps={steps} use tuned, smooth or a number."
             )
         self.task, self.steps, self.eta = task, steps, eta
+        self.fixed_to_task = eta == "tuned"
 
     def step_size(self, length: int) -> float:
         """η for contexts of this length."""

@@ -11,6 +11,9 @@ from mdbench.errors import InputError, Unsupported
 from mdbench.registry import APPROXIMATE, BASELINES, build_baseline
 from mdbench.tasks import Task, next_token_probs
 
+DETERMINISTIC = ("exact", "urn", "laplace")
+STANDARD_ERROR = 0.01  # of a probability by the others, at most: an sd of weights of 0.2 and 400 effective draws
+
 
 class PosteriorMean:
     """p at the posterior mean that a baseline finds; ``options`` are the baseline's.
@@ -23,6 +26,7 @@ class PosteriorMean:
         if BASELINES[baseline].standing == APPROXIMATE:
             options = {"draws": 0} | options  # nobody looks at them
         self.task, self.baseline = task, build_baseline(baseline, **options)
+        self.standard_error = STANDARD_ERROR if baseline not in DETERMINISTIC else 0.0
 
     def check_length(self, length: int) -> None:
         """Raise :class:`Unsupported` for what the baseline would refuse."""

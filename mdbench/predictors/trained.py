@@ -31,6 +31,9 @@ class TrainedModel:
     need not lie on the simplex: entries below ``FLOOR`` are raised to it, then each row is divided by its sum.
     """
 
+    precision = "float32"
+    fixed_to_task = True
+
     def __init__(
         self, model: Transformer, config: TrainingConfig, card: dict[str, Any] | None = None, source: str = "this model"
     ) -> None:
@@ -63,6 +66,9 @@ class Trained:
     Its score is the mean over the training seeds; a single prediction is that of the first seed. With the option
     ``seed`` it is one of them alone.
     """
+
+    precision = TrainedModel.precision
+    fixed_to_task = True
 
     def __init__(self, task: Task, name: str, seed: int | None = None, device: str = "cpu") -> None:
         self.task, self.name = task, name

@@ -1,0 +1,416 @@
+"""The predictor contract (:mod:`mdbench.predictor`) as checks that anyone can run: ``mdbench check``.
+
+Every check says what was expected and, where it fails, shows the smallest example. Contexts are those of the task, one
+constant context for each state, and one that runs through the states; of each length in turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from scipy import stats
+
+from mdbench.errors import InputError, Unsupported, reason_of
+from mdbench.evaluation import name_of
+from mdbench.files import json_ready
+from mdbench.isolation import Isolated
+from mdbench.predictor import SUM_TOLERANCE, FunctionPredictor, Predictor, to_numpy
+from mdbench.registry import build_predictor
+from mdbench.scoring import cells
+from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, next_token_probs, sample, task_names
+
+PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}  # absolute, on probabilities
+CONTEXTS = 24  # drawn for the checks of one length
+LEVEL = 1e-6  # of the test for memorised answers: it is run on every predictor
+
+
+@dataclass(frozen=True)
+class Check:
+    """One clause of the contract at one task: what was expected, and what was found where it is not so."""
+
+    name: str
+    expected: str
+    verdict: str
+    found: str
+
+
+class _Broken(Exception):
+    """A clause does not hold; the message is the smallest example."""
+
+
+class _NotApplicable(Exception):
+    """A clause says nothing about this predictor; the message says why."""
+
+
+def check(
+    predictor: str | Predictor,
+    task: str | Task = "mtd-q3-m2",
+    lengths: Sequence[int] | None = None,
+    *,
+    device: str = "cpu",
+    progress: Callable[[float], None] = lambda _k: None,
+) -> list[Check]:
+    """Hold a predictor to its contract.
+
+    Args:
+        predictor: a name, a function from contexts to probabilities, or an object with ``predict``. What has no name
+            cannot be built anew: the checks that need that do not apply to it.
+        task: the task, or its name.
+        lengths: context lengths; the task's own if none. Those that the predictor says it cannot do are left out.
+        device: torch device for predictors that have one.
+        progress: called with 1 after each check.
+
+    Raises:
+        InputError: bad arguments, or no length that the predictor serves.
+        PredictorError: it cannot be built.
+    """
+    loaded = task if isinstance(task, Task) else load_task(task)
+    subject = _Subject.of(predictor, loaded, lengths, device)
+    checks = []
+    for name, (expected, clause) in CLAUSES.items():
+        try:
+            found, verdict = clause(subject) or "", PASS
+        except _NotApplicable as why:
+            found, verdict = str(why), NOT_APPLICABLE
+        except _Broken as broken:
+            found, verdict = str(broken), FAIL
+        except Unsupported as refusal:
+            found, verdict = f"refused although it said it could: {refusal}", FAIL
+        except Exception as error:
+            found, verdict = f"raised {reason_of(error)}", FAIL
+        checks.append(Check(name, expected.format(tolerance=subject.tolerance), verdict, found))
+        progress(1)
+    return checks
+
+
+def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """JSON-ready."""
+    return [json_ready(asdict(c)) for c in checks]
+
+
+# ------------------------------------------------------------------------------------------------------- what is held
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The predictor, and contexts for it by length."""
+
+    name: str
+    text: str | None  # what builds it anew
+    built: Any
+    task: Task
+    device: str
+    contexts: dict[int, Int[np.ndarray, "N T"]]
+
+    @classmethod
+    def of(cls, predictor: Any, task: Task, lengths: Sequence[int] | None, device: str) -> _Subject:
+        text = predictor if isinstance(predictor, str) else None
+        built = build_predictor(text, task, device) if text is not None else predictor
+        if hasattr(built, "predict_given_weights"):
+            raise InputError(f"'{name_of(predictor)}' is told λ and not a predictor of contexts.")
+        if not hasattr(built, "predict"):
+            if not callable(built):
+                raise InputError("a predictor is a name, a function or an object with a method predict(contexts).")
+            built = FunctionPredictor(built)
+        refusals = []
+        contexts = {}
+        for length in lengths or task.lengths:
+            task.check_length(length)
+            try:
+                if hasattr(built, "check_length"):
+                    built.check_length(length)
+                contexts[length] = _contexts(task, length)
+            except Unsupported as refusal:
+                refusals.append(str(refusal))
+        if not contexts:
+            raise InputError(f"'{name_of(predictor)}' serves none of these lengths: {refusals[0]}")
+        return cls(name_of(predictor), text, built, task, device, contexts)
+
+    @property
+    def standard_error(self) -> float:
+        return float(getattr(self.built, "standard_error", 0.0))
+
+    @property
+    def tolerance(self) -> float:
+        """How far two predictions for one context may be apart."""
+        precision = getattr(self.built, "precision", "float64")
+        if precision not in TOLERANCE:
+            raise InputError(f"'{self.name}': precision must be one of {', '.join(TOLERANCE)}, not {precision!r}.")
+        return TOLERANCE[precision] + 6 * self.standard_error
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"], built: Any = None) -> np.ndarray:
+        """As float64, of whatever shape."""
+        return to_numpy((built or self.built).predict(contexts.copy())).astype(np.float64)
+
+    def whole(self, length: int) -> np.ndarray:
+        """All contexts of that length in one batch."""
+        return self.predict(self.contexts[length])
+
+    def compare(self, a: np.ndarray, b: np.ndarray, contexts: np.ndarray, what: str) -> None:
+        """Break unless the predictions agree."""
+        if a.shape != b.shape:
+            raise _Broken(f"T = {contexts.shape[1]}, {what}: shapes {a.shape} and {b.shape}.")
+        with np.errstate(invalid="ignore"):
+            off = np.abs(a - b)
+        off = np.where(np.isnan(a) & np.isnan(b), 0.0, np.where(np.isnan(off), np.inf, off)).max(axis=-1)
+        if (off > self.tolerance).any():
+            k = int(np.argmax(off > self.tolerance))
+            raise _Broken(f"{_shown(contexts[k])}, {what}: {_probs(a[k])} and {_probs(b[k])}, {off[k]:.2g} apart.")
+
+
+def _contexts(task: Task, length: int) -> Int[np.ndarray, "N T"]:
+    """Drawn ones, a constant one for each state where π allows it, and one that runs through the states."""
+    drawn = sample(task, length, CONTEXTS, seed=1).tokens[:, :-1].astype(np.int64)
+    q = task.n_states
+    constant = [np.full(length, a) for a in range(q) if task.transition[a, a] > 0]
+    running = [np.arange(length) % q] if (task.transition > 0).all() else []
+    return np.stack([*drawn, *constant, *running])
+
+
+def _shown(context: np.ndarray) -> str:
+    tokens = (
+        " ".join(map(str, context))
+        if len(context) <= 16
+        else f"{' '.join(map(str, context[:12]))} ... (T = {len(context)})"
+    )
+    return f"context {tokens}"
+
+
+def _probs(row: np.ndarray) -> str:
+    return "[" + " ".join(f"{value:.6g}" for value in row) + "]"
+
+
+# ------------------------------------------------------------------------------------------------------------ clauses
+
+
+def _shape(s: _Subject) -> None:
+    for length, contexts in s.contexts.items():
+        for n in (len(contexts), 1, 2):
+            output = to_numpy(s.built.predict(contexts[:n].copy()))
+            if output.shape != (n, s.task.n_states):
+                raise _Broken(f"{n} contexts of length {length} gave shape {output.shape}.")
+            if not np.issubdtype(output.dtype, np.floating):
+                raise _Broken(f"{output.dtype}, not floats.")
+
+
+def _precision(s: _Subject) -> None:
+    """Half precision shows in the type, or in that every number is one of its few."""
+    for length, contexts in s.contexts.items():
+        output = to_numpy(s.built.predict(contexts.copy()))
+        if output.dtype == np.float16:
+            raise _Broken("float16: probabilities below 6e-8 vanish, and all others are off by up to 5e-4.")
+        if (output.astype(np.float16).astype(np.float64) == output.astype(np.float64)).all() and not _few_digits(s):
+            raise _Broken(f"at T = {length} every number is one of float16's: somewhere it computes in half precision.")
+
+
+def _few_digits(s: _Subject) -> bool:
+    """Whether π itself has so few digits that predictions may."""
+    return bool((s.task.transition.astype(np.float16) == s.task.transition).all())
+
+
+def _rows(s: _Subject, bad: Callable[[np.ndarray], np.ndarray], what: Callable[[np.ndarray], str]) -> None:
+    for length, contexts in s.contexts.items():
+        output = s.whole(length)
+        with np.errstate(invalid="ignore"):
+            wrong = bad(output)
+        if wrong.any():
+            k = int(np.argmax(wrong))
+            raise _Broken(f"{_shown(contexts[k])}: {what(output[k])}")
+
+
+def _finite(s: _Subject) -> None:
+    _rows(s, lambda p: ~np.isfinite(p).all(axis=-1), _probs)
+
+
+def _not_negative(s: _Subject) -> None:
+    _rows(s, lambda p: (p < 0).any(axis=-1), _probs)
+
+
+def _normalised(s: _Subject) -> None:
+    limit = max(s.tolerance, 1e-6)
+    _rows(s, lambda p: ~(np.abs(p.sum(axis=-1) - 1) <= limit), lambda row: f"{_probs(row)} sums to {row.sum():.9g}.")
+
+
+def _positive(s: _Subject) -> None:
+    if not (s.task.transition > 0).all():
+        raise _NotApplicable("π has zeros")
+    _rows(s, lambda p: (p == 0).any(axis=-1), lambda row: f"{_probs(row)} rules out a token that can come.")
+
+
+def _repeat(s: _Subject) -> None:
+    for length, contexts in s.contexts.items():
+        s.compare(s.whole(length), s.whole(length), contexts, "asked twice")
+
+
+def _state(s: _Subject) -> None:
+    for length, contexts in s.contexts.items():
+        first = s.whole(length)
+        for other in s.contexts:
+            s.predict(s.contexts[other][::-1] if other != length else _others(s, length))
+        s.compare(first, s.whole(length), contexts, "before and after it saw other contexts")
+
+
+def _batch_size(s: _Subject) -> None:
+    for length, contexts in s.contexts.items():
+        whole = s.whole(length)
+        alone = np.concatenate([s.predict(c[None]) for c in contexts])
+        s.compare(whole, alone, contexts, f"in a batch of {len(contexts)} and alone")
+        for size in (2, 7):
+            parts = [s.predict(contexts[i : i + size]) for i in range(0, len(contexts), size)]
+            s.compare(whole, np.concatenate(parts), contexts, f"in batches of {len(contexts)} and of {size}")
+
+
+def _order(s: _Subject) -> None:
+    rng = np.random.default_rng(0)
+    for length, contexts in s.contexts.items():
+        whole = s.whole(length)
+        for order in (np.arange(len(contexts))[::-1], rng.permutation(len(contexts))):
+            back = np.empty_like(whole)
+            back[order] = s.predict(contexts[order])
+            s.compare(whole, back, contexts, "in one order and in another")
+
+
+def _others(s: _Subject, length: int) -> Int[np.ndarray, "N T"]:
+    return sample(s.task, length, len(s.contexts[length]), seed=2).tokens[:, :-1].astype(np.int64)
+
+
+def _neighbours(s: _Subject) -> None:
+    for length, contexts in s.contexts.items():
+        whole = s.whole(length)
+        others = _others(s, length)
+        for keep in (0, len(contexts) // 2, len(contexts) - 1):
+            changed = others.copy()
+            changed[keep] = contexts[keep]
+            found = s.predict(changed)[keep : keep + 1]
+            s.compare(whole[keep : keep + 1], found, contexts[keep : keep + 1], "among other neighbours")
+
+
+def _input(s: _Subject) -> None:
+    for contexts in s.contexts.values():
+        given = contexts.copy()
+        s.built.predict(given)
+        if (given != contexts).any():
+            k = int(np.argmax((given != contexts).any(axis=1)))
+            raise _Broken(f"{_shown(contexts[k])} was changed to {_shown(given[k])}.")
+
+
+def _fresh_process(s: _Subject) -> None:
+    if s.text is None:
+        raise _NotApplicable("it has no name to build it by")
+    isolated = Isolated(s.text, s.task, s.device)
+    try:
+        for length, contexts in s.contexts.items():
+            there = to_numpy(isolated.predict(contexts)).astype(np.float64)
+            s.compare(s.whole(length), there, contexts, "here and in a fresh process")
+    finally:
+        isolated.close()
+
+
+def _predict_all(s: _Subject) -> None:
+    if not hasattr(s.built, "predict_all"):
+        raise _NotApplicable("it has no predict_all")
+    for length, contexts in s.contexts.items():
+        output = to_numpy(s.built.predict_all(contexts.copy())).astype(np.float64)
+        if output.shape != (len(contexts), length, s.task.n_states):
+            raise _Broken(f"{len(contexts)} contexts of length {length} gave shape {output.shape}.")
+        for prefix in sorted({s.task.order + 1, (s.task.order + 1 + length) // 2, length}):
+            try:
+                if hasattr(s.built, "check_length"):
+                    s.built.check_length(prefix)
+            except Unsupported:
+                continue
+            of_prefix = contexts[:, :prefix]
+            s.compare(s.predict(of_prefix), output[:, prefix - 1], of_prefix, "by predict and by predict_all")
+
+
+def _relabelling(s: _Subject) -> None:
+    if s.text is None:
+        raise _NotApplicable("it has no name to build it by")
+    if getattr(s.built, "fixed_to_task", False):
+        raise _NotApplicable("its numbers were found for this task")
+    if s.standard_error:
+        raise _NotApplicable("chance has a part in it")
+    order = np.random.default_rng(0).permutation(s.task.n_states)  # new state k is the old state order[k]
+    order = np.roll(np.arange(s.task.n_states), 1) if (order == np.arange(len(order))).all() else order
+    relabelled = Task("relabelled", s.task.transition[np.ix_(order, order)], s.task.order, s.task.concentration)
+    try:
+        other = build_predictor(s.text, relabelled, s.device)
+    except Unsupported:
+        raise _NotApplicable("it serves this task alone") from None
+    new_state = np.argsort(order)
+    for length, contexts in s.contexts.items():
+        found = s.predict(new_state[contexts], other)[:, new_state]
+        s.compare(s.whole(length), found, contexts, "with the states and with others' names for them")
+
+
+def _memorised(s: _Subject) -> str:
+    """An honest p̂ is a function of the context, and λ beyond it is chance: E[⟨p̂ - p_B, p_λ - p_B⟩ | context] = 0."""
+    if s.task.task_hash not in {load_task(name).task_hash for name in task_names()}:
+        raise _NotApplicable("the task has no public sequences")
+    smallest = 1.0
+    for cell in cells(s.task, list(s.contexts), N_PUBLIC if s.standard_error == 0 else CONTEXTS, PUBLIC_SEED):
+        n = min(len(cell.contexts), 512) if _slow(s) else len(cell.contexts)
+        contexts, bayes = cell.contexts[:n], cell.bayes[:n]
+        predicted = np.concatenate([s.predict(contexts[i : i + 256]) for i in range(0, n, 256)])
+        truth = next_token_probs(s.task, cell.weights[:n], contexts)
+        departure = predicted - bayes
+        size = np.linalg.norm(departure, axis=1)
+        kept = size > 10 * s.tolerance  # beyond rounding: nothing is learned from the others
+        if kept.sum() < 30:
+            continue
+        # Divided by the size of p̂ - p_B, which is a function of the context too: small departures count as much.
+        along = ((departure / np.maximum(size, 1e-300)[:, None]) * (truth - bayes)).sum(axis=1)[kept]
+        p = float(stats.ttest_1samp(along, 0.0, alternative="greater").pvalue)
+        smallest = min(smallest, p)
+        if p < LEVEL:
+            raise _Broken(
+                f"at T = {cell.length} its departures from Bayes point to the true λ of the public sequences "
+                f"(p = {p:.1g}), which no context tells."
+            )
+    return f"p = {smallest:.2g}"
+
+
+def _slow(s: _Subject) -> bool:
+    length = max(s.contexts)
+    started = time.perf_counter()
+    s.whole(length)
+    return (time.perf_counter() - started) / len(s.contexts[length]) > 2e-3
+
+
+def _time(s: _Subject) -> str:
+    parts = []
+    for length, contexts in s.contexts.items():
+        batch = np.resize(contexts, (256, length))
+        s.predict(batch)
+        started = time.perf_counter()
+        s.predict(batch)
+        parts.append(f"{(time.perf_counter() - started) / 256:.2g} s at T = {length}")
+    return ", ".join(parts)
+
+
+Clause = Callable[[_Subject], str | None]
+CLAUSES: dict[str, tuple[str, Clause]] = {
+    "shape": ("contexts (B, T) give floats (B, q), for B = 1 too", _shape),
+    "finite": ("every number is finite, for constant contexts of every state too", _finite),
+    "not negative": ("no number is negative", _not_negative),
+    "normalised": (f"rows sum to one (beyond {SUM_TOLERANCE:g} `evaluate` refuses them)", _normalised),
+    "possible": ("no token that can come has probability 0", _positive),
+    "precision": ("numbers of more than half precision", _precision),
+    "repeat": ("the same contexts twice give the same, to {tolerance:.2g}", _repeat),
+    "state": ("nothing that it saw before changes what it says, to {tolerance:.2g}", _state),
+    "batch size": ("the same whatever the size of the batch, to {tolerance:.2g}", _batch_size),
+    "order": ("the same whatever the order of the batch, to {tolerance:.2g}", _order),
+    "neighbours": ("nothing but its own context matters, to {tolerance:.2g}", _neighbours),
+    "input": ("contexts are left as they were", _input),
+    "fresh process": ("the same in a process of its own, to {tolerance:.2g}", _fresh_process),
+    "predict_all": ("every prefix as predict has it, to {tolerance:.2g}", _predict_all),
+    "relabelling": ("other names for the states, in π too, change nothing, to {tolerance:.2g}", _relabelling),
+    "memorised": ("departures from Bayes do not know the λ of the public sequences", _memorised),
+    "time": ("seconds a sequence, in a batch of 256", _time),
+}
