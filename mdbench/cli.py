@@ -229,6 +229,18 @@ def check(
         _fail(f"'{predictor}' breaks the contract: {', '.join(failed)}.", 1)
 
 
+@app.command("new-predictor")
+def new_predictor(
+    name: Annotated[str, typer.Argument(help="Name of the predictor: small letters, digits, underscores.")],
+    framework: Annotated[str, typer.Option(help="numpy, jax or torch.")] = "numpy",
+) -> None:
+    """Write a complete package for a predictor of your own, which works as it is: the folder NAME."""
+    from mdbench import scaffold
+
+    folder = scaffold.new_predictor(name, framework)
+    print(f"Wrote {folder}. Next: pip install -e {folder}, mdbench check {name}, mdbench evaluate --predictor {name}")
+
+
 @app.command()
 def verify(
     record: Annotated[

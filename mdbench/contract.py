@@ -225,16 +225,20 @@ def _rows(s: _Subject, bad: Callable[[np.ndarray], np.ndarray], what: Callable[[
 
 
 def _finite(s: _Subject) -> None:
-    _rows(s, lambda p: ~np.isfinite(p).all(axis=-1), _probs)
+    _rows(s, lambda p: np.asarray(~np.isfinite(p).all(axis=-1)), _probs)
 
 
 def _not_negative(s: _Subject) -> None:
-    _rows(s, lambda p: (p < 0).any(axis=-1), _probs)
+    _rows(s, lambda p: np.asarray((p < 0).any(axis=-1)), _probs)
 
 
 def _normalised(s: _Subject) -> None:
     limit = max(s.tolerance, 1e-6)
-    _rows(s, lambda p: ~(np.abs(p.sum(axis=-1) - 1) <= limit), lambda row: f"{_probs(row)} sums to {row.sum():.9g}.")
+    _rows(
+        s,
+        lambda p: np.asarray(~(np.abs(p.sum(axis=-1) - 1) <= limit)),
+        lambda row: f"{_probs(row)} sums to {row.sum():.9g}.",
+    )
 
 
 def _positive(s: _Subject) -> None:

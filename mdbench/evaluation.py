@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -131,7 +132,7 @@ def evaluate(
         gold: the baseline that excess KL is measured against: an exact one, or one that passes its gates on every
             sequence, such as ``reference`` for orders that exact methods do not reach.
         isolate: run the given predictors (those given by name) in processes of their own, within these limits.
-        progress: called to show progress.
+        progress: called to show progress; in a notebook there is a bar if none is given.
 
     Raises:
         InputError: bad arguments, or an explicitly asked length that a given predictor cannot serve.
@@ -139,7 +140,7 @@ def evaluate(
             of one stands in ``failed``.
     """
     check_device(device)
-    progress = progress or (lambda _description, _total: lambda _k: None)
+    progress = progress or default_progress()
     everyone, asked = _name_predictors(predictors, references)
     gold_entry = build_baseline(gold).entry
     for name in asked:
@@ -264,6 +265,19 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
         reasons = [skipped.reason for skipped in found.skipped] or ["'oracle' is told λ and has no excess KL."]
         raise InputError(f"'{name_a}' and '{name_b}' have no cell in common: {reasons[0]}")
     return comparisons
+
+
+def default_progress() -> Progress:
+    """A bar in a notebook, nothing elsewhere."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if type(shell).__name__ != "ZMQInteractiveShell":
+        return lambda _description, _total: lambda _k: None
+    from tqdm.auto import tqdm
+
+    def start(description: str, total: int) -> Callable[[float], None]:
+        return tqdm(desc=description, total=total).update
+
+    return start
 
 
 def name_of(predictor: str | Predictor) -> str:

@@ -1,6 +1,7 @@
 """Evaluation: scores recomputed by hand, promises about batches and sequences, and what it refuses."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -324,6 +325,18 @@ def test_a_large_order_is_refused_with_what_would_fit():
     task = Task("large", np.full((3, 3), 1 / 3), order=12, lengths=(64,))
     with pytest.raises(InputError, match="fit"):
         mdbench.evaluate("uniform", task=task, n_sequences=4, references=())
+
+
+def test_a_notebook_has_a_bar_and_a_script_none(monkeypatch, capsys):
+    import types
+
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    mdbench.evaluate("md1", task=TASK, lengths=[16], n_sequences=20, references=())
+    assert f"{TASK}: predictors" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
+    mdbench.evaluate("md1", task=TASK, lengths=[16], n_sequences=20, references=())
+    assert capsys.readouterr().err == ""
 
 
 def test_compare_is_the_paired_difference():

@@ -19,6 +19,7 @@ SAME_AS = {
     "gold": "evaluation",
     "scoring": "evaluation",
     "isolation": "predictors",
+    "scaffold": "predictors",
     "contract": "evaluation",
     "records": "evaluation",
     "board": "evaluation",
