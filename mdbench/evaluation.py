@@ -284,7 +284,7 @@ def name_of(predictor: str | Predictor) -> str:
     """The name it was asked for by, or that of the function, or of its class."""
     if isinstance(predictor, str):
         return predictor
-    return type(predictor).__name__ if hasattr(predictor, "predict") else getattr(predictor, "__name__", "function")
+    return getattr(predictor, "__name__", type(predictor).__name__)  # of a function, or of the class of an object
 
 
 def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, str | Predictor], list[str]]:
