@@ -236,7 +236,9 @@ def test_what_python_callers_may_pass(tmp_path):
 
     assert mdbench.evaluate(Oracle(load_task(TASK)), task=TASK, lengths=16, n_sequences=3).results[0].kl == 0
     for wrong in (LastToken, 5, [object()]):
-        with pytest.raises(InputError, match="a predictor is a name, a function from contexts to probabilities or an object"):
+        with pytest.raises(
+            InputError, match="a predictor is a name, a function from contexts to probabilities or an object"
+        ):
             mdbench.evaluate(wrong, task=TASK, n_sequences=3)
 
 

@@ -120,6 +120,7 @@ def test_approximations_are_never_gold(method):
         gold_posterior(TASK, CONTEXTS, [20], method)
 
 
+@pytest.mark.slow
 def test_a_sequence_that_fails_its_gates_is_refused():
     with pytest.raises(InputError, match=r"10 of 10 sequences fail a gate, the first of them sequence 1 \(.*ess_bulk"):
         gold_posterior(TASK, CONTEXTS, [20], "nuts:draws=8")

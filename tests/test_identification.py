@@ -90,6 +90,7 @@ def test_step_sizes_move_with_the_length():
     assert identify("uniform", task=TASK, lengths=(8, 16), n_sequences=16).exponents == {}
 
 
+@pytest.mark.slow
 def test_fits_are_judged_at_the_other_lengths():
     """η = 0.5/(T - m) at every length: what one step fits at one length holds at another, and two steps' does not."""
 

@@ -37,7 +37,13 @@ def test_z_scores_against_exact_are_standard_normal(method):
 
 
 @pytest.mark.parametrize(
-    "method", ["nuts:draws=500", "gibbs:draws=500", "reference:standard_error=1e-3", "urn:draws=2000"]
+    "method",
+    [
+        pytest.param("nuts:draws=500", marks=pytest.mark.slow),
+        pytest.param("gibbs:draws=500", marks=pytest.mark.slow),
+        "reference:standard_error=1e-3",
+        "urn:draws=2000",
+    ],
 )
 def test_other_priors_zeros_in_the_matrix_and_the_prior_itself(method, zeros_task):
     for concentration in (0.4, 3.0):
@@ -64,7 +70,7 @@ def test_urn_draws_are_independent_and_exact():
 
 
 @pytest.mark.parametrize(
-    "method", ["nuts:draws=50", "gibbs:draws=50", "reference:standard_error=0.01", "laplace", "vi_dirichlet:steps=50",
+    "method", ["gibbs:draws=50", pytest.param("nuts:draws=50", marks=pytest.mark.slow), "reference:standard_error=0.01", "laplace", "vi_dirichlet:steps=50",
                "vi_logistic_normal:steps=50", "urn:draws=50"]
 )  # fmt: skip
 def test_nothing_depends_on_the_batch(method):
@@ -101,6 +107,7 @@ def test_the_samplers_model_has_the_density_of_the_task():
     np.testing.assert_allclose(gaps, 3 * np.log(1 / 5), rtol=1e-12)  # the first m tokens, which are uniform
 
 
+@pytest.mark.slow
 def test_too_few_draws_are_run_again_longer_and_then_reported():
     task = load_task("mtd-q3-m2")
     contexts = contexts_of(task, 16, 5)

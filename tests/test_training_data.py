@@ -83,6 +83,7 @@ def test_targets(reuse):
     assert torch.equal(contexts["token"], contexts["bayes"])
 
 
+@pytest.mark.slow
 def test_token_and_conditional_targets_have_the_bayes_target_as_their_mean():
     """Over sequences, weighted by any function of the context; here the Bayes prediction itself and a constant."""
     task = load_task("mtd-q3-m2")
