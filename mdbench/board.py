@@ -6,13 +6,16 @@ so that no cell drowns the others. In the ratio an excess KL is floored at the e
 
 All comparisons are paired, on the sequences that both rows have. Their standard errors come from a bootstrap over
 sequences (the same ones at all lengths of a task) and, where a row has several training seeds, over these; p-values are
-those of the z-test, corrected for the number of pairs in the table (Holm). Hence with 95% confidence no pair at all is
-told apart wrongly, and all rank intervals hold at once.
+those of Student's t with the degrees of freedom that such a sum of variances has (Satterthwaite), corrected for the
+number of pairs in the table (Holm). Hence with 95% confidence no pair at all is told apart wrongly, and all rank
+intervals hold at once; of a row with one training seed, as that one seed.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 import math
 import string
 from collections.abc import Iterator, Sequence
@@ -34,6 +37,7 @@ from mdbench.tasks import N_PUBLIC, Suite, load_suite
 UNIT = "md1"  # the row that ratios are taken to
 DRAWS = 2000  # of the bootstrap
 SEED = 0
+ROUNDING = 1e-9  # relative
 
 Place = tuple[str, int]  # a cell: task and length
 
@@ -84,6 +88,11 @@ class Row:
     def n_sequences(self) -> int:
         """The fewest of any task."""
         return min(record.n_sequences for record in self.records.values())
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether it was trained, somewhere with one seed only: how much seeds matter is then unknown."""
+        return self.first.card is not None and any(cell.runs is None for _, _, cell in self.cells())
 
     @property
     def few(self) -> bool:
@@ -164,7 +173,7 @@ def build(
     tables: dict[str, dict[str, Standing]] = {}
     for task in loaded.tasks:
         tables[task] = _table(_complete(excess, [p for p in places if p[0] == task]), unit=None)
-    unit = next((key for key, tasks in by_row.items() if _first(tasks).predictor.label == UNIT), None)
+    unit = next((key for key, tasks in by_row.items() if _is_unit(_first(tasks))), None)
     complete = _complete(excess, places)
     if unit in complete:
         tables[SUITE] = _table(complete, complete[unit])
@@ -183,9 +192,18 @@ def build(
 
 
 def row_key(record: Record) -> str:
-    """Which row a record belongs to: name and options."""
-    options = ",".join(f"{k}={v!r}" for k, v in sorted(record.predictor.options.items()))
-    return f"{record.predictor.name}:{options}"
+    """Which row a record belongs to: name, options and distribution."""
+    row = record.predictor
+    return json.dumps([row.name, sorted(row.options.items()), row.distribution, row.kind])
+
+
+def _is_unit(record: Record) -> bool:
+    return (record.predictor.label, record.predictor.distribution) == (UNIT, "mdbench")
+
+
+def all_at_gold(row: Row, tasks: Sequence[str]) -> bool:
+    """Whether all that it has in these tasks is below the gold's error."""
+    return all(at_gold(cell) for (task, _), _, cell in row.cells() if task in tasks)
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -206,8 +224,8 @@ def _read_all(
     for path in sorted((folder / "records").glob("*/*.json")):
         shown = path.relative_to(folder).as_posix()
         try:
-            if path.is_symlink() or path.parent.is_symlink():
-                raise InputError("it is a link; records are files of their own.")
+            if path.parent.is_symlink():
+                raise InputError("it stands behind a link; records are files of their own.")
             record, probs = read_record(path)
             if record.task != path.parent.name:
                 raise InputError(f"it is of task '{record.task}' and stands in the folder of '{path.parent.name}'.")
@@ -294,13 +312,7 @@ class _Resampling:
     def __init__(self, rows: dict[str, dict[Place, _Excess]], unit: dict[Place, _Excess] | None) -> None:
         self.rows, self.unit = rows, unit
         self.sizes = {key: min(e.values.shape[1] for e in cells.values()) for key, cells in rows.items()}
-        most = max(self.sizes.values())
         rng = np.random.default_rng(SEED)
-        tasks = dict.fromkeys(task for cells in rows.values() for task, _ in cells)
-        # How often each sequence is drawn; a row with fewer sequences has the first ones of the same draws.
-        self.counts = {task: rng.multinomial(most, np.full(most, 1 / most), DRAWS).astype(float) for task in tasks}
-        for counts in self.counts.values():
-            counts[0] = 1.0
         self.runs = {
             (key, place): self._draw_runs(rng, len(excess.values))
             for key, cells in rows.items()
@@ -311,8 +323,19 @@ class _Resampling:
     @staticmethod
     def _draw_runs(rng: np.random.Generator, n: int) -> Float[np.ndarray, "draws R"]:
         weights = rng.multinomial(n, np.full(n, 1 / n), DRAWS) / n
+        if n > 1:  # a bootstrap of n has (n - 1)/n of the variance, which matters at three
+            weights = 1 / n + (weights - 1 / n) * math.sqrt(n / (n - 1))
         weights[0] = 1 / n
         return weights
+
+    @staticmethod
+    @functools.lru_cache(maxsize=64)
+    def _counts(task: str, n: int) -> Float[np.ndarray, "draws n"]:
+        """How often each of n sequences is drawn: the same for all rows and lengths."""
+        seed = [SEED, n, *task.encode()]
+        counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), DRAWS).astype(float)
+        counts[0] = 1.0
+        return counts
 
     def means(self, key: str, n: int) -> Float[np.ndarray, " draws"]:
         """Over cells, on the first n sequences: of the excess KL or, with a unit, of its logarithm."""
@@ -321,8 +344,7 @@ class _Resampling:
             for place, excess in self.rows[key].items():
                 mean = self._cell(key, place, excess, n)
                 if self.unit is not None:
-                    floor = max(excess.gold_error, self.unit[place].gold_error, np.finfo(float).tiny)
-                    mean = np.log(np.maximum(mean, floor))
+                    mean = np.log(np.maximum(mean, self._floor(place, excess)))
                 total += mean / len(self.rows[key])
             self.known[key, n] = total
         return self.known[key, n]
@@ -331,9 +353,25 @@ class _Resampling:
         values = excess.values[:, :n]
         if not np.isfinite(values).all():
             return np.full(DRAWS, np.inf)
-        counts = self.counts[place[0]][:, :n]
-        by_run = counts @ values.T / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
-        return (by_run * self.runs[key, place]).sum(axis=1)
+        by_run = self._counts(place[0], n) @ values.T / n
+        return np.maximum((by_run * self.runs[key, place]).sum(axis=1), 0.0)
+
+    def _run_variance(self, key: str, n: int) -> tuple[float, float]:
+        """What training seeds add to the variance of :meth:`means`, and the sum of squares by degrees of freedom."""
+        total, by_freedom = 0.0, 0.0
+        for place, excess in self.rows[key].items():
+            of_runs = excess.values[:, :n].mean(axis=1)
+            if len(of_runs) > 1 and np.isfinite(of_runs).all():
+                variance = float(of_runs.var(ddof=1)) / len(of_runs) / len(self.rows[key]) ** 2
+                if self.unit is not None:  # of the logarithm
+                    variance /= max(float(of_runs.mean()), self._floor(place, excess)) ** 2
+                total, by_freedom = total + variance, by_freedom + variance**2 / (len(of_runs) - 1)
+        return total, by_freedom
+
+    def _floor(self, place: Place, excess: _Excess) -> float:
+        """Below it an excess KL cannot be told from zero."""
+        assert self.unit is not None
+        return max(excess.gold_error, self.unit[place].gold_error, float(np.finfo(float).tiny))
 
     def score(self, key: str) -> tuple[float, tuple[float, float] | None]:
         """With its 95% interval."""
@@ -358,20 +396,31 @@ class _Resampling:
         return float(self._differences(a, b)[0])
 
     def p_value(self, a: str, b: str) -> float:
-        """Two-sided, that a and b are equally good; 1 if the gold's errors could be all there is between them."""
+        """Two-sided, that a and b are equally good; 1 if the gold's errors or rounding could be all there is."""
+        n = min(self.sizes[a], self.sizes[b])
         draws = self._differences(a, b)
         if np.isnan(draws[0]):  # both infinite
             return 1.0
         if np.isinf(draws[0]):
             return 0.0
+        if n < 2 or abs(draws[0]) <= self._resolution(a, b, n):
+            return 1.0
+        variance = float(draws[1:].var(ddof=1))
+        of_runs = [self._run_variance(key, n) for key in (a, b)]
+        of_sequences = max(variance - sum(v for v, _ in of_runs), 0.0)
+        by_freedom = sum(f for _, f in of_runs) + of_sequences**2 / (n - 1)
+        if variance == 0 or by_freedom == 0:
+            return 0.0
+        return float(2 * stats.t.sf(abs(draws[0]) / math.sqrt(variance), variance**2 / by_freedom))
+
+    def _resolution(self, a: str, b: str, n: int) -> float:
+        """How far apart two rows may be by the gold's errors or rounding alone."""
+        pairs = [(self.rows[a][place], self.rows[b][place]) for place in self.rows[a]]
         if self.unit is None:
-            errors = [sum(e.gold_error for e in self.rows[key].values()) / len(self.rows[key]) for key in (a, b)]
-            if abs(draws[0]) <= sum(errors):
-                return 1.0
-        se = float(draws[1:].std(ddof=1))
-        if se <= 1e-12 * abs(draws[0]):
-            return 1.0 if draws[0] == 0 else 0.0
-        return float(2 * stats.norm.sf(abs(draws[0]) / se))
+            return max(sum(x.gold_error + y.gold_error for x, y in pairs) / len(pairs), ROUNDING * self.means(a, n)[0])
+        means = [[float(e.values[:, :n].mean()) for e in pair] for pair in pairs]
+        within = (abs(p - q) <= x.gold_error + y.gold_error for (p, q), (x, y) in zip(means, pairs, strict=True))
+        return math.inf if all(within) else ROUNDING
 
 
 def tie_groups(apart: Bool[np.ndarray, "K K"]) -> list[tuple[str, ...]]:

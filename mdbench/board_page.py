@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 import vl_convert
 
-from mdbench.board import SUITE, UNIT, Board, Row, Standing, at_gold
+from mdbench.board import SUITE, UNIT, Board, Row, Standing, all_at_gold, at_gold
 from mdbench.pages import render_page
 from mdbench.records import KINDS, PREDICTIONS, CellRecord
 from mdbench.tasks import N_PUBLIC
@@ -54,7 +55,7 @@ def render_markdown(board: Board, command: str) -> str:
         f"of one tuned step of Mirror Descent (`{UNIT}`); lower is better. Ranks: those that the data do not rule out.",
         "Rows with a letter in common cannot be told apart (paired bootstrap, all pairs at once at 95%). Tasks: mean",
         f"excess KL in nats. Lengths: {', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer",
-        "where *few* stands.",
+        "where *few* stands. *One seed*: trained with a single seed somewhere, so how much seeds matter is unknown.",
         "",
         f"| # | predictor | kind | score | 95% interval | ranks | ties | {' | '.join(tasks)} | sequences |",
         "|---|---|---|---|---|---|---|" + "---|" * (len(tasks) + 1),
@@ -71,7 +72,8 @@ def render_markdown(board: Board, command: str) -> str:
             r["groups"],
         ]
         cells += [task["text"] for task in r["tasks"]]
-        cells.append(f"{row.n_sequences}{' *few*' if row.few else ''}")
+        marks = "".join(mark for mark, there in ((" *few*", row.few), (" *one seed*", row.one_seed)) if there)
+        cells.append(f"{row.n_sequences}{marks}")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines.append("")
     missing = [(row, reason, where) for row in board.rows for reason, where in _missing(row)]
@@ -88,9 +90,8 @@ def render_markdown(board: Board, command: str) -> str:
 
 def _markdown(text: str) -> str:
     """As plain text in a table."""
-    for character in "\\`*_{}[]<>#|~&":
-        text = text.replace(character, f"&#{ord(character)};" if character in "<>|&" else f"\\{character}")
-    return " ".join(text.split())
+    escaped = re.sub(r"[<>|&]|[\\`*_{}\[\]#~]", lambda m: f"&#{ord(m[0])};" if m[0] in "<>|&" else f"\\{m[0]}", text)
+    return " ".join(escaped.split())
 
 
 def _row(board: Board, row: Row) -> dict[str, Any]:
@@ -101,10 +102,11 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "kind": row.kind,
         "n_sequences": row.n_sequences,
         "few": row.few,
+        "one_seed": row.one_seed,
         "position": standing.position if standing else None,
         "score": _score(row, standing, list(board.suite.tasks)),
         "score_sort": _sortable(standing.score if standing else None),
-        "interval": _interval(standing.interval) if standing and not _all_at_gold(row, board.suite.tasks) else "",
+        "interval": _interval(standing.interval) if standing and not all_at_gold(row, board.suite.tasks) else "",
         "ranks": _ranks(standing),
         "ranks_sort": sum(standing.ranks) if standing else 1e9,
         "groups": " ".join(standing.groups) if standing else "",
@@ -173,14 +175,10 @@ def _missing(row: Row) -> list[tuple[str, str]]:
     return [(reason, f"{task}, T = {', '.join(lengths)}") for (task, reason), lengths in by_reason.items()]
 
 
-def _all_at_gold(row: Row, tasks: Sequence[str]) -> bool:
-    return all(at_gold(cell) for (task, _), _, cell in row.cells() if task in tasks)
-
-
 def _score(row: Row, standing: Standing | None, tasks: Sequence[str]) -> str:
     if standing is None:
         return "–"
-    return "at gold" if _all_at_gold(row, tasks) else _g(standing.score)
+    return "at gold" if all_at_gold(row, tasks) else _g(standing.score)
 
 
 def _ranks(standing: Standing | None) -> str:
@@ -217,7 +215,7 @@ def _sortable(value: float | None) -> str:
 def _data(board: Board) -> dict[str, Any]:
     """What the script draws: a chart is a Vega-Lite specification whose data set `points` the script fills."""
     lowest = _lowest(board)
-    scores = [r.tables[SUITE].score for r in board.rows if SUITE in r.tables and not _all_at_gold(r, board.suite.tasks)]
+    scores = [r.tables[SUITE].score for r in board.rows if SUITE in r.tables and not all_at_gold(r, board.suite.tasks)]
     floor = min(scores, default=1.0) / 4
     excess, kl, cost, infinite = [], [], [], []
     for row in board.rows:
@@ -245,7 +243,7 @@ def _data(board: Board) -> dict[str, Any]:
                 kl.append(point | {"kl": _sig(cell.kl)})
         standing, seconds = row.tables.get(SUITE), _seconds(row)
         if standing and seconds and math.isfinite(standing.score):
-            gold = _all_at_gold(row, board.suite.tasks)
+            gold = all_at_gold(row, board.suite.tasks)
             score = _score(row, standing, board.suite.tasks)
             where = {"score": _sig(standing.score), "seconds": _sig(seconds), "shown": score, "gold": gold}
             cost.append({"predictor": row.label, "kind": row.kind} | where)

@@ -265,12 +265,15 @@ def verify(
         for path in paths:
             try:
                 if again:
-                    found = records.rerun(path, seed, device, progress)
+                    found = records.rerun(path, seed, device, progress=progress)
                     faults = [str(r) for r in found if not r.compatible]
                     more = {"rerun": [r.to_dict() for r in found]}
                 else:
                     faults, more = records.verify(path, progress), {}
-            except InputError as error:
+            except records.CannotRerun as error:
+                verdicts.append({"record": str(path), "verdict": "cannot be rerun", "faults": [str(error)]})
+                continue
+            except (InputError, PredictorError) as error:
                 faults, more = [str(error)], {}
             verdicts.append({"record": str(path), "verdict": "fail" if faults else "pass", "faults": faults} | more)
     if as_json:

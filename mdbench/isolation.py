@@ -62,6 +62,7 @@ class Isolated:
         if text in TOLD:
             raise InputError(f"'{text}' is told λ, and an isolated predictor gets contexts only.")
         self.text, self.limits = text, limits or Limits()
+        self._ended_by: PredictorError | None = None  # what ended the process: all later calls fail alike
         self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         child_reads, self._write_to = os.pipe()
         self._read_from, child_writes = os.pipe()
@@ -101,11 +102,14 @@ class Isolated:
 
     def _ask(self, request: dict[str, Any], array: np.ndarray | None = None) -> tuple[dict[str, Any], Any]:
         """Send a request and wait for the reply, within the limits."""
+        if self._ended_by is not None:
+            raise self._ended_by
         deadline = time.monotonic() + self.limits.seconds
         try:
             self._send(_frame(request, array), deadline)
             reply, answer = _unframe(lambda n: self._receive(n, deadline))
-        except PredictorError:
+        except PredictorError as error:
+            self._ended_by = error
             self.close()
             raise
         printed = os.fstat(self._output.fileno()).st_size

@@ -42,11 +42,12 @@ from pydantic import (
 )
 from scipy import stats
 
-from mdbench.errors import InputError
+from mdbench.errors import InputError, PredictorError, reason_of
 from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
+from mdbench.isolation import Limits
 from mdbench.predictor import check_output
-from mdbench.registry import BUILT_IN, TOLD, Identity, row_identity
+from mdbench.registry import BUILT_IN, TOLD, Identity, predictor_entries, row_identity
 from mdbench.scoring import Cell, Progress, Result, cells
 from mdbench.statistics import holm
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
@@ -57,6 +58,7 @@ TOLERANCE = 1e-9  # relative; other processors differ in the last digits
 RESOLUTION = 1e-25  # nats; a KL below it is rounding
 GOLD_ERROR_FACTOR = 100.0  # between two estimates of the gold's error, which is itself of the size of rounding
 LEVEL = 0.01  # of the test whether a published score is compatible with one on fresh sequences
+LONGEST_NAME = 300
 LARGEST = 2**28  # bytes of one array in a file of predictions
 LIBRARIES = ("jax", "jaxlib", "numpy", "numpyro", "scipy", "torch")
 
@@ -72,6 +74,11 @@ def _from_json(value: Any) -> Any:
 def _not_nan(value: float) -> float:
     if math.isnan(value):
         raise ValueError("NaN is not a score")
+    return value
+
+
+def _is_json(value: Any) -> Any:
+    json.dumps(value, allow_nan=False)  # a ValueError names what is none
     return value
 
 
@@ -131,7 +138,7 @@ class Host(_Strict):
     ``seconds`` are the wall time of one run of all predictions, by length.
     """
 
-    seconds: dict[int, Number]
+    seconds: dict[int, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
     date: str
     device: str
     platform: str
@@ -161,7 +168,7 @@ class Record(_Strict):
     left_out: dict[int, str]
     predictions: Predictions
     command: str
-    card: dict[str, Any] | None
+    card: Annotated[dict[str, Any] | None, AfterValidator(_is_json)]
     host: Host
 
     def to_json(self) -> str:
@@ -193,14 +200,17 @@ def record_evaluation(found: Evaluation, predictors: Sequence[str], folder: str 
             without = [s for s in (*found.skipped, *found.failed) if (s.predictor, s.task) == (label, task)]
             left_out = {s.length: s.reason for s in without}
             probs = {r.length: found.predictions[label, task, r.length] for r in results}
-            arguments = ["evaluate", "--predictor", identity.label, "--task", task]
-            arguments += ["--lengths", ",".join(str(r.length) for r in sorted(results, key=lambda r: r.length))]
-            arguments += ["--n-sequences", str(results[0].n_sequences), "--record"]
-            command = shlex.join(["mdbench", *arguments])
             row = _row(identity)
+            command = _command(row, task, [r.length for r in results], results[0].n_sequences)
             card = found.cards.get((label, task))
             paths.append(_write(folder, row, results, probs, left_out, command, card, device))
     return paths
+
+
+def _command(row: RowIdentity, task: str, lengths: Sequence[int], n_sequences: int) -> str:
+    """What repeats a record."""
+    arguments = ["--predictor", row.label, "--task", task, "--lengths", ",".join(map(str, sorted(lengths)))]
+    return shlex.join(["mdbench", "evaluate", *arguments, "--n-sequences", str(n_sequences), "--record"])
 
 
 def check_recordable(tasks: Sequence[Task], n_sequences: int, seed: int, gold: str) -> None:
@@ -230,7 +240,11 @@ def score_predictions(
     Raises:
         InputError: the file is damaged, or what it holds are not predictions for this task.
     """
-    if name.partition(":")[0] in BUILT_IN:
+    if not name.isprintable() or name != name.strip() or not 1 <= len(name) <= LONGEST_NAME:
+        raise InputError(
+            f"a name has 1 to {LONGEST_NAME} printable characters and no blanks at its ends, unlike {name[:50]!r}."
+        )
+    if name.partition(":")[0].casefold() in BUILT_IN:
         raise InputError(f"'{name}' is a built-in predictor; give these predictions a name of their own.")
     check_recordable([task], 1, PUBLIC_SEED, GOLD)
     path = Path(path)
@@ -248,7 +262,9 @@ def score_predictions(
     if folder is None:
         return results, None
     row = RowIdentity(name=name, options={}, label=name, kind=PREDICTIONS, distribution=None, version=None)
-    command = shlex.join(["mdbench", "score", "--predictions", path.name, "--task", task.name, "--name", name])
+    command = shlex.join(
+        ["mdbench", "score", "--predictions", path.name, "--task", task.name, "--name", name, "--record"]
+    )
     return results, _write(folder, row, results, probs, {}, command, None, "unknown")
 
 
@@ -355,6 +371,8 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
         InputError: something about it is not as it must be; the message says what.
     """
     path = Path(path)
+    if path.is_symlink():
+        raise InputError(f"record '{path}' is a link; records are files of their own.")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -367,13 +385,14 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InputError(f"record '{path}': {where}: {first['msg']}{more}.") from None
+        raise InputError(f"record '{path}': {where}: {first['msg'][:200]}{more}.") from None
     lengths = [cell.length for cell in record.cells]
     if len(set(lengths)) < len(lengths):
         raise InputError(f"record '{path}': a length stands in it twice.")
     task = _task_of(record, path)
+    _check_identity(record, path)
     file = path.parent / record.predictions.file
-    if file.is_symlink() or not file.is_file():
+    if not _is_own_file(file):
         raise InputError(f"record '{path}': its predictions '{file.name}' are not a file beside it.")
     if hashlib.sha256(file.read_bytes()).hexdigest() != record.predictions.sha256:
         raise InputError(f"record '{path}': its predictions '{file.name}' are not those that it names (other SHA-256).")
@@ -388,6 +407,37 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
                 f"record '{path}' says {record.n_sequences} sequences; at T = {length} there are {array.shape[1]}."
             )
     return record, probs
+
+
+def _is_own_file(path: Path) -> bool:
+    try:
+        return path.is_file() and not path.is_symlink()
+    except OSError:  # a name that cannot be
+        return False
+
+
+def _check_identity(record: Record, path: Path) -> None:
+    """Raise unless a row is what it says, as far as that can be told here: of what is installed, all of it."""
+    row = record.predictor
+    if row.kind == PREDICTIONS:
+        known = row.name.partition(":")[0].casefold() in BUILT_IN
+        if known or row.label != row.name or row.options or row.distribution or row.version:
+            raise InputError(f"record '{path}': predictor: predictions alone have a name of their own, and no options.")
+        return
+    lengths = [cell.length for cell in record.cells]
+    if record.command != _command(row, record.task, lengths, record.n_sequences):
+        raise InputError(f"record '{path}': command: it is not the one that makes this record.")
+    if row.name in predictor_entries() and row.name != "run":
+        try:
+            expected = _row(row_identity(row.label))
+        except (InputError, PredictorError) as error:
+            raise InputError(f"record '{path}': predictor.label: {error}") from None
+        for name in ("name", "options", "label", "kind", "distribution"):
+            if getattr(row, name) != getattr(expected, name):
+                said = f"{getattr(row, name)!r}, which '{row.label}' is not: {getattr(expected, name)!r}"
+                raise InputError(f"record '{path}': predictor.{name}: {said}.")
+    elif row.kind != CONTRIBUTED or not row.label.startswith(row.name):
+        raise InputError(f"record '{path}': predictor: '{row.label}' is not built in, so its kind is '{CONTRIBUTED}'.")
 
 
 def _task_of(record: Record, path: Path) -> Task:
@@ -419,10 +469,10 @@ def _read_npz(path: Path) -> dict[int, np.ndarray]:
                     raise InputError(f"'{path}': '{member.filename}' is larger than {LARGEST} bytes.")
         with np.load(path, allow_pickle=False) as arrays:
             named = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{path}' is not a file of arrays (.npz): {error}.") from None
+    except InputError:
+        raise
+    except Exception as error:  # whatever zip files and npy headers can hold
+        raise InputError(f"'{path}' is not a file of arrays (.npz): {reason_of(error)[:200]}") from None
     for name in named:
         if not re.fullmatch(r"T[1-9][0-9]{0,6}", name):
             raise InputError(f"'{path}': arrays are called T<length>, such as T32, not '{name}'.")
@@ -502,6 +552,10 @@ class Rerun:
         return json_ready(asdict(self) | {"compatible": self.compatible})
 
 
+class CannotRerun(InputError):
+    """A record of something that nobody can run again, which is no fault of the record."""
+
+
 def is_told(record: Record) -> bool:
     """Whether its predictions were made by knowing λ."""
     return record.predictor.kind == UPPER_BOUND
@@ -557,21 +611,27 @@ def rerun(
     path: str | Path,
     seed: int,
     device: str = "cpu",
+    limits: Limits | None = None,
     progress: Progress = lambda _description, _total: lambda _k: None,
 ) -> list[Rerun]:
     """Run a record's predictor on as many fresh sequences: a predictor that memorised the public ones is caught.
 
+    What is not built in runs in a process of its own, within limits.
+
     Raises:
-        InputError: as :func:`read_record`; or the predictor is not here, or was told λ.
+        InputError: as :func:`read_record`; or the predictor is not here.
+        CannotRerun: it was told λ, or predicted elsewhere.
+        PredictorError: it fails on fresh sequences.
     """
+    limits = limits or Limits()
     record, _ = read_record(path)
     label = record.predictor.label
     if seed == PUBLIC_SEED:
         raise InputError(f"seed {seed} gives the public sequences; give another for fresh ones.")
     if is_told(record):
-        raise InputError(f"'{label}' is told λ and has no excess KL to repeat.")
+        raise CannotRerun(f"'{label}' is told λ and has no excess KL to repeat.")
     if record.predictor.kind == PREDICTIONS:
-        raise InputError(f"'{label}' was predicted elsewhere and cannot be run here.")
+        raise CannotRerun(f"'{label}' was predicted elsewhere and cannot be run here.")
     published = {cell.length: cell for cell in record.cells}
     lengths = list(published)
     found = evaluate(
@@ -582,8 +642,11 @@ def rerun(
         seed=seed,
         device=device,
         references=(),
+        isolate=limits if record.predictor.kind == CONTRIBUTED else None,
         progress=progress,
     )
+    if found.failed or found.skipped:
+        raise PredictorError((found.failed or found.skipped)[0].reason)
     zs = [_z(published[r.length], r) for r in found.results]
     corrected = iter(holm([float(2 * stats.norm.sf(abs(z))) for z in zs if z is not None]))
     return [

@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mdbench.board import SUITE, UNIT, Board
+from mdbench.board import SUITE, UNIT, Board, all_at_gold
 from mdbench.contract import Check
 from mdbench.evaluation import Comparison, Evaluation, Skipped
 from mdbench.identification import Identification
@@ -145,12 +145,15 @@ def print_board(board: Board) -> None:
     rows = []
     for row in board.rows:
         s = row.tables.get(SUITE)
-        interval = f"{s.interval[0]:.3g} .. {s.interval[1]:.3g}" if s and s.interval else ""
-        standing = (
-            (s.position, f"{s.score:.3g}", interval, f"{s.ranks[0]}-{s.ranks[1]}", " ".join(s.groups)) if s else None
+        if s is None:
+            rows.append(("", row.label, row.kind, "not ranked", "", "", ""))
+            continue
+        score, interval = f"{s.score:.3g}", f"{s.interval[0]:.3g} .. {s.interval[1]:.3g}" if s.interval else "unknown"
+        if all_at_gold(row, board.suite.tasks):
+            score, interval = "at gold", ""
+        rows.append(
+            (str(s.position), row.label, row.kind, score, interval, f"{s.ranks[0]}-{s.ranks[1]}", " ".join(s.groups))
         )
-        position, *others = standing or ("", "not ranked", "", "", "")
-        rows.append((position, row.label, row.kind, *others))
     print_table(f"{board.suite.name}: excess KL as a ratio to {UNIT}'s, geometric mean over cells", headings, rows)
     for note in board.notes:
         print_line(note)
@@ -229,6 +232,8 @@ def print_inspection(found: Inspection) -> None:
         )
     if found.step_size:
         s = found.step_size
+        if s.r_squared < 0.5:
+            print_line("The last layer takes no step that is linear in mean Γ; the η below means nothing.")
         print_line(
             f"Last layer: η = {s.eta:.4g} ± {s.eta_se:.2g}, R² = {s.r_squared:.4f}; {s.on_lags:.1%} of its attention "
             "falls on the last m positions."

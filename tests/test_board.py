@@ -1,5 +1,6 @@
 """The board: statistics against known truths, what is refused, and the same bytes twice."""
 
+import html
 import itertools
 import json
 import shutil
@@ -115,6 +116,30 @@ def test_training_seeds_are_noise_too():
     assert _table(rows({"a": hard, "b": seeds.mean(axis=1)}), None)["a"].ranks == (1, 1)
 
 
+@pytest.mark.parametrize("ratio", [False, True])
+def test_training_seeds_are_few_and_no_better_than_they_are(ratio):
+    """Three seeds that scatter about the other row's mean are told apart from it in at most 5% of trainings."""
+    rng = np.random.default_rng(10)
+    hard, wrong, repeats = noise(rng, 300), 0, 200
+    for _ in range(repeats):
+        scale = rng.normal(1.0, 0.05, (len(CELLS), 3, 1))  # each training ends a little elsewhere
+        complete = rows({"a": hard, "b": hard[:, None] * scale})
+        wrong += _table(complete, complete["a"] if ratio else None)["a"].ranks != (1, 2)
+    assert wrong / repeats <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / repeats)
+
+
+def test_one_sequence_and_rounding_separate_nothing():
+    rng = np.random.default_rng(11)
+    one = noise(rng, 1)
+    assert _table(rows({"a": one, "b": one * 2}), None)["a"].ranks == (1, 2)
+    many = noise(rng, 50)
+    complete = rows({"a": many, "b": many * (1 + 1e-14)})
+    for unit in (None, complete["a"]):
+        assert _table(complete, unit)["b"].ranks == (1, 2)
+    few = _table(rows({"a": noise(rng, 400), "b": noise(rng, 2)}), None)["b"]
+    assert few.interval[0] > 0
+
+
 def test_a_row_with_fewer_sequences_is_compared_on_those():
     """On its own few sequences it is better on each, though these are hard ones and its mean is higher."""
     rng = np.random.default_rng(7)
@@ -143,6 +168,7 @@ def test_what_is_at_gold_ties():
     rng = np.random.default_rng(9)
     tiny = noise(rng, 50) * 1e-22
     complete = rows({"a": tiny, "b": tiny * 3, "unit": noise(rng, 50)}, gold_error=1e-18)
+    complete["b"] = {place: _Excess(e.values, 3e-18) for place, e in complete["b"].items()}  # known less well
     for unit in (None, complete["unit"]):
         standing = _table(complete, unit)
         assert standing["a"].ranks == standing["b"].ranks == (1, 2)
@@ -317,6 +343,9 @@ def test_markdown_holds_any_name_in_one_row(built):
     assert {line.count("|") for line in table} == {table[0].count("|")}
     assert "<script" not in text
     assert "<b>" not in text
+    shown = html.unescape(text)  # as a reader sees it, but for Markdown's own escapes
+    assert 'script>alert("x")</script>' in shown
+    assert r"a|b \`c\` \*d\*" in shown
 
 
 def test_the_page_needs_no_network(built):

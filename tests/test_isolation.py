@@ -98,6 +98,13 @@ def test_every_way_to_fail_is_the_predictors_own(file, name):
     assert name in str(error.value)
 
 
+def test_after_it_has_ended_every_call_says_so(file):
+    isolated = Isolated(f"{file}:dies", TASK)
+    for _ in range(2):
+        with pytest.raises(PredictorError, match="exit code 7"):
+            isolated.predict(contexts_of(TASK, 16, 4))
+
+
 def test_others_go_on_beside_a_crash_and_the_exit_code_says_so(file, capsys):
     names = [f"{file}:{name}" for name in ("good", "crashes", "Short")]
     options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--no-references", "--isolate", "--json"]

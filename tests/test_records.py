@@ -11,9 +11,8 @@ import pytest
 import mdbench
 from mdbench import cli, records, registry
 from mdbench.errors import InputError
-from mdbench.records import read_record, rerun, score_predictions, verify
-from mdbench.registry import Entry
-from mdbench.tasks import load_task, next_token_probs, public_sequences
+from mdbench.records import CannotRerun, read_record, rerun, score_predictions, verify
+from mdbench.tasks import load_task, public_sequences
 
 TASK = "mtd-q3-m2"
 N = 40
@@ -222,7 +221,8 @@ def test_differences_of_another_processor_are_none(md1):
         (lambda c: c.update(task_hash="0" * 64), "task_hash"),
         (lambda c: c.update(data_hash="0" * 64), "data_hash"),
         (lambda c: c["predictions"].update(sha256="0" * 64), "SHA-256"),
-        (lambda c: c.update(n_sequences=N - 1), "39 sequences"),
+        (lambda c: c.update(n_sequences=N - 1), "command"),
+        (lambda c: c.update(n_sequences=N - 1, command=c["command"].replace(str(N), str(N - 1))), "39 sequences"),
         (lambda c: c.update(task="mtd-q5-m3"), "task_hash"),
         (lambda c: c.update(task="nothing"), "no public sequences"),
         (lambda c: c.update(extra=1), "extra"),
@@ -233,7 +233,18 @@ def test_differences_of_another_processor_are_none(md1):
         (lambda c: c["cells"][0].update(kl=float("nan")), "NaN"),
         (lambda c: c["cells"][0].update(kl="many"), "cells.0.kl"),
         (lambda c: c["cells"].append(c["cells"][0]), "twice"),
-        (lambda c: c["cells"].pop(), "lengths"),
+        (lambda c: (c["cells"].pop(), c.update(command=c["command"].replace("16,32", "16"))), "lengths"),
+        (lambda c: c["predictor"].update(label="em"), "command"),
+        (lambda c: c["predictor"].update(name="aaa"), "so its kind is 'contributed'"),
+        (lambda c: c["predictor"].update(name="aaa", kind="contributed"), "so its kind is 'contributed'"),
+        (lambda c: c["predictor"].update(kind="baseline"), "predictor.kind"),
+        (lambda c: c["predictor"].update(kind="predictions only"), "a name of their own"),
+        (lambda c: c["predictor"]["options"].update(steps=2), "predictor.options"),
+        (lambda c: c["predictor"].update(distribution="other"), "predictor.distribution"),
+        (lambda c: c["host"]["seconds"].update({"16": "inf"}), "host.seconds"),
+        (lambda c: c["host"]["seconds"].update({"16": -1.0}), "host.seconds"),
+        (lambda c: c.update(card={"loss": float("nan")}), "card"),
+        (lambda c: c["predictions"].update(file="x" * 250 + ".npz"), "not a file beside it"),
         (lambda c: c["predictions"].update(file="../../x.npz"), "predictions.file"),
         (lambda c: c["predictions"].update(file="/etc/x.npz"), "predictions.file"),
         (lambda c: c["predictions"].update(file="missing.npz"), "missing.npz"),
@@ -278,6 +289,15 @@ def test_spoilt_predictions_are_named(md1):
         path.write_text(json.dumps(content))
         with pytest.raises(InputError, match=said):
             verify(path)
+    for damage in (slice(40, 60), slice(0, 30), slice(-40, -20)):
+        np.savez_compressed(predictions, **honest)
+        damaged = bytearray(predictions.read_bytes())
+        damaged[damage] = bytes(255 - byte for byte in damaged[damage])
+        predictions.write_bytes(damaged)
+        content["predictions"]["sha256"] = records.hashlib.sha256(damaged).hexdigest()
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError, match="not a file of arrays"):
+            verify(path)
     predictions.write_bytes(b"not a zip file")
     with pytest.raises(InputError, match="SHA-256"):
         verify(path)
@@ -315,9 +335,12 @@ def test_verify_says_which_record_fails_and_checks_the_others(md1, folder, capsy
 # -------------------------------------------------------------------------------------------------------------- rerun
 
 
-class Memorised:
-    """A cheat: knows p_λ of the public sequences by heart, and nothing of any others."""
+CHEAT = """
+import os
+import numpy as np
+from mdbench.tasks import next_token_probs, public_sequences
 
+class Memorised:
     def __init__(self, task):
         public = public_sequences(task.name)
         self.task, self.known = task, {}
@@ -329,17 +352,31 @@ class Memorised:
     def predict(self, contexts):
         return np.stack([self.known.get(tuple(c), self.task.transition[c[-1]]) for c in contexts.tolist()])
 
+class Coward(Memorised):
+    def predict(self, contexts):
+        if tuple(contexts[0].tolist()) not in self.known:
+            os._exit(0)
+        return super().predict(contexts)
+"""
 
-def test_a_predictor_that_memorised_the_public_sequences_is_caught(tmp_path, monkeypatch):
-    cheat = Entry("cheat", f"{__name__}:Memorised", "a cheat", distribution="numpy")  # any that is installed
-    monkeypatch.setattr(registry, "predictor_entries", lambda: registry.BUILT_IN | {"cheat": cheat})
-    (path,) = record(tmp_path, "cheat", n=200)
-    assert verify(path) == []  # its scores are what its probabilities give
-    found = rerun(path, seed=1)
+
+def test_a_predictor_that_memorised_the_public_sequences_is_caught(tmp_path, capsys):
+    (tmp_path / "cheat.py").write_text(CHEAT)
+    for name in ("Memorised", "Coward"):
+        options = ("--task", TASK, "--lengths", "16,32", "--n-sequences", 200, "--no-references", "--record")
+        predictor = ("--predictor", f"{tmp_path / 'cheat.py'}:{name}")
+        assert run("evaluate", *predictor, *options, "--leaderboard", tmp_path / name) == 0
+    paths = [next((tmp_path / name).glob("records/*/*.json")) for name in ("Memorised", "Coward")]
+    assert [verify(path) for path in paths] == [[], []]  # their scores are what their probabilities give
+    found = rerun(paths[0], seed=1)
     assert [r.length for r in found] == [16, 32]
     assert not any(r.compatible for r in found)
     assert all(r.z > 5 for r in found)
-    assert run("verify", path, "--rerun", "--seed", 3) == 1
+    capsys.readouterr()
+    assert run("verify", *paths, "--rerun", "--seed", 3) == 1
+    captured = capsys.readouterr()
+    assert "ended its process with exit code 0" in captured.out
+    assert "2 of 2 records" in captured.err
 
 
 def test_honest_predictors_are_compatible_with_fresh_sequences(folder):
@@ -379,8 +416,9 @@ def _cell(mean, se):
 
 def test_what_cannot_be_rerun_says_why(folder, tmp_path):
     place = folder / "records" / TASK
-    with pytest.raises(InputError, match="told λ"):
+    with pytest.raises(CannotRerun, match="told λ"):
         rerun(place / "oracle.json", seed=1)
+    assert run("verify", place / "oracle.json", "--rerun") == 0  # which is no fault of the record
     with pytest.raises(InputError, match="public sequences"):
         rerun(place / "md1.json", seed=0)
     _, path = score_predictions(_elsewhere(tmp_path), load_task(TASK), "elsewhere", tmp_path)
@@ -467,8 +505,11 @@ def test_bad_csv_is_refused_with_a_sentence(text, said, tmp_path):
 
 
 def test_nobody_takes_the_name_of_a_built_in(tmp_path):
-    for name in ("bayes", "md1", "md:steps=7"):
+    for name in ("bayes", "md1", "MD1", "md:steps=7"):
         with pytest.raises(InputError, match="name of their own"):
+            score_predictions(_elsewhere(tmp_path), load_task(TASK), name, tmp_path)
+    for name in ("", " ", "md1 ", "a\nb", "x" * 301):
+        with pytest.raises(InputError, match="printable characters"):
             score_predictions(_elsewhere(tmp_path), load_task(TASK), name, tmp_path)
 
 
