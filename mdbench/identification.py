@@ -194,7 +194,7 @@ def _fit_all(
         return _sequences(built, name, task, sample(task_, length, n, seed, stream=stream).tokens[:, :-1])
 
     to_fit, to_judge = drawn(task, Stream.CALIBRATION), drawn(task, Stream.EVALUATION)
-    others = {prior: drawn(_with_prior(task, alpha), Stream.EVALUATION) for prior, alpha in OTHER_PRIORS.items()}
+    others = {prior: drawn(with_prior(task, alpha), Stream.EVALUATION) for prior, alpha in OTHER_PRIORS.items()}
     fitted: dict[str, tuple[float, ...]] = {}
     distances, elsewhere = {}, {}
     for algorithm in ALGORITHMS:
@@ -236,7 +236,8 @@ def _verdict(here: _Fitted, others: Sequence[_Fitted]) -> Verdict:
 
 
 @functools.lru_cache  # one object for each, since the compiled sampler belongs to it
-def _with_prior(task: Task, concentration: float) -> Task:
+def with_prior(task: Task, concentration: float) -> Task:
+    """The task with another α."""
     return Task(task.name, task.transition, task.order, concentration)
 
 

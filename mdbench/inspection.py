@@ -17,6 +17,7 @@ from mdbench.device import check_device, one_thread
 from mdbench.errors import InputError
 from mdbench.evaluation import name_of, predict, runs_of
 from mdbench.files import json_ready
+from mdbench.identification import OTHER_PRIORS, with_prior
 from mdbench.predictor import Predictor, check_length
 from mdbench.predictors.constructed import Constructed, ConstructedL3
 from mdbench.predictors.reweighting import STAGES, responsibilities
@@ -89,6 +90,11 @@ class StepSize:
     r_squared: float
     on_lags: float
 
+    @property
+    def is_a_step(self) -> bool:
+        """Whether the line explains most of the attention; otherwise η means nothing."""
+        return self.r_squared >= 0.5
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -115,6 +121,7 @@ class Inspection:
         to_construction: KL(p̂ ‖ construction).
         to_bayes: KL(p_B ‖ p̂), the predictor's excess KL.
         construction_to_bayes: the construction's.
+        elsewhere: KL(p̂ ‖ construction) on sequences of other priors on λ, where what agrees here may part.
         layers: of a disentangled transformer for whose depth there is a construction.
         transition: of a disentangled transformer.
         step_size: likewise.
@@ -134,6 +141,7 @@ class Inspection:
     to_construction: MeanInterval
     to_bayes: MeanInterval
     construction_to_bayes: MeanInterval
+    elsewhere: dict[str, MeanInterval]
     layers: list[Layer]
     transition: TransitionMatrix | None
     step_size: StepSize | None
@@ -198,6 +206,11 @@ def inspect(
     bayes = metrics.normalise(next_token_probs(loaded, build_baseline("exact")(loaded, contexts).mean[:, 0], contexts))
     gamma = responsibilities(lag_likelihoods(loaded, contexts))
     standard = isinstance(model, StandardTransformer)
+    elsewhere = {}
+    for prior, alpha in OTHER_PRIORS.items():
+        others = sample(with_prior(loaded, alpha), length, n_sequences, seed).tokens[:, :-1].astype(np.int64)
+        apart = metrics.kl(predict(name, built, loaded, others), predict(construction, other, loaded, others))
+        elsewhere[prior] = mean_interval(apart)
     return Inspection(
         predictor=name,
         task=loaded.name,
@@ -210,6 +223,7 @@ def inspect(
         to_construction=mean_interval(metrics.kl(probs, constructed)),
         to_bayes=mean_interval(metrics.kl(bayes, probs)),
         construction_to_bayes=mean_interval(metrics.kl(bayes, constructed)),
+        elsewhere=elsewhere,
         layers=_layers(loaded, model, other.transformer(length), contexts) if compared else [],
         transition=None if standard else _transition(loaded, model),
         step_size=None if standard else _step_size(loaded, model, contexts, gamma),

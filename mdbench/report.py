@@ -216,6 +216,7 @@ def print_inspection(found: Inspection) -> None:
             (f"KL from it to {found.construction}", found.to_construction),
             ("KL from Bayes to it", found.to_bayes),
             (f"KL from Bayes to {found.construction}", found.construction_to_bayes),
+            *((f"KL from it to {found.construction} at {prior}", m) for prior, m in found.elsewhere.items()),
         )
     ]
     print_table(title, ("", "mean", "95% interval"), rows)
@@ -232,7 +233,7 @@ def print_inspection(found: Inspection) -> None:
         )
     if found.step_size:
         s = found.step_size
-        if s.r_squared < 0.5:
+        if not s.is_a_step:
             print_line("The last layer takes no step that is linear in mean Γ; the η below means nothing.")
         print_line(
             f"Last layer: η = {s.eta:.4g} ± {s.eta_se:.2g}, R² = {s.r_squared:.4f}; {s.on_lags:.1%} of its attention "

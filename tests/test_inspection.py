@@ -42,6 +42,8 @@ def test_a_construction_is_itself(name):
     found = inspect(name, length=LENGTH, n_sequences=70)
     assert found.construction == name
     assert found.to_construction.mean <= 1e-30
+    assert set(found.elsewhere) == {"α = 0.1", "α = 10", "one-hot"}
+    assert all(m.mean <= 1e-28 for m in found.elsewhere.values())
     assert found.to_bayes.mean == pytest.approx(found.construction_to_bayes.mean, rel=1e-12)
     assert len(found.layers) == found.depth == int(name[-1])
     for layer in found.layers:
