@@ -20,6 +20,18 @@ TASK = "mtd-q3-m2"
 CELLS = [(TASK, 16), (TASK, 32), ("mtd-q5-m3", 16)]
 
 
+pytestmark = pytest.mark.xdist_group("board")  # one worker makes the folder, for the page's tests too
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    """A quarter of the bootstrap's draws, where it is repeated many times."""
+    board._Resampling._counts.cache_clear()
+    monkeypatch.setattr(board, "DRAWS", 500)
+    yield
+    board._Resampling._counts.cache_clear()
+
+
 def rows(values, gold_error=1e-20):
     """Rows of one table from arrays (cells, N), or (cells, R, N)."""
     return {
@@ -61,6 +73,7 @@ def test_no_cell_drowns_the_others():
     assert _table(plain, plain["unit"])["a"].score == pytest.approx(_table(scaled, scaled["unit"])["a"].score, rel=1e-9)
 
 
+@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize("ratio", [False, True])
 def test_equal_rows_are_rarely_told_apart(ratio):
     """Family-wise error of all six pairs of four equally good rows: at most 5%, so at most 5% + 4 standard errors."""
@@ -74,6 +87,7 @@ def test_equal_rows_are_rarely_told_apart(ratio):
     assert wrong / repeats <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / repeats)
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_intervals_cover_as_often_as_they_claim():
     rng = np.random.default_rng(3)
     covered, repeats = 0, 200
@@ -83,6 +97,7 @@ def test_intervals_cover_as_often_as_they_claim():
     assert abs(covered / repeats - 0.95) <= 4 * np.sqrt(0.05 * 0.95 / repeats)
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_rank_intervals_hold_the_true_ranks():
     rng = np.random.default_rng(4)
     means = {"a": 1.0, "b": 1.02, "c": 1.5, "d": 5.0}
@@ -116,6 +131,7 @@ def test_training_seeds_are_noise_too():
     assert _table(rows({"a": hard, "b": seeds.mean(axis=1)}), None)["a"].ranks == (1, 1)
 
 
+@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize("ratio", [False, True])
 def test_training_seeds_are_few_and_no_better_than_they_are(ratio):
     """Three seeds that scatter about the other row's mean are told apart from it in at most 5% of trainings."""

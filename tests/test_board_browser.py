@@ -16,6 +16,9 @@ if CHROMIUM is None and not os.environ.get("CI"):
     pytest.skip("there is no Chromium (Debian's package chromium)", allow_module_level=True)
 
 
+pytestmark = pytest.mark.xdist_group("board")
+
+
 @pytest.fixture(scope="module")
 def browser():
     from playwright.sync_api import sync_playwright

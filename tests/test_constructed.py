@@ -143,7 +143,7 @@ def test_what_cannot_be_constructed(call, sentence):
         call(load_task("mtd-q3-m2"))
 
 
-@pytest.mark.parametrize("length", [32, pytest.param(64, marks=pytest.mark.slow), 128])
+@pytest.mark.parametrize("length", [32, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 128))])
 @pytest.mark.parametrize(
     ("ours", "steps"), [("constructed_l4", "md1"), ("constructed_l5", "md2"), ("constructed_l7", "md5")]
 )
