@@ -105,15 +105,17 @@ def test_after_it_has_ended_every_call_says_so(file):
             isolated.predict(contexts_of(TASK, 16, 4))
 
 
-def test_others_go_on_beside_a_crash_and_the_exit_code_says_so(file, capsys):
-    names = [f"{file}:{name}" for name in ("good", "crashes", "Short")]
+def test_others_go_on_beside_a_crash_and_a_hang_and_the_exit_code_says_so(file, capsys):
+    names = [f"{file}:{name}" for name in ("good", "crashes", "Short", "hangs")]
     options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--no-references", "--isolate", "--json"]
+    options += ["--time-limit", 10]
     assert run("evaluate", *[x for name in names for x in ("--predictor", name)], *options) == 1
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     assert {r["predictor"] for r in found["results"]} == {names[0], names[2]}
-    assert [f["predictor"] for f in found["failed"]] == [names[1]]
+    assert [f["predictor"] for f in found["failed"]] == [names[1], names[3]]
     assert "SIGSEGV" in found["failed"][0]["reason"]
+    assert "longer than 10 seconds" in found["failed"][1]["reason"]
     assert "failed; the others have been scored" in captured.err
     direct = mdbench.evaluate(names[0], task=TASK, lengths=[16], n_sequences=20, references=())
     assert {r["predictor"]: r["excess_kl"] for r in found["results"]}[names[0]] == direct.results[0].excess_kl

@@ -318,7 +318,7 @@ def test_a_plugin_that_cannot_be_loaded_is_said_in_a_sentence(monkeypatch):
         build_predictor("gone", load_task("mtd-q3-m2"))
 
 
-def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch):
+def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch, caplog):
     from importlib.metadata import EntryPoint
 
     import mdbench.registry as registry
@@ -328,7 +328,9 @@ def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch):
         EntryPoint("md1", "not.there:build", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda **_: points)
+    registry._warn_once.cache_clear()
     assert predictor_entries()["md1"].target.startswith("mdbench.")  # a built-in wins
+    assert "'md1' from an entry point is not used: a built-in predictor has that name." in caplog.text
     guess = build_predictor("guess:colour=blue", load_task("mtd-q3-m2"))
     assert guess == ("mtd-q3-m2", {"colour": "blue"})
 
