@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -46,6 +47,9 @@ def main() -> None:
         _fail(str(error), 2)
     except (PredictorError, FloatingPointError) as error:
         _fail(str(error), 1)
+    except BrokenPipeError:  # whoever read the output has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         if not hasattr(error, "format_message"):  # the exceptions of Typer's own command line have it
             raise

@@ -219,12 +219,23 @@ class FileEntry(Entry):
 
 
 def predictor_entries() -> dict[str, Entry]:
-    """All predictors that can be named; a built-in wins over an entry point of the same name."""
-    found = {}
-    for point in entry_points(group=GROUP):
+    """All predictors that can be named; a built-in wins over an entry point of the same name, with a warning."""
+    found: dict[str, Entry] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.dist.name if p.dist else "")):
         source = f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
-        found[point.name] = Entry(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
+        entry = Entry(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
+        if point.name in BUILT_IN:
+            _warn_once(f"'{point.name}' {source} is not used: a built-in predictor has that name.")
+        elif point.name not in found:
+            found[point.name] = entry
+        elif found[point.name] != entry:
+            _warn_once(f"'{point.name}' {source} is not used: that name is taken, {found[point.name].summary}.")
     return found | BUILT_IN
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    log.warning("mdbench: %s", sentence)
 
 
 def option_defaults(entry: Entry) -> dict[str, Any]:

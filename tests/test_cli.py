@@ -45,6 +45,13 @@ def test_help_imports_nothing_heavy():
     assert "evaluate" in found.stdout
 
 
+def test_a_reader_who_has_enough_is_no_traceback():
+    script = f"{sys.executable} -c 'from mdbench.cli import main; main()' list | head -n 1"
+    found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert "Traceback" not in found.stderr
+    assert "BrokenPipe" not in found.stderr
+
+
 def test_evaluate_prints_one_json_object(mdbench, tmp_path):
     arguments = (
         "evaluate",

@@ -326,11 +326,13 @@ def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch, 
     points = [
         EntryPoint("guess", f"{__name__}:build_guess", registry.GROUP),
         EntryPoint("md1", "not.there:build", registry.GROUP),
+        EntryPoint("guess", "somewhere.else:build", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda **_: points)
     registry._warn_once.cache_clear()
     assert predictor_entries()["md1"].target.startswith("mdbench.")  # a built-in wins
     assert "'md1' from an entry point is not used: a built-in predictor has that name." in caplog.text
+    assert "'guess' from an entry point is not used: that name is taken, from an entry point." in caplog.text
     guess = build_predictor("guess:colour=blue", load_task("mtd-q3-m2"))
     assert guess == ("mtd-q3-m2", {"colour": "blue"})
 
