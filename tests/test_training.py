@@ -374,3 +374,14 @@ def test_bad_seeds_and_targets_leave_nothing_behind(tmp_path):
     with pytest.raises(InputError, match="needs the exact posterior"):
         train(long, TrainingConfig(length=128, target="bayes"), tmp_path / "run")
     assert not list((tmp_path / "run").glob("**/*"))
+
+
+def test_layers_that_are_added_are_trained_at_a_fifth_of_the_rate():
+    grown = preset_config("bayes", 16, steps=400, depth=5, start_depth=3, start_length=0, candidates=1)
+    assert grown.first_steps == 200
+    assert grown.learning_rate_at(0) == grown.learning_rate
+    assert grown.learning_rate_at(200) == pytest.approx(0.2 * grown.learning_rate)
+    constant = preset_config("bayes", 16, steps=400, depth=5, start_depth=3, start_length=0, schedule="constant")
+    assert [constant.learning_rate_at(step) for step in (199, 200)] == [0.01, pytest.approx(0.002)]
+    whole = preset_config("bayes", 16, steps=400, depth=5, start_length=8)  # shorter at first, no layers added
+    assert whole.learning_rate_at(200) == whole.learning_rate
