@@ -132,6 +132,7 @@ def test_no_rule_is_built_once_all_sequences_have_converged(monkeypatch):
     assert max(built) < 200
 
 
+@pytest.mark.slow
 def test_sampling_methods_report_errors_and_gates():
     sequences = [[0, 1, 1, 0, 1, 1, 0, 0, 1, 0, 1, 1]] * 2
     exact = mdbench.posterior(PI, 2, sequences)["sequences"][0]
