@@ -226,6 +226,7 @@ def test_tuned_scalars_go_beside_the_step_sizes(mdbench, tmp_path):
     assert len(of_task["scalars"]["4"]["8"]) == 3
 
 
+@pytest.mark.slow
 def test_inspect_and_identify(mdbench, tmp_path):
     arguments = ("inspect", "constructed_l3", "--task", TASK, "--length", 8, "--n-sequences", 20, "--out", tmp_path)
     code, stdout, _ = mdbench(*arguments)

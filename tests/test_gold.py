@@ -91,6 +91,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(monkeypatch, tmp_path, c
     assert "computed again next time" in caplog.text
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_cache(tmp_path):
     """Both write the same file at once, and neither that nor what they print suffers."""
     script = (

@@ -111,6 +111,7 @@ def test_fits_are_judged_at_the_other_lengths():
     assert constant["md1"].kl <= 1e-9 < 1e-6 < constant["md1"].elsewhere["T = 16"]  # its η does not move so
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_and_it_is_json():
     first, second = (identify("md1", task=TASK, lengths=8, n_sequences=128).to_dict() for _ in range(2))
     assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)

@@ -90,6 +90,7 @@ def test_nothing_depends_on_the_batch(method):
         assert np.abs(other.mean - whole.mean[:2]).max() > 0
 
 
+@pytest.mark.slow
 def test_a_prefix_is_what_the_shorter_context_gives():
     task = load_task("mtd-q3-m2")
     contexts = contexts_of(task, 12, 3)

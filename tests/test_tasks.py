@@ -80,6 +80,7 @@ def test_lag_likelihoods_and_next_token_by_hand():
     np.testing.assert_allclose(next_token_probs(TASK, WEIGHTS[None], TOKENS[None])[0], expected, rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_nuts_and_svi_run_on_mtd_and_find_the_exact_posterior():
     """Any NumPyro inference takes the model; NUTS within 5 standard errors at a pessimistic ESS of a tenth."""
     contexts = jnp.asarray(sample(TASK, 60, 1, seed=1).tokens[0, :-1])
