@@ -29,8 +29,8 @@ from scipy import stats
 
 from mdbench.errors import InputError
 from mdbench.files import json_ready
-from mdbench.records import CellRecord, Record, cells_of, differences, is_told, read_record
-from mdbench.scoring import Progress, Scores, is_at_gold
+from mdbench.records import CellRecord, Record, cells_of, differences, read_record, score_record
+from mdbench.scoring import Progress, Scores, is_at_gold, no_progress
 from mdbench.statistics import CONFIDENCE, holm
 from mdbench.tasks import N_PUBLIC, Suite, load_suite
 
@@ -141,7 +141,7 @@ class Board:
 def build(
     folder: str | Path,
     suite: str = "core",
-    progress: Progress = lambda _description, _total: lambda _k: None,
+    progress: Progress = no_progress,
 ) -> Board:
     """The board of a suite from the records ``folder/records/<task>/*.json``.
 
@@ -230,9 +230,9 @@ def _read_all(
             if record.task != path.parent.name:
                 raise InputError(f"it is of task '{record.task}' and stands in the folder of '{path.parent.name}'.")
             of_task = cells_of(record, progress)
-            for fault in differences(record, probs, of_task):
+            scores = score_record(record, probs, of_task)
+            for fault in differences(record, scores, of_task):
                 raise InputError(f"it does not hold: {fault}")
-            scores = {cell.length: cell.score(probs[cell.length], is_told(record)) for cell in of_task}
             if record.task in suite.tasks:
                 found.append((path, record, scores))
         except InputError as error:

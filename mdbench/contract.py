@@ -19,7 +19,7 @@ from mdbench.errors import InputError, Unsupported, reason_of
 from mdbench.evaluation import name_of
 from mdbench.files import json_ready
 from mdbench.isolation import Isolated
-from mdbench.predictor import SUM_TOLERANCE, FunctionPredictor, Predictor, to_numpy
+from mdbench.predictor import SUM_TOLERANCE, FunctionPredictor, Predictor, check_length, to_numpy
 from mdbench.registry import build_predictor
 from mdbench.scoring import cells
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, next_token_probs, sample, task_names
@@ -124,8 +124,7 @@ class _Subject:
         for length in lengths or task.lengths:
             task.check_length(length)
             try:
-                if hasattr(built, "check_length"):
-                    built.check_length(length)
+                check_length(built, length)
                 contexts[length] = _contexts(task, length)
             except Unsupported as refusal:
                 refusals.append(str(refusal))
@@ -326,8 +325,7 @@ def _predict_all(s: _Subject) -> None:
             raise _Broken(f"{len(contexts)} contexts of length {length} gave shape {output.shape}.")
         for prefix in sorted({s.task.order + 1, (s.task.order + 1 + length) // 2, length}):
             try:
-                if hasattr(s.built, "check_length"):
-                    s.built.check_length(prefix)
+                check_length(s.built, prefix)
             except Unsupported:
                 continue
             of_prefix = contexts[:, :prefix]

@@ -21,9 +21,9 @@ from mdbench.errors import InputError, PredictorError, Unsupported, reason_of
 from mdbench.files import json_ready
 from mdbench.gold import check_gold
 from mdbench.isolation import Isolated, Limits
-from mdbench.predictor import FunctionPredictor, Predictor, check_length, check_output
+from mdbench.predictor import FunctionPredictor, Predictor, check_length, check_output, runs_of
 from mdbench.registry import EXACT, build_baseline, build_predictor
-from mdbench.scoring import SCORES, Cell, Progress, Result, Scores, cells, paired_difference
+from mdbench.scoring import SCORES, Cell, Progress, Result, Scores, cells, no_progress, paired_difference
 from mdbench.statistics import MeanInterval, sequences_to_separate
 from mdbench.tasks import Task, load_suite, load_task
 
@@ -271,7 +271,7 @@ def default_progress() -> Progress:
     """A bar in a notebook, nothing elsewhere."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if type(shell).__name__ != "ZMQInteractiveShell":
-        return lambda _description, _total: lambda _k: None
+        return no_progress
     from tqdm.auto import tqdm
 
     def start(description: str, total: int) -> Callable[[float], None]:
@@ -384,11 +384,6 @@ class _Scored:
     probs: Float[np.ndarray, "R N q"]
     scores: Scores
     seconds: float
-
-
-def runs_of(predictor: Any, length: int) -> Sequence[Any]:
-    """One predictor for each training seed; most have none, and stand for themselves."""
-    return predictor.runs(length) if hasattr(predictor, "runs") else [predictor]
 
 
 def _is_told(predictor: Any) -> bool:

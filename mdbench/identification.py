@@ -17,9 +17,9 @@ from scipy import stats
 from mdbench import metrics
 from mdbench.device import check_device
 from mdbench.errors import InputError
-from mdbench.evaluation import name_of, predict, runs_of
+from mdbench.evaluation import name_of, predict
 from mdbench.files import json_ready
-from mdbench.predictor import Predictor, check_length
+from mdbench.predictor import Predictor, check_length, runs_of
 from mdbench.predictors.algorithms import ALGORITHMS, Algorithm
 from mdbench.predictors.fitting import fit, fit_positive, kl, lag_rows, mix
 from mdbench.registry import build_baseline, build_predictor

@@ -15,10 +15,10 @@ from scipy.special import softmax
 from mdbench import metrics
 from mdbench.device import check_device, one_thread
 from mdbench.errors import InputError
-from mdbench.evaluation import name_of, predict, runs_of
+from mdbench.evaluation import name_of, predict
 from mdbench.files import json_ready
 from mdbench.identification import OTHER_PRIORS, with_prior
-from mdbench.predictor import Predictor, check_length
+from mdbench.predictor import Predictor, check_length, runs_of
 from mdbench.predictors.constructed import Constructed, ConstructedL3
 from mdbench.predictors.reweighting import STAGES, responsibilities
 from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, Transformer

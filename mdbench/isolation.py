@@ -28,7 +28,7 @@ import psutil
 from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, PredictorError, Unsupported, reason_of
-from mdbench.predictor import to_numpy
+from mdbench.predictor import check_length, runs_of, to_numpy
 from mdbench.registry import TOLD, build_predictor
 from mdbench.tasks import Task
 
@@ -258,11 +258,10 @@ def _answer(state: dict[str, Any], request: dict[str, Any], contexts: Any) -> tu
         return {"card": getattr(built, "card", None)}, None
     built = state["built"]
     if what == "check_length":
-        if hasattr(built, "check_length"):
-            built.check_length(request["length"])
+        check_length(built, request["length"])
         return {}, None
     if what == "runs":
-        state["runs"] = built.runs(request["length"]) if hasattr(built, "runs") else [built]
+        state["runs"] = runs_of(built, request["length"])
         return {"n": len(state["runs"])}, None
     chosen = built if request["run"] is None else state["runs"][request["run"]]
     output = to_numpy(chosen.predict(contexts))

@@ -15,7 +15,7 @@ The built-in ``oracle`` alone is told λ: it has ``predict_given_weights(context
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +38,11 @@ def check_length(predictor: Predictor, length: int) -> None:
     """Raise :class:`Unsupported` if the predictor says that it cannot do this length."""
     if hasattr(predictor, "check_length"):
         predictor.check_length(length)
+
+
+def runs_of(predictor: Any, length: int) -> Sequence[Any]:
+    """One predictor for each training seed; most have none, and stand for themselves."""
+    return predictor.runs(length) if hasattr(predictor, "runs") else [predictor]
 
 
 def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.ndarray, "batch q"]:

@@ -48,7 +48,7 @@ from mdbench.files import json_ready, make_folder, write_text, write_whole
 from mdbench.isolation import Limits
 from mdbench.predictor import check_output
 from mdbench.registry import BUILT_IN, TOLD, Identity, predictor_entries, row_identity
-from mdbench.scoring import Cell, Progress, Result, cells
+from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
 from mdbench.statistics import holm
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
 
@@ -230,7 +230,7 @@ def score_predictions(
     task: Task,
     name: str,
     folder: str | Path | None,
-    progress: Progress = lambda _description, _total: lambda _k: None,
+    progress: Progress = no_progress,
 ) -> tuple[list[Result], Path | None]:
     """Score predictions that were made elsewhere on the public sequences; with a ``folder``, make a record of them.
 
@@ -561,8 +561,13 @@ def is_told(record: Record) -> bool:
     return record.predictor.kind == UPPER_BOUND
 
 
-def differences(record: Record, probs: ByLength, of_task: Sequence[Cell]) -> Iterator[str]:
-    """What a record says and its probabilities do not, a sentence each.
+def score_record(record: Record, probs: ByLength, of_task: Sequence[Cell]) -> dict[int, Scores]:
+    """Scores of its probabilities, by length."""
+    return {cell.length: cell.score(probs[cell.length], is_told(record)) for cell in of_task}
+
+
+def differences(record: Record, scores: Mapping[int, Scores], of_task: Sequence[Cell]) -> Iterator[str]:
+    """What a record says and its probabilities do not, a sentence each; ``scores`` as :func:`score_record` has them.
 
     Numbers agree within 1e-9 relative or, for excess KL, within the gold's error. The gold's error itself is an
     estimate of the size of rounding, and another machine's may differ: it agrees within a factor of 100.
@@ -570,7 +575,7 @@ def differences(record: Record, probs: ByLength, of_task: Sequence[Cell]) -> Ite
     by_length = {cell.length: cell for cell in of_task}
     for said in record.cells:
         cell = by_length[said.length]
-        scored = cell.summarise(record.predictor.label, cell.score(probs[said.length], is_told(record)))
+        scored = cell.summarise(record.predictor.label, scores[said.length])
         for name in CellRecord.model_fields:
             if name == "length":
                 continue
@@ -586,14 +591,15 @@ def differences(record: Record, probs: ByLength, of_task: Sequence[Cell]) -> Ite
                 yield f"T = {said.length}: {name} is {_shown(a)} in the record, {_shown(b)} by its probabilities."
 
 
-def verify(path: str | Path, progress: Progress = lambda _description, _total: lambda _k: None) -> list[str]:
+def verify(path: str | Path, progress: Progress = no_progress) -> list[str]:
     """Score a record's probabilities again, with the gold computed here; the differences, none if it holds.
 
     Raises:
         InputError: as :func:`read_record`.
     """
     record, probs = read_record(path)
-    return list(differences(record, probs, cells_of(record, progress)))
+    of_task = cells_of(record, progress)
+    return list(differences(record, score_record(record, probs, of_task), of_task))
 
 
 def cells_of(record: Record, progress: Progress) -> list[Cell]:
@@ -612,7 +618,7 @@ def rerun(
     seed: int,
     device: str = "cpu",
     limits: Limits | None = None,
-    progress: Progress = lambda _description, _total: lambda _k: None,
+    progress: Progress = no_progress,
 ) -> list[Rerun]:
     """Run a record's predictor on as many fresh sequences: a predictor that memorised the public ones is caught.
 

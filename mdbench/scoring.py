@@ -18,6 +18,12 @@ from mdbench.tasks import Task, evaluation_sequences, next_token_probs
 Progress = Callable[[str, int], Callable[[float], None]]
 """``progress(description, total)`` returns ``advance(k)``."""
 
+
+def no_progress(_description: str, _total: int) -> Callable[[float], None]:
+    """A :data:`Progress` that shows nothing."""
+    return lambda _k: None
+
+
 SCORES = ("kl", "excess_kl", "cross_entropy", "nll")  # of a sequence, in nats
 
 
@@ -166,7 +172,7 @@ def cells(
     n_sequences: int,
     seed: int,
     gold: str = "exact",
-    progress: Progress = lambda _description, _total: lambda _k: None,
+    progress: Progress = no_progress,
 ) -> Iterator[Cell]:
     """The cells of a task, shortest first, on the sequences of that seed with the gold of that name."""
     lengths = sorted(set(lengths))

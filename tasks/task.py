@@ -193,7 +193,9 @@ def load_task(name_or_path: str | Path) -> Task:
     A task file has ``order`` and ``transition`` and may have ``name``, ``concentration``, ``lengths``, ``version``.
     """
     text = str(name_or_path)
-    if text in plugin_tasks() and text not in task_names():
+    if text in task_names():
+        return _built_in(text)
+    if text in plugin_tasks():
         return _from_plugin(text)
     if text.endswith(".toml"):
         try:
@@ -201,9 +203,7 @@ def load_task(name_or_path: str | Path) -> Task:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"task file '{text}' cannot be read: {_reason(error)}.") from None
         return _parse_task(source, text)
-    if text not in task_names():
-        raise unknown_name("task", text, [*task_names(), *plugin_tasks()])
-    return _built_in(text)
+    raise unknown_name("task", text, [*task_names(), *plugin_tasks()])
 
 
 def plugin_tasks() -> dict[str, EntryPoint]:
