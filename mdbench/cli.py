@@ -550,6 +550,13 @@ def train(
     start_depth: Annotated[
         int | None, typer.Option(help="Number of layers in the first half of the steps (0: all); likewise.")
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with finished runs seed<k> to go on from: the same kind of model, no more layers, no longer "
+            "contexts; excludes the two options above and candidates."
+        ),
+    ] = None,
     candidates: Annotated[
         int | None,
         typer.Option(help="Initialisations tried for each seed; likewise."),
@@ -590,6 +597,7 @@ def train(
                     folder,
                     seeds=_whole_numbers(seeds, "--seeds") or [],
                     device=device,
+                    start_from=start_from,
                     progress=advance,
                 ):
                     print(run)

@@ -8,6 +8,7 @@ from its last whole checkpoint to the same weights.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -31,10 +32,10 @@ from mdbench.errors import InputError
 from mdbench.evaluation import evaluate
 from mdbench.files import make_folder, write_text, write_whole
 from mdbench.gold import check_gold
-from mdbench.predictors.trained import TrainedModel
+from mdbench.predictors.trained import TrainedModel, load_run
 from mdbench.predictors.transformer import Transformer
 from mdbench.tasks import Task
-from mdbench.training_config import CARD, LOSS_EVERY, SQUARED_ERROR, WEIGHTS, TrainingConfig, build_model
+from mdbench.training_config import CARD, LOSS_EVERY, SHAPES, SQUARED_ERROR, WEIGHTS, TrainingConfig, build_model
 from mdbench.training_data import Batches
 
 CHECKPOINT_SECONDS = 20.0
@@ -50,15 +51,19 @@ def train(
     *,
     seeds: Sequence[int] = (0,),
     device: str = "cpu",
+    start_from: str | Path | None = None,
     progress: Callable[[int], None] = lambda _steps: None,
 ) -> list[Path]:
     """Train, or go on training, the runs ``out/seed<k>``; return these folders.
 
+    With ``start_from`` each begins where the finished run ``start_from/seed<k>`` ended, which has the same kind of
+    model, as many layers or fewer, and the same length or a shorter one (see :func:`_enlarge`).
+
     ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first.
 
     Raises:
-        InputError: the folder holds runs of another task or configuration, the target is out of reach for this task,
-            or it does not fit into memory.
+        InputError: the folder holds runs of another task, configuration or start, the target is out of reach for this
+            task, what it shall start from does not suit it, or it does not fit into memory.
         FloatingPointError: a loss is not finite.
     """
     task.check_length(config.length)
@@ -72,14 +77,17 @@ def train(
         raise InputError("seeds must be at least one, and each given once.")
     out = Path(out)
     identity = {"task_hash": task.task_hash, "config": asdict(config)}
+    starts = {seed: None if start_from is None else _Start(task, config, Path(start_from), seed) for seed in seeds}
     folders = [out / f"seed{seed}" for seed in seeds]
-    for folder in folders:
+    for seed, folder in zip(seeds, folders, strict=True):
         if (folder / CARD).exists():
-            _check_identity(json.loads((folder / CARD).read_text(encoding="utf-8")), identity, folder)
+            found = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            _check_identity(found, identity, folder)
+            _check_start(found.get("started_from"), _described(starts[seed]), folder)
     _discard_finished(out)
     missing = [seed for seed, folder in zip(seeds, folders, strict=True) if not (folder / CARD).exists()]
     if missing:
-        training = _Training(task, config, tuple(seeds), tuple(missing), make_folder(out), identity, device)
+        training = _Training(task, config, starts, tuple(missing), make_folder(out), identity, device)
         try:
             with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
                 training.run(progress)
@@ -92,6 +100,60 @@ def train(
                 "lower batch, train fewer seeds at once, or take a shorter length."
             ) from None
     return folders
+
+
+class _Start:
+    """A finished run that another one begins with."""
+
+    def __init__(self, task: Task, config: TrainingConfig, folder: Path, seed: int) -> None:
+        if config.first_steps or config.candidates > 1:
+            raise InputError("what starts from a finished run takes neither start_length, start_depth nor candidates.")
+        self.folder = folder / f"seed{seed}"
+        if not (self.folder / CARD).is_file():
+            raise InputError(f"there is no finished run in '{self.folder}' for seed {seed} to start from.")
+        found, self.card = load_run(task, self.folder)
+        for name in SHAPES[config.model]:
+            there, here = getattr(found.config, name), getattr(config, name)
+            if there != here:
+                raise InputError(f"the run in '{self.folder}' has {name} = {there}, not {here}.")
+        for name in ("depth", "length"):
+            there, here = getattr(found.config, name), getattr(config, name)
+            if there > here:
+                raise InputError(
+                    f"the run in '{self.folder}' has {name} = {there}, more than {here}, which was asked for."
+                )
+        self.parameters = {name: p.detach() for name, p in found.model.named_parameters()}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a card says of it."""
+        weights = hashlib.sha256((self.folder / WEIGHTS).read_bytes()).hexdigest()
+        kept = ("config", "seed", "wall_seconds", "started_from")
+        return {"weights_sha256": weights} | {key: self.card[key] for key in kept if key in self.card}
+
+
+def _described(start: _Start | None) -> dict[str, Any] | None:
+    return None if start is None else start.described
+
+
+def _enlarge(values: dict[str, Tensor], small: dict[str, Tensor]) -> None:
+    """Put a smaller model's values into those of a larger one, in place.
+
+    Layers and columns of the readout that it does not have keep their values. An offset beyond its context gets what
+    its middle one has: its farthest ones were seen at few positions (from T = 32 to 64 the middle one starts at an
+    excess KL of 0.006, the farthest at 0.014, random values at 0.009).
+    """
+    for key, there in small.items():
+        values[key][tuple(slice(n) for n in there.shape)] = there
+        if key.endswith("_offset"):
+            values[key][len(there) :] = there[len(there) // 2]
+
+
+def _begin_with(model: Transformer, small: dict[str, Tensor]) -> None:
+    """Take a smaller model's parameters; what layers it does not have add is read out a tenth as strongly."""
+    with torch.no_grad():
+        model.readout.mul_(0.1)
+        _enlarge(dict(model.named_parameters()), small)
 
 
 def _discard_finished(out: Path) -> None:
@@ -111,7 +173,7 @@ class _Training:
         self,
         task: Task,
         config: TrainingConfig,
-        seeds: tuple[int, ...],
+        starts: dict[int, _Start | None],
         missing: tuple[int, ...],
         out: Path,
         identity: dict[str, Any],
@@ -120,13 +182,17 @@ class _Training:
         self.task, self.config, self.out, self.device = task, config, out, device
         self.file, self.identity = out / CHECKPOINT, identity
         # A checkpoint of just these seeds goes on; without one, only seeds that are not finished are trained.
-        self.seeds = seeds if self.file.exists() else missing
+        self.seeds = tuple(starts) if self.file.exists() else missing
+        self.started_from = [_described(starts[seed]) for seed in self.seeds]
         rows = []
         for seed in self.seeds:
             generator = torch.Generator().manual_seed(seed)
             for _ in range(config.candidates):
                 model = build_model(task, config, config.first_depth)
                 model.initialise(config.init_scale, generator)
+                start = starts[seed]
+                if start is not None:
+                    _begin_with(model, start.parameters)
                 rows.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
         self._hold({"parameters": torch.stack(rows)}, config.first_depth)
         self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a model
@@ -221,16 +287,14 @@ class _Training:
         for k, seed in enumerate(self.seeds):
             large = build_model(self.task, self.config)
             large.initialise(self.config.init_scale, torch.Generator().manual_seed(seed))
-            with torch.no_grad():
-                large.readout.mul_(0.1)
             for name, of_rows in rows.items():
                 small = _unflatten(old[name].detach()[k].cpu(), self.models[k])
-                whole = {
-                    key: p.detach().clone() if name == "parameters" else torch.zeros_like(p)
-                    for key, p in large.named_parameters()
-                }
-                for key, values in small.items():
-                    whole[key][..., : values.shape[-1]] = values  # the readout of more layers is wider
+                if name == "parameters":
+                    _begin_with(large, small)
+                    whole = {key: p.detach() for key, p in large.named_parameters()}
+                else:
+                    whole = {key: torch.zeros_like(p) for key, p in large.named_parameters()}
+                    _enlarge(whole, small)
                 of_rows.append(torch.cat([values.flatten() for values in whole.values()]))
         grown = {name: torch.stack(of_rows) for name, of_rows in rows.items()}
         self._hold(grown | {"step": self.state["step"]}, self.config.depth)
@@ -295,7 +359,8 @@ class _Training:
         tensors = {"parameters": self.parameters} | self.state
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        metadata = {"identity": json.dumps(self.identity | {"seeds": self.seeds}), "seconds": repr(self.seconds)}
+        identity = self.identity | {"seeds": self.seeds, "started_from": self.started_from}
+        metadata = {"identity": json.dumps(identity), "seconds": repr(self.seconds)}
         metadata["trials"] = json.dumps(self.trials)
         write_whole(self.file, lambda path: safetensors.torch.save_file(tensors, path, metadata))
 
@@ -312,6 +377,8 @@ class _Training:
                 f"'{self.out}' holds the checkpoint of seeds {', '.join(map(str, found['seeds']))}; go on with these "
                 "first, or choose another folder."
             )
+        for before, now in zip(found["started_from"], self.started_from, strict=True):
+            _check_start(before, now, self.out)
         # What is added after the first half is not in the checkpoint that its last step left.
         first = int(tensors["step"]) <= self.config.first_steps
         self._hold(tensors, self.config.first_depth if first else self.config.depth)
@@ -328,6 +395,7 @@ class _Training:
             **self.identity,
             "seed": self.seeds[k],
             "initialisation": f"matrices and tables from N(0, {config.init_scale:g}²), torch.Generator with the seed",
+            "started_from": self.started_from[k],
             "loss_curve": _curve([row[k] for row in self.losses], config.steps),
             "wall_seconds": round(self.seconds, 1),
             "seeds_side_by_side": len(self.seeds),
@@ -421,6 +489,11 @@ def _check_identity(found: dict, wanted: dict, out: Path) -> None:
     for name, value in wanted["config"].items():
         if there[name] != value:
             raise InputError(f"'{out}' holds a run with {name} = {there[name]}, not {value}; choose another folder.")
+
+
+def _check_start(found: dict | None, wanted: dict | None, out: Path) -> None:
+    if found != wanted:
+        raise InputError(f"'{out}' holds a run that started from other weights, or from none; choose another folder.")
 
 
 def _device_name(device: str) -> str:

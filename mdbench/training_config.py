@@ -14,6 +14,7 @@ from mdbench.training_data import BAYES, CONDITIONAL, TARGETS, TOKEN
 
 DISENTANGLED, STANDARD = "disentangled", "standard"
 SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
+SHAPES = {DISENTANGLED: ("model", "d_rel"), STANDARD: ("model", "width", "heads")}  # besides depth and length
 CONSTANT, COSINE, RESTARTS = "constant", "cosine", "restarts"
 DEEPEST = 10
 GROWN_RATE = 0.2  # of the learning rate once layers were added: at all of it what the first ones learned is lost

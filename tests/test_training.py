@@ -1,11 +1,13 @@
 """Training: it learns, it continues bit by bit, and it says what is wrong."""
 
+import hashlib
 import json
 import math
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -83,6 +85,65 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, ch
         assert cards[0]["final_scores"] == cards[1]["final_scores"]
         assert len(cards[0]["loss_curve"]["mean_loss"]) == math.ceil(config.steps / 100)
     assert not list(tmp_path.glob("**/checkpoint*"))
+
+
+@pytest.mark.parametrize("model", ["disentangled", "standard"])
+def test_a_run_that_starts_from_another_goes_on_from_its_weights(tmp_path, monkeypatch, model):
+    """Broken or not; at a learning rate of 1e-30 what it starts from is what it ends with, in a larger model too."""
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    small = TrainingConfig(length=6, depth=1, steps=100, batch=8, model=model, width=8)
+    train(TASK, small, tmp_path / "small", seeds=(0, 1))
+    same = replace(small, learning_rate=1e-30)
+    still = train(TASK, same, tmp_path / "still", seeds=(0, 1), start_from=tmp_path / "small")
+    for seed, run in enumerate(still):
+        assert_same_weights(run, tmp_path / "small" / f"seed{seed}")
+
+    large = replace(same, length=9, depth=2, steps=350)
+    (unbroken,) = train(TASK, large, tmp_path / "unbroken", seeds=(1,), start_from=tmp_path / "small")
+    for stop in (200, 300):
+        with pytest.raises(Stop):
+            train(
+                TASK,
+                large,
+                tmp_path / "broken",
+                seeds=(1,),
+                start_from=tmp_path / "small",
+                progress=stop_after(stop),
+            )
+    (broken,) = train(TASK, large, tmp_path / "broken", seeds=(1,), start_from=tmp_path / "small")
+    assert_same_weights(unbroken, broken)
+    before, after = weights_of(tmp_path / "small" / "seed1"), weights_of(unbroken)
+    for name, values in before.items():
+        assert np.array_equal(after[name][tuple(map(slice, values.shape))], values)
+        if name.endswith("_offset"):
+            assert np.array_equal(after[name][6:], np.tile(values[3], (3, 1)))
+    card = json.loads((unbroken / "card.json").read_text())
+    assert card["started_from"]["seed"] == 1
+    assert card["started_from"]["config"] == asdict(small)
+    weights = (tmp_path / "small" / "seed1" / "weights.safetensors").read_bytes()
+    assert card["started_from"]["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+
+
+def test_what_a_run_cannot_start_from_is_said(tmp_path):
+    config = TrainingConfig(length=6, depth=2, steps=100, batch=2)
+    start = tmp_path / "start"
+    train(TASK, config, start)
+    for changes, seed, message in [
+        ({}, 1, r"no finished run in '.*seed1' for seed 1 to start from"),
+        ({"depth": 1}, 0, "has depth = 2, more than 1, which was asked for"),
+        ({"length": 5}, 0, "has length = 6, more than 5"),
+        ({"d_rel": 4}, 0, "has d_rel = 16, not 4"),
+        ({"model": "standard"}, 0, "has model = disentangled, not standard"),
+        ({"start_depth": 1, "steps": 200}, 0, "takes neither start_length, start_depth nor candidates"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            train(TASK, replace(config, **changes), tmp_path / "out", seeds=(seed,), start_from=start)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(Unsupported, match="another task"):
+        train(load_task("mtd-q5-m3"), config, tmp_path / "out", start_from=start)
+    train(TASK, config, tmp_path / "out", start_from=start)
+    with pytest.raises(InputError, match="started from other weights, or from none; choose another folder"):
+        train(TASK, config, tmp_path / "out")
 
 
 def test_a_killed_process_goes_on_to_the_same_weights(tmp_path):
