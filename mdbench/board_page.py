@@ -155,12 +155,13 @@ def _provenance(row: Row) -> list[tuple[str, str]]:
         "unknown" if h.commit is None else h.commit[:12] + (" with changes" if h.dirty else "")
         for h in (record.host for record in row.records.values())
     )
+    devices = dict.fromkeys(record.host.device for record in row.records.values())
     return [
         ("from", source),
         ("options", options or "none"),
         ("commit of mdbench", ", ".join(commits)),
         ("date", ", ".join(dict.fromkeys(record.host.date[:10] for record in row.records.values()))),
-        ("device", f"{host.device}; {host.platform}, {host.processors} processors"),
+        ("device", f"{', '.join(devices)}; {host.platform}, {host.processors} processors"),
         ("libraries", ", ".join(f"{k} {v}" for k, v in {"python": host.python, **host.libraries}.items())),
         ("predictions", ", ".join(f"records/{t}/{r.predictions.file}" for t, r in row.records.items())),
         ("sequences", f"the first {row.n_sequences} public ones of each task"),

@@ -380,7 +380,14 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
             f"record '{path}' cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}."
         ) from None
     try:
+        json.loads(text, object_pairs_hook=_each_once)  # pydantic would take the last of several
         record = Record.model_validate_json(text)
+    except _KeyTwice as error:
+        raise InputError(f"record '{path}': the key '{error}' stands twice in one place of it.") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"record '{path}' is not JSON: {error}.") from None
+    except RecursionError:
+        raise InputError(f"record '{path}' is nested too deeply.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -407,6 +414,17 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
                 f"record '{path}' says {record.n_sequences} sequences; at T = {length} there are {array.shape[1]}."
             )
     return record, probs
+
+
+class _KeyTwice(Exception):
+    pass
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise _KeyTwice(name)
 
 
 def _is_own_file(path: Path) -> bool:

@@ -216,6 +216,24 @@ def test_differences_of_another_processor_are_none(md1):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"kl": ', '"kl": 0.5, "kl": ', "the key 'kl' stands twice"),
+        ('"task": ', '"task": "mtd-q5-m3", "task": ', "the key 'task' stands twice"),
+        ('"task": ', '"task" ', "is not JSON"),
+        ("{", "", "is not JSON"),
+        ("{", "[" * 100_000 + "{", "too deeply"),
+    ],
+)
+def test_what_is_not_plain_json_is_refused_with_a_sentence(old, new, said, md1):
+    path, content, _ = md1
+    path.write_text(json.dumps(content).replace(old, new, 1))
+    with pytest.raises(InputError, match=said) as error:
+        verify(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda c: c.update(task_hash="0" * 64), "task_hash"),
