@@ -13,9 +13,10 @@ import json
 import math
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
@@ -199,7 +200,7 @@ class _Training:
         self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
         self.data = self._batches(config.first_length)
-        self.pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+        self.threads, self.cores = _threads(len(self.seeds)), _threads(os.cpu_count())
 
     def _batches(self, length: int) -> list[Batches]:
         """Contexts of that length, for each seed."""
@@ -218,52 +219,58 @@ class _Training:
         for model, row in zip(self.models, rows, strict=True):
             for parameter, values in zip(model.parameters(), _unflatten(row, model).values(), strict=True):
                 parameter.data = values
-        self.parameters = rows.requires_grad_()
-        self.parameters.grad = torch.zeros_like(rows)
+        self.rows = {"parameters": rows}
+        self.rows |= {name: tensors.get(name, torch.zeros_like(rows)) for name in ("exp_avg", "exp_avg_sq")}
         on_cpu = self.device == "cpu"
         rate = self.config.learning_rate if on_cpu else torch.tensor(self.config.learning_rate, device=self.device)
-        self.adam = torch.optim.Adam([self.parameters], lr=rate, fused=True, capturable=not on_cpu)
-        start = {"step": torch.zeros(())} | {name: torch.zeros_like(rows) for name in ("exp_avg", "exp_avg_sq")}
-        self.state = {name: tensors.get(name, value.to(self.device)) for name, value in start.items()}
-        self.adam.state[self.parameters] = self.state
+        n_parts = len(self.seeds) if on_cpu else 1  # on the CPU each seed goes on by itself
+        self.adams, self.parameters = [], []  # of each part; the parameters, and Adam's state, are views of the rows
+        for views in zip(*(values.chunk(n_parts) for values in self.rows.values()), strict=True):
+            parameters, exp_avg, exp_avg_sq = views
+            parameters.requires_grad_()
+            parameters.grad = torch.zeros_like(parameters)
+            adam = torch.optim.Adam([parameters], lr=rate, fused=True, capturable=not on_cpu)
+            step = tensors.get("step", torch.zeros((), device=self.device)).clone()
+            adam.state[parameters] = {"step": step, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+            self.adams.append(adam)
+            self.parameters.append(parameters)
+
+    @property
+    def step(self) -> Tensor:
+        """Number of steps done, by all seeds alike between two calls of ``advance``."""
+        return self.adams[0].state[self.parameters[0]]["step"]
 
     def run(self, progress: Callable[[int], None]) -> None:
         """From the last checkpoint, if there is one, to the end."""
         self._restore()
-        progress(int(self.state["step"]))
+        progress(int(self.step))
         if len(self.models) > len(self.seeds):
             self._run_until(self.config.trial_steps, progress)
             self._choose()
         if self.config.first_steps:
             self._run_until(self.config.first_steps, progress)
-            if int(self.state["step"]) == self.config.first_steps:
+            if int(self.step) == self.config.first_steps:
                 self._grow()
         self.data = self._batches(self.config.length)
         self._run_until(self.config.steps, progress)
-        self.pool.shutdown()
+        self.threads.shutdown()
+        self.cores.shutdown()
         for k in range(len(self.seeds)):
             self._finish(k)
         self.file.unlink()
 
     def _run_until(self, end: int, progress: Callable[[int], None]) -> None:
-        if int(self.state["step"]) >= end:
+        if int(self.step) >= end:
             return
         started = saved = time.monotonic()
         before = self.seconds
         advance = self._advance if self.device == "cpu" else _Graph(self).advance
-        window = torch.zeros(LOSS_EVERY, len(self.models), device=self.device)
-        each = len(self.models) // len(self.seeds)
-        for step in range(int(self.state["step"]), end):
-            self._set_learning_rate(self.config.learning_rate_at(step))
-            batches = [data[step] for data in self.data for _ in range(each)]
-            window[step % LOSS_EVERY] = advance(*zip(*batches, strict=True))
-            if (step + 1) % LOSS_EVERY and step + 1 < end:
-                continue
-            in_window = step % LOSS_EVERY + 1
-            self._note_losses(window[:in_window].cpu(), step + 1 - in_window)
-            progress(in_window)
+        for start in range(int(self.step), end, LOSS_EVERY):
+            steps = range(start, min(start + LOSS_EVERY, end))
+            self._note_losses(advance(steps).cpu(), start)
+            progress(len(steps))
             self.seconds = before + time.monotonic() - started
-            if time.monotonic() - saved >= CHECKPOINT_SECONDS or step + 1 == end:
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS or steps.stop == end:
                 self._save()
                 saved = time.monotonic()
 
@@ -274,21 +281,19 @@ class _Training:
         self.trials = by_seed.tolist()
         chosen = by_seed.argmin(dim=1) + torch.arange(len(self.seeds)) * by_seed.shape[1]
         self.losses = [[row[k] for k in chosen.tolist()] for row in self.losses]
-        of_rows = {"parameters": self.parameters} | {name: self.state[name] for name in ("exp_avg", "exp_avg_sq")}
-        kept = {name: values.detach()[chosen.to(self.device)] for name, values in of_rows.items()}
-        self._hold(kept | {"step": self.state["step"]}, self.models[0].depth)
+        kept = {name: values.detach()[chosen.to(self.device)] for name, values in self.rows.items()}
+        self._hold(kept | {"step": self.step}, self.models[0].depth)
 
     def _grow(self) -> None:
         """Add the layers above ``start_depth``: drawn at random, and read out a tenth as strongly, as the seed says."""
         if self.models[0].depth == self.config.depth:
             return
-        rows: dict[str, list[Tensor]] = {name: [] for name in ("parameters", "exp_avg", "exp_avg_sq")}
-        old = {"parameters": self.parameters} | self.state
+        rows: dict[str, list[Tensor]] = {name: [] for name in self.rows}
         for k, seed in enumerate(self.seeds):
             large = build_model(self.task, self.config)
             large.initialise(self.config.init_scale, torch.Generator().manual_seed(seed))
             for name, of_rows in rows.items():
-                small = _unflatten(old[name].detach()[k].cpu(), self.models[k])
+                small = _unflatten(self.rows[name].detach()[k].cpu(), self.models[k])
                 if name == "parameters":
                     _begin_with(large, small)
                     whole = {key: p.detach() for key, p in large.named_parameters()}
@@ -297,50 +302,74 @@ class _Training:
                     _enlarge(whole, small)
                 of_rows.append(torch.cat([values.flatten() for values in whole.values()]))
         grown = {name: torch.stack(of_rows) for name, of_rows in rows.items()}
-        self._hold(grown | {"step": self.state["step"]}, self.config.depth)
+        self._hold(grown | {"step": self.step}, self.config.depth)
 
-    def _set_learning_rate(self, rate: float) -> None:
-        for group in self.adam.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+    def batches_at(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        """Tokens and targets of each model."""
+        each = len(self.models) // len(self.seeds)
+        return [batch for batch in (data[step] for data in self.data) for _ in range(each)]
 
-    def _advance(self, tokens: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-        """One step on the CPU; the losses.
+    def _advance(self, steps: range) -> Tensor:
+        """These steps on the CPU; the losses (steps, models).
 
-        Each core takes a part of one model's batch at a time: small enough for its cache, and no more parts than that,
-        as Python hands them out. They depend on the configuration alone and are summed in order: the number of cores
-        changes no digit.
+        No seed waits for another: each has a thread, which hands its steps' work to the cores.
         """
-        batch, length = tokens[0].shape
-        n_parts = max(math.ceil(batch * length**2 / ENTRIES), 1 if length < 32 and len(self.models) > 1 else 2)
-        size = math.ceil(batch / n_parts)
-        jobs = [(k, slice(i, i + size)) for k in range(len(self.models)) for i in range(0, batch, size)]
+        losses = torch.zeros(len(steps), len(self.models))
+        stopped = threading.Event()
 
-        def gradient(job: tuple[int, slice]) -> tuple[Tensor, Tensor]:
-            k, rows = job
-            loss = loss_of(self.config, self.models[k](tokens[k][rows]), targets[k][rows]).sum() / batch
-            parts = torch.autograd.grad(loss, list(self.models[k].parameters()))
-            return loss.detach(), torch.cat([part.flatten() for part in parts])
+        def run(k: int) -> None:
+            for row, step in zip(losses.chunk(len(self.seeds), dim=1)[k], steps, strict=True):
+                if stopped.is_set():
+                    return
+                row[:] = self._step_of_seed(k, step)
 
-        losses = torch.zeros(len(self.models))
-        assert self.parameters.grad is not None
-        self.parameters.grad.zero_()
-        for (k, _), (loss, part) in zip(jobs, self.pool.map(gradient, jobs), strict=True):
-            losses[k] += loss
-            self.parameters.grad[k] += part
-        self.adam.step()
+        running = [self.threads.submit(run, k) for k in range(len(self.seeds))]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            stopped.set()
+        for each in running:
+            each.result()
         return losses
 
-    def stacked_losses(self, tokens: Tensor, targets: Tensor) -> Tensor:
+    def _step_of_seed(self, k: int, step: int) -> Tensor:
+        """One step of one seed; the losses of its models.
+
+        A core takes a part of one model's batch at a time: small enough for its cache, and no more parts than that, as
+        Python hands them out. They depend on the configuration alone and are summed in order: the number of cores
+        changes no digit.
+        """
+        models = self.models[k * len(self.models) // len(self.seeds) :][: len(self.models) // len(self.seeds)]
+        tokens, targets = self.data[k][step]
+        batch, length = tokens.shape
+        n_parts = max(math.ceil(batch * length**2 / ENTRIES), 1 if len(self.models) > 1 else 2)
+        size = math.ceil(batch / n_parts)
+        jobs = [(i, slice(start, start + size)) for i in range(len(models)) for start in range(0, batch, size)]
+
+        def gradient(job: tuple[int, slice]) -> tuple[Tensor, Tensor]:
+            i, rows = job
+            loss = loss_of(self.config, models[i](tokens[rows]), targets[rows]).sum() / batch
+            parts = torch.autograd.grad(loss, list(models[i].parameters()))
+            return loss.detach(), torch.cat([part.flatten() for part in parts])
+
+        losses, grad = torch.zeros(len(models)), self.parameters[k].grad
+        assert grad is not None
+        grad.zero_()
+        for (i, _), (loss, part) in zip(jobs, self.cores.map(gradient, jobs), strict=True):
+            losses[i] += loss
+            grad[i] += part
+        set_learning_rate(self.adams[k], self.config.learning_rate_at(step))
+        self.adams[k].step()
+        return losses
+
+    def stacked_losses(self, parameters: Tensor, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean losses (models,) of all models in one pass, for tokens (models, batch, T); differentiable."""
 
         def loss(row: Tensor, tokens: Tensor, targets: Tensor) -> Tensor:
             output = torch.func.functional_call(self.models[0], _unflatten(row, self.models[0]), (tokens,))
             return loss_of(self.config, output, targets).mean()
 
-        return torch.vmap(loss)(self.parameters, tokens, targets)
+        return torch.vmap(loss)(parameters, tokens, targets)
 
     def _note_losses(self, window: Tensor, first_step: int) -> None:
         bad = (~torch.isfinite(window)).nonzero()
@@ -356,8 +385,7 @@ class _Training:
     # --------------------------------------------------------------------------------------------- checkpoints
 
     def _save(self) -> None:
-        tensors = {"parameters": self.parameters} | self.state
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in (self.rows | {"step": self.step}).items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         identity = self.identity | {"seeds": self.seeds, "started_from": self.started_from}
         metadata = {"identity": json.dumps(identity), "seconds": repr(self.seconds)}
@@ -408,6 +436,10 @@ class _Training:
         write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
+def _threads(n: int | None) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,))
+
+
 class _Graph:
     """Steps on a GPU: all models in one pass, replayed from a CUDA graph."""
 
@@ -416,7 +448,7 @@ class _Graph:
         shape = (len(training.models), training.config.batch)
         self.tokens = torch.zeros(*shape, training.data[0].length, dtype=torch.int64, device=training.device)
         self.targets = torch.zeros(*shape, training.task.n_states, device=training.device)
-        everything = [training.parameters, *training.state.values()]
+        everything = [*training.rows.values(), training.step]
         kept = [value.detach().clone() for value in everything]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -432,19 +464,34 @@ class _Graph:
                 value.copy_(before)
 
     def _step(self) -> Tensor:
-        assert self.training.parameters.grad is not None
-        self.training.parameters.grad.zero_()
-        losses = self.training.stacked_losses(self.tokens, self.targets)
+        (parameters,), (adam,) = self.training.parameters, self.training.adams
+        assert parameters.grad is not None
+        parameters.grad.zero_()
+        losses = self.training.stacked_losses(parameters, self.tokens, self.targets)
         losses.sum().backward()
-        self.training.adam.step()
+        adam.step()
         return losses.detach()
 
-    def advance(self, tokens: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-        """One step; the losses, in a tensor that the next step overwrites."""
-        torch.stack(list(tokens), out=self.tokens)
-        torch.stack(list(targets), out=self.targets)
-        self.graph.replay()
-        return self.losses
+    def advance(self, steps: range) -> Tensor:
+        """These steps; the losses (steps, models)."""
+        losses = torch.zeros(len(steps), len(self.tokens), device=self.tokens.device)
+        for row, step in zip(losses, steps, strict=True):
+            tokens, targets = zip(*self.training.batches_at(step), strict=True)
+            torch.stack(tokens, out=self.tokens)
+            torch.stack(targets, out=self.targets)
+            set_learning_rate(self.training.adams[0], self.training.config.learning_rate_at(step))
+            self.graph.replay()
+            row.copy_(self.losses)
+        return losses
+
+
+def set_learning_rate(adam: torch.optim.Adam, rate: float) -> None:
+    """Of the next step; a captured graph reads it from a tensor."""
+    for group in adam.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def loss_of(config: TrainingConfig, output: Tensor, targets: Tensor) -> Tensor:

@@ -255,13 +255,13 @@ def test_the_best_candidate_goes_on(tmp_path):
 
 def test_the_first_half_of_the_steps_has_short_contexts(tmp_path, monkeypatch):
     seen = []
-    advance = training._Training._advance
+    step_of_seed = training._Training._step_of_seed
 
-    def watched(self, tokens, targets):
-        seen.append(tokens[0].shape[1])
-        return advance(self, tokens, targets)
+    def watched(self, k, step):
+        seen.append(self.data[k][step][0].shape[1])
+        return step_of_seed(self, k, step)
 
-    monkeypatch.setattr(training._Training, "_advance", watched)
+    monkeypatch.setattr(training._Training, "_step_of_seed", watched)
     config = TrainingConfig(length=6, depth=2, steps=500, batch=4, start_length=4, candidates=2)
     (run,) = train(TASK, config, tmp_path)
     assert seen == [4] * 200 + [6] * 300
@@ -288,6 +288,23 @@ def test_layers_that_are_added_leave_the_others_as_they_were(tmp_path, monkeypat
     assert load_run(TASK, run)[0].config == config
 
 
+def test_an_error_in_one_seed_ends_the_others_too(tmp_path, monkeypatch):
+    taken = {0: 0, 1: 0}
+
+    def broken(_self, k, step):
+        taken[k] += 1
+        if (k, step) == (1, 30):
+            raise Stop
+        time.sleep(0.002)
+        return torch.zeros(1)
+
+    monkeypatch.setattr(training._Training, "_step_of_seed", broken)
+    with pytest.raises(Stop):
+        train(TASK, TrainingConfig(length=6, depth=1, steps=1000, batch=2), tmp_path, seeds=(0, 1))
+    assert taken[1] == 31
+    assert taken[0] < 100  # the steps between two points of the loss curve
+
+
 def test_seeds_side_by_side_are_what_they_are_alone(tmp_path):
     """Up to rounding: a lone model's batch is split between cores elsewhere. And they differ from one another."""
     config = TrainingConfig(length=6, depth=2, steps=20, batch=8)
@@ -304,12 +321,13 @@ def test_one_pass_over_stacked_models_has_the_same_losses_and_gradients(tmp_path
     """What a GPU's graph computes, against the CPU's parts."""
     for changes in ({}, {"model": "standard", "loss": "cross_entropy", "width": 8}):
         config = TrainingConfig(**{"length": 9, "depth": 3, "batch": 6} | changes)
-        state = training._Training(TASK, config, (0, 1), (0, 1), tmp_path, {}, "cpu")
-        tokens, targets = zip(*(data[0] for data in state.data), strict=True)
-        losses = state.stacked_losses(torch.stack(tokens), torch.stack(targets))
-        (gradient,) = torch.autograd.grad(losses.sum(), state.parameters)
-        torch.testing.assert_close(state._advance(tokens, targets), losses.detach(), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(state.parameters.grad, gradient, rtol=1e-4, atol=1e-6)
+        state = training._Training(TASK, config, dict.fromkeys((0, 1)), (0, 1), tmp_path, {}, "cpu")
+        tokens, targets = zip(*state.batches_at(0), strict=True)
+        stacked = torch.cat(state.parameters).detach().requires_grad_()
+        losses = state.stacked_losses(stacked, torch.stack(tokens), torch.stack(targets))
+        (gradient,) = torch.autograd.grad(losses.sum(), stacked)
+        torch.testing.assert_close(state._advance(range(1))[0], losses.detach(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(torch.cat([p.grad for p in state.parameters]), gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_the_number_of_cores_changes_nothing(tmp_path, monkeypatch):

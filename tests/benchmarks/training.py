@@ -8,8 +8,12 @@ we train, whose shifts instead of indices are part of what makes the trainer fas
 """
 
 import argparse
+import functools
+import multiprocessing
+import os
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -34,55 +38,64 @@ def main() -> None:
     parser.add_argument("--lengths", default="16,32,64,128")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
     options = parser.parse_args()
-    task = load_task(options.task)
     print(f"{options.task}, {options.model}, {options.depth} layers, batch 128, {options.device}, three seeds")
     print("| T | steps a second | formula | ratio | our module | ratio | drawing sequences | peak memory, GiB |")
     print("|---|---|---|---|---|---|---|---|")
     whole_sweep = 0.0
     for length in map(int, options.lengths.split(",")):
-        config = preset_config("conditional", length, model=options.model, depth=options.depth)
-        formula = plain_rate(as_the_formula, task, config, options.device, options.seconds)
-        module = plain_rate(lambda model: model, task, config, options.device, options.seconds)
-        rate, share = our_rate(task, config, options.device, options.seconds)
+        # A process each: how fast memory comes depends on what ran before.
+        measure = functools.partial(alone, options.task, length, options.model, options.depth, options.device)
+        formula, module = (measure(plain_rate, options.seconds, formula) for formula in (True, False))
+        rate, share, memory = measure(our_rate, options.seconds)
         whole_sweep += 3 * 500_000 / rate
-        memory = training._peak_memory(options.device) / 2**30
         ratios = " | ".join(f"{plain:.0f} | {rate / plain:.2f}" for plain in (formula, module))
         print(f"| {length} | {rate:.0f} | {ratios} | {share:.1%} | {memory:.2f} |", flush=True)
     print(f"\nthree seeds of 500,000 steps at these lengths: {whole_sweep / 3600:.1f} hours")
 
 
-def our_rate(task, config, device, seconds) -> tuple[float, float]:
-    """(steps a second, of all seeds together; share of the time that drawing the sequences takes)."""
+def alone(name, length, model, depth, device, measure, *arguments):
+    """``measure(task, config, device, *arguments)`` in a process of its own."""
+    config = preset_config("conditional", length, model=model, depth=depth)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, load_task(name), config, device, *arguments).result()
+
+
+def our_rate(task, config, device, seconds) -> tuple[float, float, float]:
+    """(steps a second of all seeds, share of the cores' or the GPU's time that drawing takes, peak memory in GiB)."""
     with one_thread(), tempfile.TemporaryDirectory() as folder:
-        state = training._Training(task, config, SEEDS, SEEDS, Path(folder), {}, device)
+        state = training._Training(task, config, dict.fromkeys(SEEDS), SEEDS, Path(folder), {}, device)
         advance = state._advance if device == "cpu" else training._Graph(state).advance
-        steps = drawing = 0
-
-        def step() -> None:
-            nonlocal drawing
-            before = time.perf_counter()
-            tokens, targets = zip(*(data[steps] for data in state.data), strict=True)
-            drawing += time.perf_counter() - before
-            advance(tokens, targets)
-
         # Whole blocks of the sampler, so that its cost is neither left out nor counted twice.
-        for _ in range(3):
-            step()
-        steps, drawing, started = BLOCK, 0.0, time.perf_counter()
-        while steps % BLOCK or time.perf_counter() - started < seconds:
-            step()
-            steps += 1
+        advance(range(3))
+        steps, started = BLOCK, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            advance(range(steps, steps + BLOCK))
+            steps += BLOCK
         if device != "cpu":
             torch.cuda.synchronize()
         wall = time.perf_counter() - started
-    return len(SEEDS) * (steps - BLOCK) / wall, drawing / wall
+        drawing = drawing_seconds(task, config, device)
+    rate = len(SEEDS) * (steps - BLOCK) / wall
+    share = rate * drawing / (os.cpu_count() if device == "cpu" else 1)
+    return rate, share, training._peak_memory(device) / 2**30
 
 
-def as_the_formula(model: nn.Module) -> nn.Module:
+def drawing_seconds(task, config, device) -> float:
+    """Of one batch, by one core or by the GPU."""
+    data = Batches(task, config.length, config.target, config.batch, config.reuse, 0, device)
+    data[0]
+    started = time.perf_counter()
+    for block in range(1, 6):
+        data[block * BLOCK]
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / (5 * BLOCK)
+
+
+def as_the_formula(model: nn.Module) -> None:
     """The same model and parameters, with relative positions by index."""
     for layer in model.layers:
         layer.__class__ = {DisentangledAttention: IndexedDisentangled, StandardLayer: IndexedStandard}[type(layer)]
-    return model
 
 
 def offsets(length: int, device) -> torch.Tensor:
@@ -114,9 +127,11 @@ class IndexedStandard(StandardLayer):
         return self.add_mlp(h + self.join(heads))
 
 
-def plain_rate(change, task, config, device, seconds) -> float:
+def plain_rate(task, config, device, seconds, formula: bool) -> float:
     """Steps a second of the loop that anyone would write."""
-    model = change(training.build_model(task, config).to(device))
+    model = training.build_model(task, config).to(device)
+    if formula:
+        as_the_formula(model)
     model.initialise(config.init_scale, torch.Generator(device).manual_seed(0))
     adam = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     data = Batches(task, config.length, config.target, config.batch, config.reuse, 0, device)
