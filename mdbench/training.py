@@ -416,13 +416,14 @@ class _Training:
     def _finish(self, k: int) -> None:
         """Weights and card of one seed."""
         config, folder = self.config, make_folder(self.out / f"seed{self.seeds[k]}")
+        what = "matrices and tables" if self.started_from[k] is None else "what the run in started_from does not have"
         state = {name: value.detach().cpu().contiguous() for name, value in self.models[k].state_dict().items()}
         write_whole(folder / WEIGHTS, lambda path: safetensors.torch.save_file(state, path))
         card = {
             "task": self.task.name,
             **self.identity,
             "seed": self.seeds[k],
-            "initialisation": f"matrices and tables from N(0, {config.init_scale:g}²), torch.Generator with the seed",
+            "initialisation": f"{what} from N(0, {config.init_scale:g}²), torch.Generator with the seed",
             "started_from": self.started_from[k],
             "loss_curve": _curve([row[k] for row in self.losses], config.steps),
             "wall_seconds": round(self.seconds, 1),
