@@ -98,7 +98,13 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "cpu",
     gold: Gold = "exact",
-    references: Annotated[bool, typer.Option(help="Also score bayes, md1, constructed_l3 and uniform.")] = True,
+    references: Annotated[
+        bool | None,
+        typer.Option(
+            "--references/--no-references",
+            help="Also score bayes, md1, constructed_l3 and uniform; not with --record, unless asked for.",
+        ),
+    ] = None,
     as_json: Json = False,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     per_sequence: Annotated[Path | None, typer.Option(help="Write every sequence's scores (.csv or .parquet).")] = None,
@@ -112,9 +118,9 @@ def evaluate(
         ),
     ] = None,
     time_limit: Annotated[
-        float, typer.Option(help="With --isolate: seconds for building it, and for 256 contexts.")
-    ] = 600,
-    memory_limit: Annotated[float, typer.Option(help="With --isolate: GiB of memory.")] = 8,
+        float | None, typer.Option(help="With --isolate: seconds for building it, and for 256 contexts (600).")
+    ] = None,
+    memory_limit: Annotated[float | None, typer.Option(help="With --isolate: GiB of memory (8).")] = None,
 ) -> None:
     """Score predictors against the exact posterior, or another gold."""
     from mdbench.files import check_writable, make_folder, write_text, write_whole
@@ -128,9 +134,11 @@ def evaluate(
     from mdbench import evaluation, registry, report
     from mdbench.isolation import Limits
 
-    limits = Limits(time_limit, memory_limit)
     if isolate is None:
         isolate = record and not all(p.partition(":")[0] in registry.BUILT_IN for p in predictor)
+    if not isolate and (time_limit, memory_limit) != (None, None):
+        raise InputError("--time-limit and --memory-limit are for processes of their own; add --isolate.")
+    limits = Limits(600 if time_limit is None else time_limit, 8 if memory_limit is None else memory_limit)
     if record:
         from mdbench import records
 
@@ -147,7 +155,7 @@ def evaluate(
             n_sequences=1024 if n_sequences is None else n_sequences,
             seed=seed,
             device=device,
-            references=evaluation.REFERENCES if references else (),
+            references=evaluation.REFERENCES if references or (references is None and not record) else (),
             gold=gold,
             isolate=limits if isolate else None,
             progress=progress,
@@ -211,10 +219,15 @@ def check(
     task: Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")] = "mtd-q3-m2",
     lengths: Lengths = None,
     device: Device = "cpu",
+    time_limit: Annotated[
+        float,
+        typer.Option(help="Of the fresh process that it runs in first: seconds for building it, and for a batch."),
+    ] = 600,
     as_json: Json = False,
 ) -> None:
     """Hold a predictor to its contract; exit code 1 if a check fails."""
     from mdbench import contract, report
+    from mdbench.isolation import Limits
 
     with report.progress_bars() as progress:
         found = contract.check(
@@ -222,6 +235,7 @@ def check(
             task,
             _whole_numbers(lengths, "--lengths"),
             device=device,
+            limits=Limits(time_limit),
             progress=progress(f"{predictor}: checks", len(contract.CLAUSES)),
         )
     if as_json:

@@ -6,6 +6,7 @@ constant context for each state, and one that runs through the states; of each l
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,19 +16,30 @@ import numpy as np
 from jaxtyping import Int
 from scipy import stats
 
-from mdbench.errors import InputError, Unsupported, reason_of
+from mdbench.errors import InputError, PredictorError, Unsupported, foreign, reason_of
 from mdbench.evaluation import name_of
 from mdbench.files import json_ready
-from mdbench.isolation import Isolated
-from mdbench.predictor import SUM_TOLERANCE, FunctionPredictor, Predictor, check_length, to_numpy
-from mdbench.registry import build_predictor
+from mdbench.isolation import Isolated, Limits
+from mdbench.predictor import (
+    SUM_TOLERANCE,
+    FunctionPredictor,
+    Predictor,
+    check_length,
+    check_output,
+    runs_of,
+    to_numpy,
+)
+from mdbench.registry import BUILT_IN, build_predictor
 from mdbench.scoring import cells
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, next_token_probs, sample, task_names
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}  # absolute, on probabilities
 CONTEXTS = 24  # drawn for the checks of one length
+MANY = 256  # contexts, as many as `evaluate` gives at a time
 SLOW = 2e-3  # seconds a sequence
+LARGEST_ERROR = 0.05  # that may be declared: a tolerance of more than six times that holds for anything
+FIXED = "(One whose numbers belong to one task declares fixed_to_task = True.)"
 LEVEL = 1e-6  # of the test for memorised answers: it is run on every predictor
 
 
@@ -55,9 +67,13 @@ def check(
     lengths: Sequence[int] | None = None,
     *,
     device: str = "cpu",
+    limits: Limits | None = None,
     progress: Callable[[float], None] = lambda _k: None,
 ) -> list[Check]:
     """Hold a predictor to its contract.
+
+    What is not built in, and has a name, runs first in a process of its own, within limits. If it ends that process,
+    hangs, prints or fails there, that is what is reported; nothing else is tried.
 
     Args:
         predictor: a name, a function from contexts to probabilities, or an object with ``predict``. What has no name
@@ -65,14 +81,21 @@ def check(
         task: the task, or its name.
         lengths: context lengths; the task's own if none. Those that the predictor says it cannot do are left out.
         device: torch device for predictors that have one.
+        limits: for the fresh process.
         progress: called with 1 after each check.
 
     Raises:
-        InputError: bad arguments, or no length that the predictor serves.
+        InputError: bad arguments, what it declares among them, or no length that the predictor serves.
         PredictorError: it cannot be built.
     """
     loaded = task if isinstance(task, Task) else load_task(task)
-    subject = _Subject.of(predictor, loaded, lengths, device)
+    there: dict[int, np.ndarray] | PredictorError | None = None
+    if isinstance(predictor, str):
+        there = _in_a_fresh_process(predictor, loaded, lengths, device, limits)
+    if isinstance(there, PredictorError) and _foreign(predictor):
+        return _only_failed("fresh process", str(there), progress)
+    with foreign(f"predictor '{name_of(predictor)}' failed", InputError):
+        subject = _Subject.of(predictor, loaded, lengths, device, there)
     checks = []
     for name, (expected, clause) in CLAUSES.items():
         try:
@@ -83,11 +106,52 @@ def check(
             found, verdict = str(broken), FAIL
         except Unsupported as refusal:
             found, verdict = f"refused although it said it could: {refusal}", FAIL
+        except SystemExit as error:
+            found, verdict = f"called sys.exit({error.code!r})", FAIL
         except Exception as error:
             found, verdict = f"raised {reason_of(error)}", FAIL
         checks.append(Check(name, expected.format(tolerance=subject.tolerance), verdict, found))
         progress(1)
     return checks
+
+
+def _foreign(predictor: str) -> bool:
+    return predictor.partition(":")[0] not in BUILT_IN
+
+
+def _in_a_fresh_process(
+    text: str, task: Task, lengths: Sequence[int] | None, device: str, limits: Limits | None
+) -> dict[int, np.ndarray] | PredictorError:
+    """What it says there of the contexts of each length that it serves, or how it failed."""
+    found = {}
+    try:
+        isolated = Isolated(text, task, device, limits)
+        try:
+            for length in lengths or task.lengths:
+                task.check_length(length)
+                try:
+                    isolated.check_length(length)
+                except Unsupported:
+                    continue
+                found[length] = to_numpy(isolated.predict(_contexts(task, length))).astype(np.float64)
+        finally:
+            isolated.close()
+    except PredictorError as error:
+        return error
+    return found
+
+
+def _only_failed(name: str, what: str, progress: Callable[[float], None]) -> list[Check]:
+    progress(len(CLAUSES))
+    rest = f"mend '{name}' first"
+    return [
+        Check(
+            clause,
+            expected.format(tolerance=TOLERANCE["float64"]),
+            *((FAIL, what) if clause == name else (NOT_APPLICABLE, rest)),
+        )
+        for clause, (expected, _) in CLAUSES.items()
+    ]
 
 
 def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -107,10 +171,19 @@ class _Subject:
     built: Any
     task: Task
     device: str
-    contexts: dict[int, Int[np.ndarray, "N T"]]
+    contexts: dict[int, Int[np.ndarray, "N T"]]  # shortest first
+    there: dict[int, np.ndarray] | PredictorError | None  # what it said in a fresh process
+    tolerance: float  # how far two predictions for one context may be apart
 
     @classmethod
-    def of(cls, predictor: Any, task: Task, lengths: Sequence[int] | None, device: str) -> _Subject:
+    def of(
+        cls,
+        predictor: Any,
+        task: Task,
+        lengths: Sequence[int] | None,
+        device: str,
+        there: dict[int, np.ndarray] | PredictorError | None,
+    ) -> _Subject:
         text = predictor if isinstance(predictor, str) else None
         built = build_predictor(text, task, device) if text is not None else predictor
         if hasattr(built, "predict_given_weights"):
@@ -121,7 +194,7 @@ class _Subject:
             built = FunctionPredictor(built)
         refusals = []
         contexts = {}
-        for length in lengths or task.lengths:
+        for length in sorted(set(lengths or task.lengths)):
             task.check_length(length)
             try:
                 check_length(built, length)
@@ -130,19 +203,18 @@ class _Subject:
                 refusals.append(str(refusal))
         if not contexts:
             raise InputError(f"'{name_of(predictor)}' serves none of these lengths: {refusals[0]}")
-        return cls(name_of(predictor), text, built, task, device, contexts)
+        name = name_of(predictor)
+        precision = getattr(built, "precision", None) or _precision_of(built, next(iter(contexts.values())))
+        if precision not in TOLERANCE:
+            raise InputError(f"'{name}': precision must be one of {', '.join(TOLERANCE)}, not {precision!r}.")
+        error = getattr(built, "standard_error", 0.0)
+        if not isinstance(error, (int, float)) or not 0 <= error <= LARGEST_ERROR:
+            raise InputError(f"'{name}': standard_error must be a number from 0 to {LARGEST_ERROR:g}, not {error!r}.")
+        return cls(name, text, built, task, device, contexts, there, TOLERANCE[precision] + 6 * error)
 
     @property
     def standard_error(self) -> float:
         return float(getattr(self.built, "standard_error", 0.0))
-
-    @property
-    def tolerance(self) -> float:
-        """How far two predictions for one context may be apart."""
-        precision = getattr(self.built, "precision", "float64")
-        if precision not in TOLERANCE:
-            raise InputError(f"'{self.name}': precision must be one of {', '.join(TOLERANCE)}, not {precision!r}.")
-        return TOLERANCE[precision] + 6 * self.standard_error
 
     def predict(self, contexts: Int[np.ndarray, "batch length"], built: Any = None) -> np.ndarray:
         """As float64, of whatever shape."""
@@ -161,7 +233,17 @@ class _Subject:
         off = np.where(np.isnan(a) & np.isnan(b), 0.0, np.where(np.isnan(off), np.inf, off)).max(axis=-1)
         if (off > self.tolerance).any():
             k = int(np.argmax(off > self.tolerance))
-            raise _Broken(f"{_shown(contexts[k])}, {what}: {_probs(a[k])} and {_probs(b[k])}, {off[k]:.2g} apart.")
+            digits = 6 if off[k] > 1e-5 else 12
+            raise _Broken(
+                f"{_shown(contexts[k])}, {what}: {_probs(a[k], digits)} and {_probs(b[k], digits)}, {off[k]:.2g} apart."
+            )
+
+
+def _precision_of(built: Any, contexts: np.ndarray) -> str:
+    """float32 where its numbers are; what it fails at is for the checks to say."""
+    with contextlib.suppress(Exception):
+        return "float32" if to_numpy(built.predict(contexts.copy())).dtype == np.float32 else "float64"
+    return "float64"
 
 
 def _contexts(task: Task, length: int) -> Int[np.ndarray, "N T"]:
@@ -174,16 +256,11 @@ def _contexts(task: Task, length: int) -> Int[np.ndarray, "N T"]:
 
 
 def _shown(context: np.ndarray) -> str:
-    tokens = (
-        " ".join(map(str, context))
-        if len(context) <= 16
-        else f"{' '.join(map(str, context[:12]))} ... (T = {len(context)})"
-    )
-    return f"context {tokens}"
+    return f"context {' '.join(map(str, context))}"
 
 
-def _probs(row: np.ndarray) -> str:
-    return "[" + " ".join(f"{value:.6g}" for value in row) + "]"
+def _probs(row: np.ndarray, digits: int = 6) -> str:
+    return "[" + " ".join(f"{value:.{digits}g}" for value in row) + "]"
 
 
 # ------------------------------------------------------------------------------------------------------------ clauses
@@ -200,18 +277,14 @@ def _shape(s: _Subject) -> None:
 
 
 def _precision(s: _Subject) -> None:
-    """Half precision shows in the type, or in that every number is one of its few."""
+    """Half precision shows in the type, or in that every number is one of its few but rows do not sum to one."""
     for length, contexts in s.contexts.items():
         output = to_numpy(s.built.predict(contexts.copy()))
         if output.dtype == np.float16:
             raise _Broken("float16: probabilities below 6e-8 vanish, and all others are off by up to 5e-4.")
-        if (output.astype(np.float16).astype(np.float64) == output.astype(np.float64)).all() and not _few_digits(s):
+        rounded = (output.astype(np.float16).astype(np.float64) == output.astype(np.float64)).all()
+        if rounded and np.abs(output.astype(np.float64).sum(axis=-1) - 1).max() > 1e-9:
             raise _Broken(f"at T = {length} every number is one of float16's: somewhere it computes in half precision.")
-
-
-def _few_digits(s: _Subject) -> bool:
-    """Whether π itself has so few digits that predictions may."""
-    return bool((s.task.transition.astype(np.float16) == s.task.transition).all())
 
 
 def _rows(s: _Subject, bad: Callable[[np.ndarray], np.ndarray], what: Callable[[np.ndarray], str]) -> None:
@@ -268,6 +341,11 @@ def _batch_size(s: _Subject) -> None:
         for size in (2, 7):
             parts = [s.predict(contexts[i : i + size]) for i in range(0, len(contexts), size)]
             s.compare(whole, np.concatenate(parts), contexts, f"in batches of {len(contexts)} and of {size}")
+    length, contexts = next(iter(s.contexts.items()))
+    if _seconds(s, length) < SLOW:
+        many = sample(s.task, length, MANY, seed=3).tokens[:, :-1].astype(np.int64)
+        parts = [s.predict(many[i : i + CONTEXTS]) for i in range(0, MANY, CONTEXTS)]
+        s.compare(s.predict(many), np.concatenate(parts), many, f"in batches of {MANY} and of {CONTEXTS}")
 
 
 def _order(s: _Subject) -> None:
@@ -305,15 +383,20 @@ def _input(s: _Subject) -> None:
 
 
 def _fresh_process(s: _Subject) -> None:
-    if s.text is None:
+    if s.there is None:
         raise _NotApplicable("it has no name to build it by")
-    isolated = Isolated(s.text, s.task, s.device)
-    try:
-        for length, contexts in s.contexts.items():
-            there = to_numpy(isolated.predict(contexts)).astype(np.float64)
-            s.compare(s.whole(length), there, contexts, "here and in a fresh process")
-    finally:
-        isolated.close()
+    if isinstance(s.there, PredictorError):
+        raise _Broken(str(s.there))
+    for length, contexts in s.contexts.items():
+        s.compare(s.whole(length), s.there[length], contexts, "here and in a fresh process")
+
+
+def _runs(s: _Subject) -> None:
+    if not hasattr(s.built, "runs"):
+        raise _NotApplicable("it has no runs")
+    for length, contexts in s.contexts.items():
+        for run in runs_of(s.built, length):
+            check_output(s.name, run.predict(contexts.copy()), (len(contexts), s.task.n_states))
 
 
 def _predict_all(s: _Subject) -> None:
@@ -323,7 +406,15 @@ def _predict_all(s: _Subject) -> None:
         output = to_numpy(s.built.predict_all(contexts.copy())).astype(np.float64)
         if output.shape != (len(contexts), length, s.task.n_states):
             raise _Broken(f"{len(contexts)} contexts of length {length} gave shape {output.shape}.")
-        for prefix in sorted({s.task.order + 1, (s.task.order + 1 + length) // 2, length}):
+        claimed = output[:, s.task.order :]
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.isfinite(claimed) & (claimed >= 0)).all(axis=-1) | ~(np.abs(claimed.sum(axis=-1) - 1) < 1e-3)
+        if wrong.any():
+            k, position = np.argwhere(wrong)[0]
+            prefix = contexts[k, : position + s.task.order + 1]
+            raise _Broken(f"{_shown(prefix)}: {_probs(claimed[k, position])} by predict_all.")
+        every = range(s.task.order + 1, length + 1)
+        for prefix in every if _seconds(s, length) < SLOW else sorted({every[0], every[len(every) // 2], length}):
             try:
                 check_length(s.built, prefix)
             except Unsupported:
@@ -339,17 +430,23 @@ def _relabelling(s: _Subject) -> None:
         raise _NotApplicable("its numbers were found for this task")
     if s.standard_error:
         raise _NotApplicable("chance has a part in it")
-    order = np.random.default_rng(0).permutation(s.task.n_states)  # new state k is the old state order[k]
-    order = np.roll(np.arange(s.task.n_states), 1) if (order == np.arange(len(order))).all() else order
+    cycle = np.random.default_rng(0).permutation(s.task.n_states)
+    order = np.empty_like(cycle)  # new state k is the old state order[k], for no state the same
+    order[cycle] = np.roll(cycle, 1)
     relabelled = Task("relabelled", s.task.transition[np.ix_(order, order)], s.task.order, s.task.concentration)
     try:
         other = build_predictor(s.text, relabelled, s.device)
     except Unsupported:
         raise _NotApplicable("it serves this task alone") from None
+    except PredictorError as error:
+        raise _Broken(f"for the same task with other names of its states {error} {FIXED}") from None
     new_state = np.argsort(order)
     for length, contexts in s.contexts.items():
         found = s.predict(new_state[contexts], other)[:, new_state]
-        s.compare(s.whole(length), found, contexts, "with the states and with others' names for them")
+        try:
+            s.compare(s.whole(length), found, contexts, "with the states and with others' names for them")
+        except _Broken as broken:
+            raise _Broken(f"{broken} {FIXED}") from None
 
 
 def _memorised(s: _Subject) -> str:
@@ -408,6 +505,7 @@ CLAUSES: dict[str, tuple[str, Clause]] = {
     "neighbours": ("nothing but its own context matters, to {tolerance:.2g}", _neighbours),
     "input": ("contexts are left as they were", _input),
     "fresh process": ("the same in a process of its own, to {tolerance:.2g}", _fresh_process),
+    "runs": ("predictors, one for each training seed, with probabilities", _runs),
     "predict_all": ("every prefix as predict has it, to {tolerance:.2g}", _predict_all),
     "relabelling": ("other names for the states, in π too, change nothing, to {tolerance:.2g}", _relabelling),
     "memorised": ("departures from Bayes do not know the λ of the public sequences", _memorised),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -33,9 +34,25 @@ class PredictorError(RuntimeError):
     """A predictor broke its contract."""
 
 
+@contextlib.contextmanager
+def foreign(what: str, *passing: type[Exception]) -> Iterator[None]:
+    """Turn whatever somebody else's code raises here, sys.exit too, into a :class:`PredictorError` that begins so.
+
+    What is a PredictorError already, or one of ``passing``, goes through.
+    """
+    try:
+        yield
+    except (PredictorError, *passing):
+        raise
+    except SystemExit as error:
+        raise PredictorError(f"{what}: it called sys.exit({error.code!r}).") from error
+    except Exception as error:
+        raise PredictorError(f"{what}: {reason_of(error)}") from error
+
+
 def reason_of(error: Exception) -> str:
     """What somebody else's code raised, in one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
 
 

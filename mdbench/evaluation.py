@@ -17,12 +17,12 @@ import pandas as pd
 from jaxtyping import Float
 
 from mdbench.device import check_device
-from mdbench.errors import InputError, PredictorError, Unsupported, reason_of
+from mdbench.errors import InputError, PredictorError, Unsupported, foreign
 from mdbench.files import json_ready
 from mdbench.gold import check_gold
 from mdbench.isolation import Isolated, Limits
 from mdbench.predictor import FunctionPredictor, Predictor, check_length, check_output, runs_of
-from mdbench.registry import EXACT, build_baseline, build_predictor
+from mdbench.registry import BUILT_IN, EXACT, build_baseline, build_predictor
 from mdbench.scoring import SCORES, Cell, Progress, Result, Scores, cells, no_progress, paired_difference
 from mdbench.statistics import MeanInterval, sequences_to_separate
 from mdbench.tasks import Task, load_suite, load_task
@@ -67,6 +67,7 @@ class Evaluation:
         per_sequence: every sequence's scores, in the columns predictor, task, length, sequence, kl, excess_kl,
             cross_entropy and nll.
         cards: (predictor, task) -> what a predictor that has a ``card`` says of itself (JSON-ready).
+        defaults: predictor -> the options that it takes, with their defaults, of what ran in a process of its own.
         predictions: (predictor, task, length) -> (R, N, q), the probabilities that were scored, by run (training seed).
     """
 
@@ -76,6 +77,7 @@ class Evaluation:
     ties: list[Tie]
     per_sequence: pd.DataFrame = field(repr=False)
     cards: dict[tuple[str, str], Any] = field(repr=False)
+    defaults: dict[str, dict[str, Any]] = field(repr=False)
     predictions: dict[tuple[str, str, int], Float[np.ndarray, "R N q"]] = field(repr=False)
 
     @property
@@ -152,7 +154,7 @@ def evaluate(
 
     skipped: list[Skipped] = []
     failed: list[Skipped] = []
-    servers: dict[tuple[str, int], dict[str, Any]] = {}  # (task, length) -> predictor name -> what serves it
+    servers: dict[tuple[str, int], dict[str, _Server]] = {}  # (task, length) -> predictor name -> what serves it
     for task_, task_lengths in cells_of:
         servers |= {(task_.name, length): {} for length in task_lengths}
         for name, predictor in everyone.items():
@@ -162,7 +164,7 @@ def evaluate(
                     failed.append(Skipped(name, task_.name, length, str(served), FAILED))
                 elif not isinstance(served, Unsupported):
                     servers[task_.name, length][name] = served
-                elif lengths is not None and name in asked:
+                elif lengths is not None and asked == [name]:
                     raise served
                 else:
                     skipped.append(Skipped(name, task_.name, length, str(served), served.label))
@@ -170,10 +172,10 @@ def evaluate(
         raise InputError(skipped[0].reason)
 
     cards = {
-        (name, task): predictor.card
+        (name, task): server.built.card
         for (task, _), by_name in servers.items()
-        for name, predictor in by_name.items()
-        if hasattr(predictor, "card")
+        for name, server in by_name.items()
+        if hasattr(server.built, "card")
     }
     frames, results, ties, predictions = [], [], [], {}
     for task_, task_lengths in cells_of:
@@ -190,7 +192,14 @@ def evaluate(
                 predictions[name, task_.name, cell.length] = s.probs
     if failed and not any(r.predictor in asked for r in results):
         raise PredictorError(next((f for f in failed if f.predictor in asked), failed[0]).reason)
-    return Evaluation(results, skipped, failed, ties, pd.concat(frames, ignore_index=True), cards, predictions)
+    of_isolated = {
+        name: server.built.defaults
+        for by_name in servers.values()
+        for name, server in by_name.items()
+        if isinstance(server.built, Isolated)
+    }
+    per_sequence = pd.concat(frames, ignore_index=True)
+    return Evaluation(results, skipped, failed, ties, per_sequence, cards, of_isolated, predictions)
 
 
 @dataclass(frozen=True)
@@ -290,6 +299,8 @@ def name_of(predictor: str | Predictor) -> str:
 def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, str | Predictor], list[str]]:
     """Name -> predictor of all that are to be scored, and the names of those that were asked for."""
     given = [predictors] if isinstance(predictors, str) or not isinstance(predictors, Iterable) else list(predictors)
+    if not given:
+        raise InputError("give at least one predictor.")
     asked = []
     for p in given:
         if isinstance(p, type) or not (isinstance(p, str) or hasattr(p, "predict") or _is_told(p) or callable(p)):
@@ -298,8 +309,10 @@ def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, s
                 f"predict(contexts), not {p!r}."
             )
         asked.append(name_of(p))
+        if not isinstance(p, str) and asked[-1] in BUILT_IN:
+            raise InputError(f"'{asked[-1]}' is a built-in predictor; give yours another __name__.")
         if asked.count(asked[-1]) > 1:
-            raise InputError(f"two predictors are called '{asked[-1]}'; give each once.")
+            raise InputError(f"two predictors are called '{asked[-1]}'; give each once, and a __name__ of its own.")
     plain = [p if isinstance(p, str) or hasattr(p, "predict") or _is_told(p) else FunctionPredictor(p) for p in given]
     everyone: dict[str, str | Predictor] = dict(zip(asked, plain, strict=True))
     return everyone | {name: name for name in references if name not in everyone}, asked
@@ -329,10 +342,18 @@ def grid(task, suite: str | None, lengths: int | Sequence[int] | None) -> list[t
     return checked
 
 
+@dataclass(frozen=True)
+class _Server:
+    """A built predictor at one length: what predicts there, one for each training seed."""
+
+    built: Any
+    runs: Sequence[Any]
+
+
 def _serve(
     predictor: str | Predictor, task: Task, lengths: list[int], device: str, isolate: Limits | None
-) -> Iterator[tuple[int, Any | Unsupported | PredictorError]]:
-    """For each length what predicts there: the built predictor, or why it cannot."""
+) -> Iterator[tuple[int, _Server | Unsupported | PredictorError]]:
+    """For each length what predicts there, or why it cannot."""
     try:
         if not isinstance(predictor, str):
             built: Any = predictor
@@ -343,37 +364,43 @@ def _serve(
     except (Unsupported, PredictorError) as refusal:
         yield from ((length, refusal) for length in lengths)
         return
+    name, passing = name_of(predictor), _may_refuse(predictor)
     for length in lengths:
         try:
-            check_length(built, length)
-            yield length, built
-        except Unsupported as refusal:
+            with foreign(f"predictor '{name}' failed when asked for length {length}", Unsupported, *passing):
+                check_length(built, length)
+                runs = runs_of(built, length)
+        except (Unsupported, PredictorError) as refusal:
             yield length, refusal
+        else:
+            yield length, _Server(built, runs)
+
+
+def _may_refuse(predictor: str | Predictor) -> tuple[type[Exception], ...]:
+    """An InputError of what is built in is about the input, one of anything else is that predictor's failure."""
+    return (InputError,) if isinstance(predictor, str) and predictor.partition(":")[0] in BUILT_IN else ()
 
 
 def _score_task(
-    task: Task, servers: dict[int, dict[str, Any]], n: int, seed: int, gold: str, progress: Progress
+    task: Task, servers: dict[int, dict[str, _Server]], n: int, seed: int, gold: str, progress: Progress
 ) -> Iterator[tuple[Cell, dict[str, _Scored], list[Skipped]]]:
     """For each length, what every predictor that serves it said, with its scores; and the failures."""
     lengths = [length for length, by_name in servers.items() if by_name]
     if not lengths:
         return
-    n_runs = sum(len(runs_of(p, length)) for length, by_name in servers.items() for p in by_name.values())
+    n_runs = sum(len(server.runs) for by_name in servers.values() for server in by_name.values())
     advance: Callable[[float], None] | None = None
     for cell in cells(task, lengths, n, seed, gold, progress):
         advance = advance or progress(f"{task.name}: predictors", n * n_runs)  # after the gold's own
         scored, failures = {}, []
-        for name, predictor in servers[cell.length].items():
+        for name, server in servers[cell.length].items():
             try:
-                timed = [
-                    _predict_timed(name, run, task, cell.contexts, cell.weights, advance)
-                    for run in runs_of(predictor, cell.length)
-                ]
+                timed = [_predict_timed(name, run, task, cell.contexts, cell.weights, advance) for run in server.runs]
             except PredictorError as error:
                 failures.append(Skipped(name, task.name, cell.length, str(error), FAILED))
                 continue
             probs, seconds = np.stack([p for p, _ in timed]), float(np.mean([s for _, s in timed]))
-            scored[name] = _Scored(probs, cell.score(probs, told=_is_told(predictor)), seconds)
+            scored[name] = _Scored(probs, cell.score(probs, told=_is_told(server.built)), seconds)
         yield cell, scored, failures
 
 
@@ -421,16 +448,12 @@ def _predict_timed(
         rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
         chunk = contexts[rows].astype(np.int64)
         started = time.perf_counter()
-        try:
+        where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
+        with foreign(f"predictor '{name}' failed on {where}", *_may_refuse(name)):
             if weights is not None and _is_told(predictor):
                 output = predictor.predict_given_weights(chunk, weights[rows])
             else:
                 output = predictor.predict(chunk)
-        except (InputError, PredictorError):
-            raise
-        except Exception as error:
-            where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
-            raise PredictorError(f"predictor '{name}' failed on {where}: {reason_of(error)}") from error
         real = min(CHUNK, len(contexts) - start)
         parts.append(check_output(name, output, (CHUNK, task.n_states))[:real])
         seconds.append(time.perf_counter() - started)

@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -28,8 +29,8 @@ import psutil
 from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, PredictorError, Unsupported, reason_of
-from mdbench.predictor import check_length, runs_of, to_numpy
-from mdbench.registry import TOLD, build_predictor
+from mdbench.predictor import DECLARED_VALUES, check_length, runs_of, to_numpy
+from mdbench.registry import TOLD, build_predictor, known_defaults
 from mdbench.tasks import Task
 
 POLL = 0.1  # seconds between looks at the memory
@@ -47,7 +48,8 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("seconds", "gibibytes"):
             if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"a limit of {name} must be positive and finite, not {getattr(self, name)}.")
+                what = {"seconds": "time limit", "gibibytes": "memory limit"}[name]
+                raise InputError(f"the {what} must be positive and finite {name}, not {getattr(self, name)}.")
 
 
 class Isolated:
@@ -72,6 +74,7 @@ class Isolated:
             stdout=self._output,
             stderr=self._errors,
             pass_fds=(child_reads, child_writes),
+            start_new_session=True,  # so that what it starts ends with it
         )
         os.close(child_reads)
         os.close(child_writes)
@@ -80,8 +83,9 @@ class Isolated:
         fields = ("name", "order", "concentration", "lengths", "version")
         sent = {name: getattr(task, name) for name in fields} | {"transition": task.transition.tolist()}
         built = self._ask({"do": "build", "text": text, "task": sent, "device": device})[0]
-        if built["card"] is not None:
-            self.card = built["card"]
+        self.defaults: dict[str, Any] = built["defaults"]  # of its options
+        for name, value in built["declared"].items():
+            setattr(self, name, value)
 
     def check_length(self, length: int) -> None:
         """As the predictor says."""
@@ -90,13 +94,13 @@ class Isolated:
     def runs(self, length: int) -> Sequence[Any]:
         """One for each training seed."""
         n = self._ask({"do": "runs", "length": int(length)})[0]["n"]
-        return [_Run(self, k) for k in range(n)]
+        return [_Run(self, (int(length), k)) for k in range(n)]
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """As the predictor says."""
         return self.predict_run(contexts, None)
 
-    def predict_run(self, contexts: Int[np.ndarray, "batch length"], run: int | None) -> Any:
+    def predict_run(self, contexts: Int[np.ndarray, "batch length"], run: tuple[int, int] | None) -> Any:
         """One training seed's prediction."""
         return self._ask({"do": "predict", "run": run}, contexts)[1]
 
@@ -181,7 +185,7 @@ class Isolated:
 class _Run:
     """One training seed of an isolated predictor."""
 
-    def __init__(self, of: Isolated, run: int) -> None:
+    def __init__(self, of: Isolated, run: tuple[int, int]) -> None:
         self.of, self.run = of, run
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Any:
@@ -189,11 +193,8 @@ class _Run:
 
 
 def _end(process: subprocess.Popen, pipes: Sequence[int]) -> None:
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-    process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for pipe in pipes:
         with contextlib.suppress(OSError):
@@ -216,14 +217,28 @@ def _unframe(read: Any) -> tuple[dict[str, Any], np.ndarray | None]:
 # ------------------------------------------------------------------------------------------------ the other process
 
 
+def _end_with(parent: int) -> None:
+    """End with the parent, however busy this process is, and whatever it started too."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _refuse_pickles(event: str, _arguments: Any) -> None:
+    if event == "pickle.find_class":
+        raise PredictorError("loads a pickle, which runs whatever its author wrote; keep weights in safetensors.")
+
+
 def _serve(read_from: int, write_to: int) -> None:
     """Answer requests until the pipe is closed."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    sys.addaudithook(_refuse_pickles)
     source = os.fdopen(read_from, "rb")
 
     def read(n: int) -> bytes:
         data = source.read(n)
         if len(data) < n:
-            os._exit(0)  # the other side is gone
+            os.killpg(0, signal.SIGKILL)  # the other side is gone
         return data
 
     def reply(header: dict[str, Any], array: Any = None) -> None:
@@ -241,7 +256,8 @@ def _serve(read_from: int, write_to: int) -> None:
         except Unsupported as error:
             reply({"kind": "unsupported", "message": str(error), "label": error.label})
         except InputError as error:
-            reply({"kind": "input", "message": str(error)})
+            kind = "input" if request["do"] == "build" else "failure"  # of the options; of its own making
+            reply({"kind": kind, "message": str(error) if kind == "input" else f"failed: {error}"})
         except SystemExit as error:
             reply({"kind": "failure", "message": f"called sys.exit({error.code!r})."})
         except Exception as error:
@@ -255,15 +271,21 @@ def _answer(state: dict[str, Any], request: dict[str, Any], contexts: Any) -> tu
         task = request["task"]
         task = Task(**task | {"transition": np.array(task["transition"]), "lengths": tuple(task["lengths"])})
         state["built"] = built = build_predictor(request["text"], task, request["device"])
-        return {"card": getattr(built, "card", None)}, None
+        state["runs"] = {}
+        declared = {name: getattr(built, name) for name in ("card", *DECLARED_VALUES) if hasattr(built, name)}
+        return {"declared": declared, "defaults": known_defaults(request["text"])}, None
     built = state["built"]
     if what == "check_length":
         check_length(built, request["length"])
         return {}, None
     if what == "runs":
-        state["runs"] = runs_of(built, request["length"])
-        return {"n": len(state["runs"])}, None
-    chosen = built if request["run"] is None else state["runs"][request["run"]]
+        state["runs"][request["length"]] = runs = runs_of(built, request["length"])
+        return {"n": len(runs)}, None
+    if request["run"] is None:
+        chosen = built
+    else:
+        length, run = request["run"]
+        chosen = state["runs"][length][run]
     output = to_numpy(chosen.predict(contexts))
     if output.dtype.hasobject:
         raise PredictorError(f"returned {output.dtype}, not numbers.")

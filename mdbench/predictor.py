@@ -25,6 +25,7 @@ from mdbench import metrics
 from mdbench.errors import PredictorError
 
 SUM_TOLERANCE = 1e-3
+DECLARED_VALUES = ("precision", "standard_error", "fixed_to_task")
 
 
 class Predictor(Protocol):
@@ -41,8 +42,17 @@ def check_length(predictor: Predictor, length: int) -> None:
 
 
 def runs_of(predictor: Any, length: int) -> Sequence[Any]:
-    """One predictor for each training seed; most have none, and stand for themselves."""
-    return predictor.runs(length) if hasattr(predictor, "runs") else [predictor]
+    """One predictor for each training seed; most have none, and stand for themselves.
+
+    Raises:
+        TypeError: ``runs`` gives no predictors.
+    """
+    if not hasattr(predictor, "runs"):
+        return [predictor]
+    runs = list(predictor.runs(length))
+    if not runs or not all(hasattr(run, "predict") for run in runs):
+        raise TypeError(f"runs({length}) must give at least one predictor, and only predictors")
+    return runs
 
 
 def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.ndarray, "batch q"]:
@@ -80,10 +90,15 @@ def to_numpy(output: Any) -> np.ndarray:
 
 
 class FunctionPredictor:
-    """A plain function from contexts to probabilities, as a predictor."""
+    """A plain function from contexts to probabilities, as a predictor. What it declares are its attributes."""
+
+    fixed_to_task = True  # it was never told of one
 
     def __init__(self, function: Callable[[Int[np.ndarray, "batch length"]], Any]) -> None:
         self.function = function
+        for name in ("check_length", "card", *DECLARED_VALUES):
+            if hasattr(function, name):
+                setattr(self, name, getattr(function, name))
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Any:
         """What the function says."""

@@ -194,8 +194,8 @@ def record_evaluation(found: Evaluation, predictors: Sequence[str], folder: str 
     """
     paths = []
     for label in predictors:
-        identity = row_identity(label)
         for task in dict.fromkeys(r.task for r in found.results if r.predictor == label):
+            identity = row_identity(label, found.defaults.get(label))
             results = [r for r in found.results if (r.predictor, r.task) == (label, task)]
             without = [s for s in (*found.skipped, *found.failed) if (s.predictor, s.task) == (label, task)]
             left_out = {s.length: s.reason for s in without}
@@ -450,7 +450,7 @@ def _check_identity(record: Record, path: Path) -> None:
             expected = _row(row_identity(row.label))
         except (InputError, PredictorError) as error:
             raise InputError(f"record '{path}': predictor.label: {error}") from None
-        for name in ("name", "options", "label", "kind", "distribution"):
+        for name in ("distribution", "name", "options", "label", "kind"):
             if getattr(row, name) != getattr(expected, name):
                 said = f"{getattr(row, name)!r}, which '{row.label}' is not: {getattr(expected, name)!r}"
                 raise InputError(f"record '{path}': predictor.{name}: {said}.")

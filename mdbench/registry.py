@@ -15,7 +15,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from mdbench.errors import InputError, PredictorError, reason_of, unknown_name
+from mdbench.errors import InputError, Unsupported, foreign, unknown_name
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,12 @@ class Entry:
         Raises:
             PredictorError: that fails, in whatever way.
         """
-        try:
-            return EntryPoint(self.name, self.target, GROUP).load()
-        except Exception as error:
-            raise PredictorError(f"{self.kind} {self.source} cannot be loaded: {reason_of(error)}") from error
+        with foreign(f"{self.kind} {self.source} cannot be loaded"):
+            found = EntryPoint(self.name, self.target, GROUP).load()
+            if not callable(found):
+                raise TypeError(f"its entry point '{self.target}' is {type(found).__name__}, not a factory")
+            inspect.signature(found)
+        return found
 
 
 # ------------------------------------------------------------------------------------------------------ baselines
@@ -204,15 +206,20 @@ class FileEntry(Entry):
         assert spec.loader is not None
         module = module_from_spec(spec)
         sys.modules[spec.name] = module
-        try:
+        beside = str(Path(path).resolve().parent)
+        if beside not in sys.path:
+            sys.path.append(beside)  # where its own imports are
+        with foreign(f"{self.kind} {self.source} cannot be loaded"):
             spec.loader.exec_module(module)
             found = getattr(module, attribute)
-        except Exception as error:
-            raise PredictorError(f"{self.kind} {self.source} cannot be loaded: {reason_of(error)}") from error
-        if not callable(found):
-            raise InputError(f"'{self.name}' is {type(found).__name__}, not a function.")
-        if next(iter(inspect.signature(found).parameters), None) == "task":
-            return found
+            if hasattr(found, "predict") and not isinstance(found, type):
+                return lambda task: found  # noqa: ARG005
+            if not callable(found):
+                raise TypeError(f"'{attribute}' is {type(found).__name__}, not a function")
+            if next(iter(inspect.signature(found).parameters), None) == "task":
+                return found
+            if isinstance(found, type):
+                raise TypeError(f"the first parameter of the class '{attribute}' must be called task")
         from mdbench.predictor import FunctionPredictor  # numpy is not needed to list names
 
         return lambda task: FunctionPredictor(found)  # noqa: ARG005
@@ -224,7 +231,9 @@ def predictor_entries() -> dict[str, Entry]:
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.dist.name if p.dist else "")):
         source = f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
         entry = Entry(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
-        if point.name in BUILT_IN:
+        if ":" in point.name:
+            _warn_once(f"'{point.name}' {source} is not used: a name with a colon cannot be asked for.")
+        elif point.name in BUILT_IN:
             _warn_once(f"'{point.name}' {source} is not used: a built-in predictor has that name.")
         elif point.name not in found:
             found[point.name] = entry
@@ -256,12 +265,21 @@ class Identity:
     label: str
 
 
-def row_identity(text: str) -> Identity:
-    """The same for every way to write the same predictor: which row of a board it is."""
+def known_defaults(text: str) -> dict[str, Any]:
+    """Of the options of a predictor that may be left out; it is imported for that."""
+    defaults = option_defaults(_parse(text, "predictor", predictor_entries())[0])
+    return {k: v for k, v in defaults.items() if v is not inspect.Parameter.empty}
+
+
+def row_identity(text: str, defaults: dict[str, Any] | None = None) -> Identity:
+    """The same for every way to write the same predictor: which row of a board it is.
+
+    Nothing is imported where its ``known_defaults`` are given.
+    """
     entry, given = _parse(text, "predictor", predictor_entries())
     if entry.name == "run":
         return Identity(entry, given, text)
-    defaults = {k: v for k, v in option_defaults(entry).items() if v is not inspect.Parameter.empty}
+    defaults = known_defaults(text) if defaults is None else defaults
     changed = {k: v for k, v in given.items() if k not in defaults or defaults[k] != v}
     written = ",".join(f"{k}={v}" for k, v in sorted(changed.items()))
     options = dict(sorted((entry.options | defaults | given).items()))
@@ -277,14 +295,10 @@ def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
         _check_options("predictor", entry, options, known)
     if "device" in parameters:
         options["device"] = device
-    try:
+    if entry.name in BUILT_IN:
         return factory(task, **entry.options, **options)
-    except InputError:
-        raise
-    except Exception as error:
-        if entry.name in BUILT_IN:
-            raise
-        raise PredictorError(f"predictor {entry.source} cannot be built: {reason_of(error)}") from error
+    with foreign(f"predictor {entry.source} cannot be built", Unsupported):
+        return factory(task, **entry.options, **options)
 
 
 # --------------------------------------------------------------------------------------------------- names, options
@@ -294,8 +308,10 @@ _E = TypeVar("_E", bound=Entry)
 
 def _parse(text: str, kind: str, entries: Mapping[str, _E]) -> tuple[_E, dict[str, Any]]:
     """``name``, ``name:option=value,option=value`` or ``run:FOLDER`` to the entry and the options given there."""
-    if kind == "predictor" and re.fullmatch(r".+\.py:[^\W\d]\w*", text):
-        path = text.rpartition(":")[0]
+    if kind == "predictor" and (file := re.fullmatch(r"(.+\.py)(?::(.*))?", text)):
+        path, attribute = file.groups()
+        if not (attribute or "").isidentifier():
+            raise InputError(f"name one function in the file, and no options: {path}:function, unlike '{text}'.")
         if not Path(path).is_file():
             raise InputError(f"there is no file '{path}' for the predictor '{text}'.")
         return cast(_E, FileEntry(text, text, "from a file")), {}

@@ -6,13 +6,14 @@ import keyword
 import re
 import sys
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import jinja2
 
 from mdbench.errors import InputError
 from mdbench.files import make_folder, write_text
-from mdbench.registry import BUILT_IN
+from mdbench.registry import BUILT_IN, predictor_entries
 
 FRAMEWORKS = {"numpy": ("mdbench", "numpy"), "jax": ("mdbench", "jax"), "torch": ("mdbench", "torch")}
 
@@ -25,15 +26,20 @@ def new_predictor(name: str, framework: str = "numpy", where: str | Path = ".") 
     """
     if framework not in FRAMEWORKS:
         raise InputError(f"framework must be one of {', '.join(FRAMEWORKS)}, not '{framework}'.")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise InputError(f"'{name}' is a word of Python's own; take another name.")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise InputError(f"a name has small letters, digits and underscores, such as online_eg, unlike '{name}'.")
     if name in BUILT_IN:
         raise InputError(f"'{name}' is a built-in predictor, which would win; take another name.")
-    if name in sys.stdlib_module_names or name in FRAMEWORKS or name == "mdbench":
-        raise InputError(f"'{name}' is the name of a module that others import; take another.")
     folder = Path(where) / name
     if folder.exists():
         raise InputError(f"'{folder}' exists; take another name, or move it away.")
+    taken = predictor_entries().get(name)
+    if taken is not None:
+        raise InputError(f"there is a predictor '{name}', {taken.summary}; take another name.")
+    if name in sys.stdlib_module_names or name in FRAMEWORKS or find_spec(name) is not None:
+        raise InputError(f"'{name}' is the name of a module that others import; take another.")
     values = {
         "name": name,
         "distribution": f"mdbench-{name.replace('_', '-')}",
@@ -45,9 +51,9 @@ def new_predictor(name: str, framework: str = "numpy", where: str | Path = ".") 
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
         f"test_{name}.py": "test_predictor.py",
-        f"{name}.py": f"{framework}.py",
+        f"src/{name}.py": f"{framework}.py",  # a folder `name` that Python is started beside would hide `name.py` in it
     }
-    make_folder(folder)
+    make_folder(folder / "src")
     for file, template in files.items():
         source = (templates / f"{template}.jinja").read_text(encoding="utf-8")
         text = jinja2.Template(source, keep_trailing_newline=True, undefined=jinja2.StrictUndefined).render(values)

@@ -184,7 +184,10 @@ def test_a_file_may_hold_a_factory_a_class_or_the_prediction_itself(file):
     [
         ("nowhere.py:good", InputError, "no file 'nowhere.py'"),
         ("{file}:absent", PredictorError, "has no attribute 'absent'"),
-        ("{file}:transition", InputError, "not a function"),
+        ("{file}:transition", PredictorError, "not a function"),
+        ("{file}", InputError, "name one function in the file"),
+        ("{file}:", InputError, "name one function in the file"),
+        ("{file}:good:eta=1", InputError, "name one function in the file, and no options"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(file, text, error, said):

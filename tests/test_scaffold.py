@@ -27,18 +27,19 @@ def module(path):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_what_is_written_keeps_the_contract(framework, tmp_path):
     folder = new_predictor("my_idea2", framework, tmp_path)
-    assert sorted(p.name for p in folder.iterdir()) == [
+    files = [p for p in folder.glob("**/*") if p.is_file()]
+    assert sorted(str(p.relative_to(folder)) for p in files) == [
         "README.md",
-        "my_idea2.py",
         "pyproject.toml",
+        "src/my_idea2.py",
         "test_my_idea2.py",
     ]
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "mdbench-my-idea2"
     assert project["entry-points"]["mdbench.predictors"] == {"my_idea2": "my_idea2:MyIdea2"}
-    for path in folder.iterdir():
+    for path in files:
         assert "{{" not in path.read_text()
-    built = module(folder / "my_idea2.py").MyIdea2(load_task("mtd-q3-m2"))
+    built = module(folder / "src" / "my_idea2.py").MyIdea2(load_task("mtd-q3-m2"))
     checks = check(built, "mtd-q3-m2", [16])
     assert [(c.name, c.found) for c in checks if c.verdict == "fail"] == []
     ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "120", str(folder)]
@@ -51,7 +52,8 @@ def test_what_is_written_keeps_the_contract(framework, tmp_path):
     [
         ("md1", "numpy", "built-in"),
         ("My-Idea", "numpy", "small letters"),
-        ("class", "numpy", "small letters"),
+        ("class", "numpy", "a word of Python's own"),
+        ("typing_extensions", "numpy", "others import"),
         ("json", "numpy", "others import"),
         ("torch", "numpy", "others import"),
         ("mine", "tensorflow", "framework must be one of"),
@@ -66,11 +68,11 @@ def test_names_that_cannot_be(name, framework, said, tmp_path):
 
 def test_nothing_is_overwritten(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert run("new-predictor", "mine") == 0
-    assert "pip install -e mine" in capsys.readouterr().out
-    (tmp_path / "mine" / "mine.py").write_text("precious")
-    assert run("new-predictor", "mine") == 2
-    assert (tmp_path / "mine" / "mine.py").read_text() == "precious"
+    assert run("new-predictor", "new_one") == 0
+    assert "pip install -e new_one" in capsys.readouterr().out
+    (tmp_path / "new_one" / "src" / "new_one.py").write_text("precious")
+    assert run("new-predictor", "new_one") == 2
+    assert (tmp_path / "new_one" / "src" / "new_one.py").read_text() == "precious"
 
 
 def test_the_example_keeps_the_contract():
