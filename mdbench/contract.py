@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 from scipy import stats
 
@@ -53,6 +54,13 @@ class Check:
     found: str
 
 
+class Checks(list[Check]):
+    """The clauses in their order; in a notebook, a table."""
+
+    def _repr_html_(self) -> str:
+        return pd.DataFrame(as_dicts(self)).to_html(index=False)
+
+
 class _Broken(Exception):
     """A clause does not hold; the message is the smallest example."""
 
@@ -69,7 +77,7 @@ def check(
     device: str = "cpu",
     limits: Limits | None = None,
     progress: Callable[[float], None] = lambda _k: None,
-) -> list[Check]:
+) -> Checks:
     """Hold a predictor to its contract.
 
     What is not built in, and has a name, runs first in a process of its own, within limits. If it ends that process,
@@ -92,11 +100,11 @@ def check(
     there: dict[int, np.ndarray] | PredictorError | None = None
     if isinstance(predictor, str):
         there = _in_a_fresh_process(predictor, loaded, lengths, device, limits)
-    if isinstance(there, PredictorError) and _foreign(predictor):
-        return _only_failed("fresh process", str(there), progress)
+        if isinstance(there, PredictorError) and predictor.partition(":")[0] not in BUILT_IN:
+            return _only_failed("fresh process", str(there), progress)
     with foreign(f"predictor '{name_of(predictor)}' failed", InputError):
         subject = _Subject.of(predictor, loaded, lengths, device, there)
-    checks = []
+    checks = Checks()
     for name, (expected, clause) in CLAUSES.items():
         try:
             found, verdict = clause(subject) or "", PASS
@@ -113,10 +121,6 @@ def check(
         checks.append(Check(name, expected.format(tolerance=subject.tolerance), verdict, found))
         progress(1)
     return checks
-
-
-def _foreign(predictor: str) -> bool:
-    return predictor.partition(":")[0] not in BUILT_IN
 
 
 def _in_a_fresh_process(
@@ -141,17 +145,14 @@ def _in_a_fresh_process(
     return found
 
 
-def _only_failed(name: str, what: str, progress: Callable[[float], None]) -> list[Check]:
+def _only_failed(name: str, what: str, progress: Callable[[float], None]) -> Checks:
+    """That clause fails; the others wait for it."""
     progress(len(CLAUSES))
-    rest = f"mend '{name}' first"
-    return [
-        Check(
-            clause,
-            expected.format(tolerance=TOLERANCE["float64"]),
-            *((FAIL, what) if clause == name else (NOT_APPLICABLE, rest)),
-        )
-        for clause, (expected, _) in CLAUSES.items()
-    ]
+    checks = Checks()
+    for clause, (expected, _) in CLAUSES.items():
+        verdict, found = (FAIL, what) if clause == name else (NOT_APPLICABLE, f"mend '{name}' first")
+        checks.append(Check(clause, expected.format(tolerance=TOLERANCE["float64"]), verdict, found))
+    return checks
 
 
 def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -411,8 +412,8 @@ def _predict_all(s: _Subject) -> None:
             wrong = ~(np.isfinite(claimed) & (claimed >= 0)).all(axis=-1) | ~(np.abs(claimed.sum(axis=-1) - 1) < 1e-3)
         if wrong.any():
             k, position = np.argwhere(wrong)[0]
-            prefix = contexts[k, : position + s.task.order + 1]
-            raise _Broken(f"{_shown(prefix)}: {_probs(claimed[k, position])} by predict_all.")
+            shown = _shown(contexts[k, : position + s.task.order + 1])
+            raise _Broken(f"{shown}: {_probs(claimed[k, position])} by predict_all.")
         every = range(s.task.order + 1, length + 1)
         for prefix in every if _seconds(s, length) < SLOW else sorted({every[0], every[len(every) // 2], length}):
             try:

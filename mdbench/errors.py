@@ -35,14 +35,15 @@ class PredictorError(RuntimeError):
 
 
 @contextlib.contextmanager
-def foreign(what: str, *passing: type[Exception]) -> Iterator[None]:
+def foreign(what: str, *passing: type[BaseException]) -> Iterator[None]:
     """Turn whatever somebody else's code raises here, sys.exit too, into a :class:`PredictorError` that begins so.
 
     What is a PredictorError already, or one of ``passing``, goes through.
     """
+    through: tuple[type[BaseException], ...] = (PredictorError, *passing)
     try:
         yield
-    except (PredictorError, *passing):
+    except through:
         raise
     except SystemExit as error:
         raise PredictorError(f"{what}: it called sys.exit({error.code!r}).") from error
@@ -50,7 +51,7 @@ def foreign(what: str, *passing: type[Exception]) -> Iterator[None]:
         raise PredictorError(f"{what}: {reason_of(error)}") from error
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """What somebody else's code raised, in one line."""
     text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."

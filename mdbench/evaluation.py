@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import sys
@@ -103,7 +104,24 @@ class Evaluation:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def _repr_html_(self) -> str:
-        return self.table.to_html(index=False)
+        """What a notebook shows: the scores as the command prints them, then what is missing and what is tied."""
+        rows = [
+            {
+                "task": r.task,
+                "T": r.length,
+                "predictor": r.predictor,
+                "KL": f"{r.kl:.4g}",
+                "excess KL": "not ranked" if r.excess_kl is None else "at gold" if r.at_gold else f"{r.excess_kl:.4g}",
+                "95% interval": "" if r.at_gold or not r.excess_kl_ci else "{:.3g} .. {:.3g}".format(*r.excess_kl_ci),
+                "cross-entropy": f"{r.cross_entropy:.4g}",
+                "NLL": f"{r.nll:.4g}",
+            }
+            for r in self.results
+        ]
+        notes = [f"Failed: {reason}" for reason in dict.fromkeys(f.reason for f in self.failed)]
+        notes += [f"Left out: {reason}" for reason in dict.fromkeys(s.reason for s in self.skipped)]
+        notes += [f"Tied at {t.task}, T = {t.length}: {' and '.join(t.predictors)}." for t in self.ties]
+        return pd.DataFrame(rows).to_html(index=False) + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
 
 
 def evaluate(

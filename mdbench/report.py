@@ -27,13 +27,13 @@ from mdbench.validation import Validation
 
 def console() -> Console:
     """Stdout; wide enough for the tables where it is not a terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=120)
+    return Console(emoji=False) if sys.stdout.isatty() else Console(width=120, emoji=False)
 
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str, int], Callable[[float], None]]]:
     """``progress(description, total)`` returning ``advance(k)``, as bars on stderr or, without a terminal, as lines."""
-    stderr = Console(stderr=True)
+    stderr = Console(stderr=True, emoji=False)
     if not stderr.is_terminal:
         yield functools.partial(_progress_lines, stderr)
         return
@@ -59,7 +59,7 @@ def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[
 
     The time left is judged from the second call on: the first may report what an earlier, interrupted run did.
     """
-    stderr.print(f"{description} ({total}) ...", highlight=False, soft_wrap=True)
+    stderr.print(f"{description} ({total}) ...", highlight=False, markup=False, soft_wrap=True)
     shown, done = time.monotonic(), 0.0
     first: tuple[float, float] | None = None
 
@@ -70,9 +70,8 @@ def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[
         first = first or (now, done)
         if now - shown >= 10 and first[1] < done < total:
             shown, left = now, (now - first[0]) * (total - done) / (done - first[1])
-            stderr.print(
-                f"{description}: {done:.0f} of {total}, about {left:.0f} s left ...", highlight=False, soft_wrap=True
-            )
+            line = f"{description}: {done:.0f} of {total}, about {left:.0f} s left ..."
+            stderr.print(line, highlight=False, markup=False, soft_wrap=True)
 
     return advance
 
@@ -119,8 +118,8 @@ def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), hi
 def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
     """One table a task: for each length the predictors by excess KL, then what was left out, and the ties."""
     print_results(evaluation.results, [*evaluation.skipped, *evaluation.failed], highlighted)
-    for reason in dict.fromkeys(s.reason for s in evaluation.skipped):
-        print_line(f"Left out: {reason}")
+    for who, reason in dict.fromkeys((s.predictor, s.reason) for s in evaluation.skipped):
+        print_line(f"Left out: {reason}" if who in reason else f"Left out: {who}: {reason}")
     for reason in dict.fromkeys(f.reason for f in evaluation.failed):
         print_line(f"Failed: {reason}")
     tied: dict[tuple[str, ...], list[str]] = {}
@@ -342,7 +341,7 @@ def print_tuned(rows: Sequence[dict[str, Any]]) -> None:
 
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A plain table."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for heading in headings:
         table.add_column(heading, no_wrap=True)
     for row in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import numbers
 import re
 import tomllib
@@ -18,6 +19,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, SequenceError, reason_of, unknown_name
+
+log = logging.getLogger(__name__)
 
 GROUP = "mdbench.tasks"
 ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
@@ -207,8 +210,26 @@ def load_task(name_or_path: str | Path) -> Task:
 
 
 def plugin_tasks() -> dict[str, EntryPoint]:
-    """Tasks of other distributions, by name: the entry points of the group ``mdbench.tasks``. Nothing is imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+    """Tasks of other distributions, by name: the entry points of the group ``mdbench.tasks``. Nothing is imported.
+
+    A built-in task wins, with a warning.
+    """
+    found = {}
+    for point in entry_points(group=GROUP):
+        if point.name in task_names():
+            _warn_once(f"task '{point.name}'{_origin(point)} is not used: a built-in task has that name.")
+        else:
+            found[point.name] = point
+    return found
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    log.warning("mdbench: %s", sentence)
+
+
+def _origin(point: EntryPoint) -> str:
+    return f" (from {point.dist.name} {point.dist.version})" if point.dist else ""
 
 
 @functools.cache
@@ -219,14 +240,14 @@ def _from_plugin(name: str) -> Task:
         InputError: it cannot be imported, or is none of these; the message names the distribution.
     """
     point = plugin_tasks()[name]
-    source = f"task '{name}'" + (f" (from {point.dist.name} {point.dist.version})" if point.dist else "")
+    source = f"task '{name}'{_origin(point)}"
     try:
         found = point.load()
         found = found() if callable(found) else found
         found = load_task(found) if isinstance(found, (str, Path)) else found
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{source} cannot be loaded: {reason_of(error)}") from error
     if not isinstance(found, Task):
         raise InputError(f"{source} is {type(found).__name__}, not a task, a function that returns one or a task file.")

@@ -1,7 +1,11 @@
 """Predictors in processes of their own: whatever they do is their own failure, and the others go on."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -56,6 +60,41 @@ def objects(contexts):
 
 def unbuildable(task):
     raise ZeroDivisionError
+
+class Asked:
+    what = None
+    def __init__(self, task):
+        self.good = good
+    def check_length(self, length):
+        if self.what == "check_length":
+            raise ValueError("of a length")
+    def runs(self, length):
+        return {"runs": 3, "no runs": []}.get(self.what, [self])
+    def predict(self, contexts):
+        import mdbench
+        if self.what == "input":
+            raise mdbench.InputError("of its own")
+        if self.what == "exit":
+            sys.exit(0)
+        return good(contexts)
+
+def asked(what):
+    return type(f"asked_{what}", (Asked,), {"what": what})
+
+asked_check_length, asked_runs, asked_no_runs = asked("check_length"), asked("runs"), asked("no runs")
+asked_input, asked_exit = asked("input"), asked("exit")
+
+def leaves_a_child(contexts):
+    import subprocess
+    child = subprocess.Popen(["sleep", "1000"])
+    raise KeyError(f"child {child.pid}.")
+
+def busy(contexts):
+    open(contexts_of_busy, "w").write(str(os.getpid()))
+    while True:
+        pass
+
+contexts_of_busy = __file__ + ".pid"
 
 class Short:
     def __init__(self, task):
@@ -199,6 +238,99 @@ def test_a_file_that_does_not_run_says_why(tmp_path):
     (tmp_path / "broken.py").write_text("def f(:\n")
     with pytest.raises(PredictorError, match="cannot be loaded: SyntaxError"):
         build_predictor(f"{tmp_path / 'broken.py'}:f", TASK)
+
+
+@pytest.mark.parametrize("isolate", [None, Limits(60)], ids=["here", "isolated"])
+def test_whatever_is_asked_of_it_a_failure_is_its_own(file, isolate):
+    names = [f"{file}:asked_{what}" for what in ("check_length", "runs", "no_runs", "input", "exit")]
+    found = mdbench.evaluate(
+        [*names, f"{file}:good"], task=TASK, lengths=[16], n_sequences=4, references=(), isolate=isolate
+    )
+    assert [r.predictor for r in found.results] == [f"{file}:good"]
+    reasons = {f.predictor: f.reason for f in found.failed}
+    for name, said in zip(
+        names, ("of a length", "not iterable", "at least one", "of its own", "sys.exit(0)"), strict=True
+    ):
+        assert said in reasons[name]
+        assert name in reasons[name]
+    with pytest.raises(PredictorError, match="of its own"):
+        mdbench.evaluate(f"{file}:asked_input", task=TASK, lengths=[16], n_sequences=4, isolate=isolate)
+
+
+def test_what_it_started_ends_with_it(file):
+    isolated = Isolated(f"{file}:leaves_a_child", TASK)
+    with pytest.raises(PredictorError) as error:
+        isolated.predict(contexts_of(TASK, 16, 4))
+    child = int(str(error.value).rpartition("child ")[2].split(".")[0])
+    assert psutil.pid_exists(child)
+    isolated.close()
+    _ends(child)
+
+
+def test_it_ends_with_its_parent_however_busy(file):
+    script = f"import mdbench\nmdbench.evaluate({f'{file}:busy'!r}, task='mtd-q3-m2', lengths=[16], n_sequences=4, "
+    script += "isolate=mdbench.isolation.Limits(100))"
+    process = subprocess.Popen([sys.executable, "-c", f"import mdbench.isolation\n{script}"])
+    pid_file = Path(f"{file}.pid")
+    while not pid_file.exists() or not pid_file.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    _ends(int(pid_file.read_text()))
+
+
+def _ends(pid):
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_record_imports_nothing_of_it_here(file, tmp_path, capsys):
+    (tmp_path / "here.py").write_text(
+        f"import os\nopen({str(tmp_path / 'pids')!r}, 'a').write(f'{{os.getpid()}} ')\n" + file.read_text()
+    )
+    (tmp_path / "bad.py").write_text("import sys\nsys.exit(0)\n")
+    both = [x for name in ("bad.py:f", "here.py:good") for x in ("--predictor", tmp_path / name)]
+    options = [
+        "--task",
+        TASK.name,
+        "--lengths",
+        16,
+        "--n-sequences",
+        8,
+        "--record",
+        "--leaderboard",
+        tmp_path / "board",
+    ]
+    assert run("evaluate", *both, *options) == 1
+    assert "sys.exit(0)" in capsys.readouterr().out
+    assert str(os.getpid()) not in (tmp_path / "pids").read_text().split()
+    assert len(list(tmp_path.glob("board/records/*/*.json"))) == 1
+
+
+def test_a_notebook_shows_scores_failures_and_ties():
+    def broken(_contexts):
+        raise ValueError("<no luck>")
+
+    shown = mdbench.evaluate([broken, "md1"], task=TASK, lengths=[16], n_sequences=20)._repr_html_()
+    assert "at gold" in shown
+    assert "&lt;no luck&gt;" in shown
+    assert "Tied at mtd-q3-m2, T = 16: md1 and constructed_l3" in shown
+    assert "<table" in mdbench.check("uniform", TASK, [16])._repr_html_()
+
+
+@pytest.mark.parametrize(("given", "said"), [([], "at least one"), ([lambda c: c] * 2, "a __name__ of its own")])
+def test_names_must_tell_predictors_apart(given, said):
+    with pytest.raises(InputError, match=said):
+        mdbench.evaluate(given, task=TASK, lengths=[16], n_sequences=4)
+
+    def uniform(contexts):
+        return contexts
+
+    with pytest.raises(InputError, match="'uniform' is a built-in predictor"):
+        mdbench.evaluate(uniform, task=TASK, lengths=[16], n_sequences=4)
 
 
 def test_a_function_in_a_notebook_is_a_predictor():

@@ -276,7 +276,7 @@ def test_contexts_outside_the_states_and_impossible_sequences(zeros_task):
         lag_likelihoods(TASK, np.array([[0.0, 1.0, 2.0]]))
 
 
-def test_tasks_of_other_distributions_go_wherever_a_built_in_goes(monkeypatch, tmp_path):
+def test_tasks_of_other_distributions_go_wherever_a_built_in_goes(monkeypatch, tmp_path, caplog):
     from importlib.metadata import EntryPoint
 
     from mdbench.tasks import task as module
@@ -291,6 +291,8 @@ def test_tasks_of_other_distributions_go_wherever_a_built_in_goes(monkeypatch, t
     for name in names[:3]:
         assert load_task(f"plugin-{name}").order == 1
     assert load_task("mtd-q3-m2").order == 2  # a built-in wins
+    assert "mtd-q3-m2" not in module.plugin_tasks()
+    assert "'mtd-q3-m2' is not used: a built-in task has that name" in caplog.text
     for name, said in (("NOT_A_TASK", "is int, not a task"), ("raises", "ZeroDivisionError"), ("absent", "absent")):
         with pytest.raises(InputError, match=said):
             load_task(f"plugin-{name}")
