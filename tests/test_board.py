@@ -288,7 +288,7 @@ FAULTS = {
     "another score": (lambda p: spoil(p, lambda c: c["cells"][2].update(excess_kl=1e-9)), "does not hold: T = 64"),
     "another task": (lambda p: spoil(p, lambda c: c.update(task_hash="0" * 64)), "task_hash"),
     "other sequences": (lambda p: spoil(p, lambda c: c.update(data_hash="0" * 64)), "data_hash"),
-    "not JSON": (lambda p: p.write_text("{"), "Invalid JSON"),
+    "not JSON": (lambda p: p.write_text("{"), "is not JSON"),
     "a second of one row": (lambda p: shutil.copy(p, p.with_name("twin.json")), "keep one"),
 }
 
