@@ -236,17 +236,11 @@ def _weighted_points(proposals, target, rng):
     share = BLOCK // len(proposals)
     u = np.concatenate([proposal.draw(share, rng) for proposal in proposals], axis=1)
     log_weights = basis(target.m) @ u
-    log_weights -= _log_sum_exp(log_weights)
+    log_weights -= np.logaddexp.reduce(log_weights, axis=0)
     weights = np.exp(log_weights)
-    densities = np.stack([proposal.log_density(u, log_weights) for proposal in proposals])
-    mixture = _log_sum_exp(densities) - np.log(len(proposals))
+    densities = [proposal.log_density(u, log_weights) for proposal in proposals]
+    mixture = np.logaddexp.reduce(densities, axis=0) - np.log(len(proposals))
     return u, weights, target.log_density(log_weights, weights) - mixture
-
-
-def _log_sum_exp(rows: Float[np.ndarray, "k S"]) -> Float[np.ndarray, " S"]:
-    """Over k, all finite."""
-    highest = rows.max(axis=0)
-    return highest + np.log(np.exp(rows - highest).sum(axis=0))
 
 
 class _Sums:

@@ -135,7 +135,7 @@ def evaluate(
     from mdbench.isolation import Limits
 
     if isolate is None:
-        isolate = record and not all(p.partition(":")[0] in registry.BUILT_IN for p in predictor)
+        isolate = record and not all(registry.is_built_in(p) for p in predictor)
     if not isolate and (time_limit, memory_limit) != (None, None):
         raise InputError("--time-limit and --memory-limit are for processes of their own; add --isolate.")
     limits = Limits(600 if time_limit is None else time_limit, 8 if memory_limit is None else memory_limit)

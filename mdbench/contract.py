@@ -30,7 +30,7 @@ from mdbench.predictor import (
     runs_of,
     to_numpy,
 )
-from mdbench.registry import BUILT_IN, build_predictor
+from mdbench.registry import build_predictor, is_built_in
 from mdbench.scoring import cells
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, next_token_probs, sample, task_names
 
@@ -100,7 +100,7 @@ def check(
     there: dict[int, np.ndarray] | PredictorError | None = None
     if isinstance(predictor, str):
         there = _in_a_fresh_process(predictor, loaded, lengths, device, limits)
-        if isinstance(there, PredictorError) and predictor.partition(":")[0] not in BUILT_IN:
+        if isinstance(there, PredictorError) and not is_built_in(predictor):
             return _only_failed("fresh process", str(there), progress)
     with foreign(f"predictor '{name_of(predictor)}' failed", InputError):
         subject = _Subject.of(predictor, loaded, lengths, device, there)
@@ -409,7 +409,9 @@ def _predict_all(s: _Subject) -> None:
             raise _Broken(f"{len(contexts)} contexts of length {length} gave shape {output.shape}.")
         claimed = output[:, s.task.order :]
         with np.errstate(invalid="ignore"):
-            wrong = ~(np.isfinite(claimed) & (claimed >= 0)).all(axis=-1) | ~(np.abs(claimed.sum(axis=-1) - 1) < 1e-3)
+            wrong = ~(np.isfinite(claimed) & (claimed >= 0)).all(axis=-1) | ~(
+                np.abs(claimed.sum(axis=-1) - 1) < SUM_TOLERANCE
+            )
         if wrong.any():
             k, position = np.argwhere(wrong)[0]
             shown = _shown(contexts[k, : position + s.task.order + 1])

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import logging
 from collections.abc import Iterable, Iterator
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def warn_once(sentence: str) -> None:
+    """Log a warning, the same one never again."""
+    log.warning("mdbench: %s", sentence)
 
 
 class InputError(ValueError):

@@ -23,8 +23,8 @@ from mdbench.files import json_ready
 from mdbench.gold import check_gold
 from mdbench.isolation import Isolated, Limits
 from mdbench.predictor import FunctionPredictor, Predictor, check_length, check_output, runs_of
-from mdbench.registry import BUILT_IN, EXACT, build_baseline, build_predictor
-from mdbench.scoring import SCORES, Cell, Progress, Result, Scores, cells, no_progress, paired_difference
+from mdbench.registry import BUILT_IN, EXACT, build_baseline, build_predictor, is_built_in
+from mdbench.scoring import COLUMNS, SCORES, Cell, Progress, Result, Scores, cells, no_progress, paired_difference
 from mdbench.statistics import MeanInterval, sequences_to_separate
 from mdbench.tasks import Task, load_suite, load_task
 
@@ -105,23 +105,13 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the scores as the command prints them, then what is missing and what is tied."""
-        rows = [
-            {
-                "task": r.task,
-                "T": r.length,
-                "predictor": r.predictor,
-                "KL": f"{r.kl:.4g}",
-                "excess KL": "not ranked" if r.excess_kl is None else "at gold" if r.at_gold else f"{r.excess_kl:.4g}",
-                "95% interval": "" if r.at_gold or not r.excess_kl_ci else "{:.3g} .. {:.3g}".format(*r.excess_kl_ci),
-                "cross-entropy": f"{r.cross_entropy:.4g}",
-                "NLL": f"{r.nll:.4g}",
-            }
-            for r in self.results
-        ]
+        rows = [[r.task, *r.row] for r in self.results]
         notes = [f"Failed: {reason}" for reason in dict.fromkeys(f.reason for f in self.failed)]
         notes += [f"Left out: {reason}" for reason in dict.fromkeys(s.reason for s in self.skipped)]
         notes += [f"Tied at {t.task}, T = {t.length}: {' and '.join(t.predictors)}." for t in self.ties]
-        return pd.DataFrame(rows).to_html(index=False) + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+        return pd.DataFrame(rows, columns=["task", *COLUMNS]).to_html(index=False) + "".join(
+            f"<p>{html.escape(note)}</p>" for note in notes
+        )
 
 
 def evaluate(
@@ -396,7 +386,7 @@ def _serve(
 
 def _may_refuse(predictor: str | Predictor) -> tuple[type[Exception], ...]:
     """An InputError of what is built in is about the input, one of anything else is that predictor's failure."""
-    return (InputError,) if isinstance(predictor, str) and predictor.partition(":")[0] in BUILT_IN else ()
+    return (InputError,) if isinstance(predictor, str) and is_built_in(predictor) else ()
 
 
 def _score_task(

@@ -47,7 +47,7 @@ from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
 from mdbench.isolation import Limits
 from mdbench.predictor import check_output
-from mdbench.registry import BUILT_IN, TOLD, Identity, predictor_entries, row_identity
+from mdbench.registry import BUILT_IN, TOLD, Identity, is_built_in, predictor_entries, row_identity
 from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
 from mdbench.statistics import holm
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
@@ -244,7 +244,7 @@ def score_predictions(
         raise InputError(
             f"a name has 1 to {LONGEST_NAME} printable characters and no blanks at its ends, unlike {name[:50]!r}."
         )
-    if name.partition(":")[0].casefold() in BUILT_IN:
+    if is_built_in(name.casefold()):
         raise InputError(f"'{name}' is a built-in predictor; give these predictions a name of their own.")
     check_recordable([task], 1, PUBLIC_SEED, GOLD)
     path = Path(path)
@@ -438,7 +438,7 @@ def _check_identity(record: Record, path: Path) -> None:
     """Raise unless a row is what it says, as far as that can be told here: of what is installed, all of it."""
     row = record.predictor
     if row.kind == PREDICTIONS:
-        known = row.name.partition(":")[0].casefold() in BUILT_IN
+        known = is_built_in(row.name.casefold())
         if known or row.label != row.name or row.options or row.distribution or row.version:
             raise InputError(f"record '{path}': predictor: predictions alone have a name of their own, and no options.")
         return

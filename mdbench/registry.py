@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -15,9 +14,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from mdbench.errors import InputError, Unsupported, foreign, unknown_name
-
-log = logging.getLogger(__name__)
+from mdbench.errors import InputError, Unsupported, foreign, unknown_name, warn_once
 
 GROUP = "mdbench.predictors"
 
@@ -192,6 +189,11 @@ BUILT_IN = {entry.name: entry for entry in _BUILT_IN}
 TOLD = ("oracle",)  # the weights λ
 
 
+def is_built_in(text: str) -> bool:
+    """Whether that names a built-in predictor, options aside."""
+    return text.partition(":")[0] in BUILT_IN
+
+
 @dataclass(frozen=True)
 class FileEntry(Entry):
     """``path/to/file.py:function``: a factory if its first parameter is called ``task``, else the prediction itself."""
@@ -232,19 +234,14 @@ def predictor_entries() -> dict[str, Entry]:
         source = f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
         entry = Entry(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
         if ":" in point.name:
-            _warn_once(f"'{point.name}' {source} is not used: a name with a colon cannot be asked for.")
+            warn_once(f"'{point.name}' {source} is not used: a name with a colon cannot be asked for.")
         elif point.name in BUILT_IN:
-            _warn_once(f"'{point.name}' {source} is not used: a built-in predictor has that name.")
+            warn_once(f"'{point.name}' {source} is not used: a built-in predictor has that name.")
         elif point.name not in found:
             found[point.name] = entry
         elif found[point.name] != entry:
-            _warn_once(f"'{point.name}' {source} is not used: that name is taken, {found[point.name].summary}.")
+            warn_once(f"'{point.name}' {source} is not used: that name is taken, {found[point.name].summary}.")
     return found | BUILT_IN
-
-
-@functools.cache
-def _warn_once(sentence: str) -> None:
-    log.warning("mdbench: %s", sentence)
 
 
 def option_defaults(entry: Entry) -> dict[str, Any]:

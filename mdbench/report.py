@@ -20,7 +20,7 @@ from mdbench.contract import Check
 from mdbench.evaluation import Comparison, Evaluation, Skipped
 from mdbench.identification import Identification
 from mdbench.inspection import Inspection
-from mdbench.scoring import Result, is_at_gold
+from mdbench.scoring import COLUMNS, Result, is_at_gold
 from mdbench.tasks import load_task
 from mdbench.validation import Validation
 
@@ -76,7 +76,6 @@ def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[
     return advance
 
 
-COLUMNS = ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds")
 ALWAYS_SHOWN = COLUMNS[:5]
 
 
@@ -106,7 +105,7 @@ def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), hi
             table.add_column(heading, justify="left" if heading == "predictor" else "right", no_wrap=True)
         for cell in (cell for cell in cells if cell[0] == task):
             for r in (r for r in results if (r.task, r.length) == cell):
-                table.add_row(*_row(r), style="bold" if r.predictor in highlighted else "")
+                table.add_row(*map(escape, r.row), style="bold" if r.predictor in highlighted else "")
             for s in (s for s in skipped if (s.task, s.length) == cell):
                 table.add_row(str(s.length), escape(s.predictor), escape(s.label), style="dim")
             table.add_section()
@@ -302,26 +301,6 @@ def print_validation(validation: Validation) -> None:
     for v in validation.verdicts:
         if v.reasons:
             print_line(f"{v.method} on {v.task}: {v.verdict}; {'; '.join(v.reasons)}.")
-
-
-def _row(r: Result) -> list[str]:
-    if r.excess_kl is None:
-        excess, interval = "not ranked", ""
-    elif r.at_gold:
-        excess, interval = "at gold", ""
-    else:
-        excess = _g(r.excess_kl)
-        interval = f"{r.excess_kl_ci[0]:.3g} .. {r.excess_kl_ci[1]:.3g}" if r.excess_kl_ci else "unknown"
-    return [
-        str(r.length),
-        escape(r.predictor),
-        _g(r.kl),
-        excess,
-        interval,
-        _g(r.cross_entropy),
-        _g(r.nll),
-        "unknown" if r.seconds is None else f"{r.seconds:.2f}",
-    ]
 
 
 def _g(value: float) -> str:

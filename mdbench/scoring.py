@@ -25,6 +25,7 @@ def no_progress(_description: str, _total: int) -> Callable[[float], None]:
 
 
 SCORES = ("kl", "excess_kl", "cross_entropy", "nll")  # of a sequence, in nats
+COLUMNS = ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,20 @@ class Result:
     def at_gold(self) -> bool:
         """Whether the excess KL cannot be told from zero because the gold itself is only so good."""
         return is_at_gold(self.excess_kl, self.gold_error)
+
+    @property
+    def row(self) -> list[str]:
+        """What stands under ``COLUMNS`` wherever people read it."""
+        if self.excess_kl is None:
+            excess, interval = "not ranked", ""
+        elif self.at_gold:
+            excess, interval = "at gold", ""
+        else:
+            excess = f"{self.excess_kl:.4g}"
+            interval = "{:.3g} .. {:.3g}".format(*self.excess_kl_ci) if self.excess_kl_ci else "unknown"
+        kl, cross_entropy, nll = (f"{value:.4g}" for value in (self.kl, self.cross_entropy, self.nll))
+        seconds = "unknown" if self.seconds is None else f"{self.seconds:.2f}"
+        return [str(self.length), self.predictor, kl, excess, interval, cross_entropy, nll, seconds]
 
 
 def is_at_gold(excess_kl: float | None, gold_error: float | None) -> bool:

@@ -304,10 +304,14 @@ class _Training:
         grown = {name: torch.stack(of_rows) for name, of_rows in rows.items()}
         self._hold(grown | {"step": self.step}, self.config.depth)
 
+    @property
+    def per_seed(self) -> int:
+        """Number of models of each seed: its candidates, later one."""
+        return len(self.models) // len(self.seeds)
+
     def batches_at(self, step: int) -> list[tuple[Tensor, Tensor]]:
         """Tokens and targets of each model."""
-        each = len(self.models) // len(self.seeds)
-        return [batch for batch in (data[step] for data in self.data) for _ in range(each)]
+        return [batch for batch in (data[step] for data in self.data) for _ in range(self.per_seed)]
 
     def _advance(self, steps: range) -> Tensor:
         """These steps on the CPU; the losses (steps, models).
@@ -339,7 +343,7 @@ class _Training:
         Python hands them out. They depend on the configuration alone and are summed in order: the number of cores
         changes no digit.
         """
-        models = self.models[k * len(self.models) // len(self.seeds) :][: len(self.models) // len(self.seeds)]
+        models = self.models[k * self.per_seed : (k + 1) * self.per_seed]
         tokens, targets = self.data[k][step]
         batch, length = tokens.shape
         n_parts = max(math.ceil(batch * length**2 / ENTRIES), 1 if len(self.models) > 1 else 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 import numbers
 import re
 import tomllib
@@ -18,9 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.errors import InputError, SequenceError, reason_of, unknown_name
-
-log = logging.getLogger(__name__)
+from mdbench.errors import InputError, SequenceError, reason_of, unknown_name, warn_once
 
 GROUP = "mdbench.tasks"
 ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
@@ -214,18 +211,13 @@ def plugin_tasks() -> dict[str, EntryPoint]:
 
     A built-in task wins, with a warning.
     """
-    found = {}
+    found, built_in = {}, task_names()
     for point in entry_points(group=GROUP):
-        if point.name in task_names():
-            _warn_once(f"task '{point.name}'{_origin(point)} is not used: a built-in task has that name.")
+        if point.name in built_in:
+            warn_once(f"task '{point.name}'{_origin(point)} is not used: a built-in task has that name.")
         else:
             found[point.name] = point
     return found
-
-
-@functools.cache
-def _warn_once(sentence: str) -> None:
-    log.warning("mdbench: %s", sentence)
 
 
 def _origin(point: EntryPoint) -> str:

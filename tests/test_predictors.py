@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdbench import metrics
+from mdbench import errors, metrics
 from mdbench.baselines import exact
 from mdbench.errors import InputError, PredictorError
 from mdbench.predictors.maximum_likelihood import duality_gap, maximum_likelihood
@@ -329,7 +329,7 @@ def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch, 
         EntryPoint("guess", "somewhere.else:build", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda **_: points)
-    registry._warn_once.cache_clear()
+    errors.warn_once.cache_clear()
     assert predictor_entries()["md1"].target.startswith("mdbench.")  # a built-in wins
     assert "'md1' from an entry point is not used: a built-in predictor has that name." in caplog.text
     assert "'guess' from an entry point is not used: that name is taken, from an entry point." in caplog.text
