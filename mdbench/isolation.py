@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 from mdbench.errors import InputError, PredictorError, Unsupported, reason_of
 from mdbench.predictor import DECLARED_VALUES, check_length, runs_of, to_numpy
 from mdbench.registry import TOLD, build_predictor, known_defaults
-from mdbench.tasks import Task
+from mdbench.tasks import Task, task_from_json, task_to_json
 
 POLL = 0.1  # seconds between looks at the memory
 LARGEST_REPLY = 2**30
@@ -80,9 +80,8 @@ class Isolated:
         os.close(child_writes)
         os.set_blocking(self._write_to, False)
         self.close = weakref.finalize(self, _end, self._process, (self._write_to, self._read_from))
-        fields = ("name", "order", "concentration", "lengths", "version")
-        sent = {name: getattr(task, name) for name in fields} | {"transition": task.transition.tolist()}
-        built = self._ask({"do": "build", "text": text, "task": sent, "device": device})[0]
+        request = {"do": "build", "text": text, "task": task_to_json(task), "device": device}
+        built = self._ask(request)[0]
         self.defaults: dict[str, Any] = built["defaults"]  # of its options
         for name, value in built["declared"].items():
             setattr(self, name, value)
@@ -268,9 +267,7 @@ def _serve(read_from: int, write_to: int) -> None:
 def _answer(state: dict[str, Any], request: dict[str, Any], contexts: Any) -> tuple[dict[str, Any], Any]:
     what = request["do"]
     if what == "build":
-        task = request["task"]
-        task = Task(**task | {"transition": np.array(task["transition"]), "lengths": tuple(task["lengths"])})
-        state["built"] = built = build_predictor(request["text"], task, request["device"])
+        state["built"] = built = build_predictor(request["text"], task_from_json(request["task"]), request["device"])
         state["runs"] = {}
         declared = {name: getattr(built, name) for name in ("card", *DECLARED_VALUES) if hasattr(built, name)}
         return {"declared": declared, "defaults": known_defaults(request["text"])}, None

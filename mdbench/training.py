@@ -1,9 +1,10 @@
 """Train transformers on fresh sequences (SPEC section 6), several seeds side by side.
 
 A run is a folder ``seed<k>`` with ``weights.safetensors`` and ``card.json``, which a predictor loads. While it trains,
-``checkpoint.safetensors`` in the folder above holds all seeds: parameters, Adam's state and the losses so far. What a
-step does is a function of (task, configuration, seeds, step), so training that was interrupted at any moment goes on
-from its last whole checkpoint to the same weights.
+``checkpoint.safetensors`` beside them holds parameters, Adam's state and the losses so far; on a GPU, where several
+seeds are one batch of models, one checkpoint in the folder above holds them all. What a step does is a function of
+(task, configuration, seed, step), so training that was interrupted at any moment goes on from its last whole checkpoint
+to the same weights.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import json
 import math
 import os
 import platform
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
@@ -38,10 +38,11 @@ from mdbench.predictors.transformer import Transformer
 from mdbench.tasks import Task
 from mdbench.training_config import CARD, LOSS_EVERY, SHAPES, SQUARED_ERROR, WEIGHTS, TrainingConfig, build_model
 from mdbench.training_data import Batches
+from mdbench.training_process import train_side_by_side
 
 CHECKPOINT_SECONDS = 20.0
 CURVE_POINTS = 200  # at most, in a card
-ENTRIES = 2**19  # of an attention map of a whole batch, above which a batch is split among the cores
+ENTRIES = 2**18  # of the attention maps of a part of a batch; a batch with more is split among the cores
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -64,7 +65,8 @@ def train(
 
     Raises:
         InputError: the folder holds runs of another task, configuration or start, the target is out of reach for this
-            task, what it shall start from does not suit it, or it does not fit into memory.
+            task, what it shall start from does not suit it, it does not fit into memory, or the process that trained
+            a seed was ended.
         FloatingPointError: a loss is not finite.
     """
     task.check_length(config.length)
@@ -76,31 +78,56 @@ def train(
             raise InputError(f"a seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError("seeds must be at least one, and each given once.")
-    out = Path(out)
-    identity = {"task_hash": task.task_hash, "config": asdict(config)}
-    starts = {seed: None if start_from is None else _Start(task, config, Path(start_from), seed) for seed in seeds}
+    out, start_from = Path(out), None if start_from is None else Path(start_from)
+    identity = _identity(task, config)
+    starts = {seed: None if start_from is None else _Start(task, config, start_from, seed) for seed in seeds}
     folders = [out / f"seed{seed}" for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
         if (folder / CARD).exists():
             found = json.loads((folder / CARD).read_text(encoding="utf-8"))
             _check_identity(found, identity, folder)
             _check_start(found.get("started_from"), _described(starts[seed]), folder)
+            (folder / CHECKPOINT).unlink(missing_ok=True)  # only its removal was interrupted
     _discard_finished(out)
-    missing = [seed for seed, folder in zip(seeds, folders, strict=True) if not (folder / CARD).exists()]
-    if missing:
-        training = _Training(task, config, starts, tuple(missing), make_folder(out), identity, device)
-        try:
-            with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
-                training.run(progress)
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-                raise
-            raise InputError(
-                f"{config.depth} layers at T = {config.length} with {config.batch} sequences a step and "
-                f"{len(missing)} seeds side by side do not fit into the memory of '{device}'; "
-                "lower batch, train fewer seeds at once, or take a shorter length."
-            ) from None
+    missing = tuple(seed for seed, folder in zip(seeds, folders, strict=True) if not (folder / CARD).exists())
+    if not missing:
+        return folders
+    Batches(task, config.length, config.target, config.batch, config.reuse, missing[0], device)  # if it can be had
+    together = (out / CHECKPOINT).exists()
+    if device == "cpu" and len(missing) > 1 and not together:
+        train_side_by_side(task, config, out, missing, start_from, progress)
+    else:
+        train_together(task, config, out, tuple(seeds) if together else missing, start_from, device, progress)
     return folders
+
+
+def train_together(
+    task: Task,
+    config: TrainingConfig,
+    out: Path,
+    seeds: tuple[int, ...],
+    start_from: Path | None,
+    device: str,
+    progress: Callable[[int], None],
+    n_side_by_side: int = 1,
+) -> None:
+    """Train these seeds in this process, as :func:`train` says, beside others in other processes."""
+    try:
+        with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
+            _Training(task, config, out, seeds, start_from, device, n_side_by_side).run(progress)
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise InputError(
+            f"{config.depth} layers at T = {config.length} with {config.batch} sequences a step and "
+            f"{max(len(seeds), n_side_by_side)} seeds side by side do not fit into the memory of '{device}'; "
+            "lower batch, train fewer seeds at once, or take a shorter length."
+        ) from None
+
+
+def _identity(task: Task, config: TrainingConfig) -> dict[str, Any]:
+    """What makes two runs of one seed the same."""
+    return {"task_hash": task.task_hash, "config": asdict(config)}
 
 
 class _Start:
@@ -158,7 +185,7 @@ def _begin_with(model: Transformer, small: dict[str, Tensor]) -> None:
 
 
 def _discard_finished(out: Path) -> None:
-    """Remove a checkpoint whose runs are all finished: only its own removal was interrupted."""
+    """Remove a checkpoint of several seeds that are all finished: only its own removal was interrupted."""
     if not (out / CHECKPOINT).exists():
         return
     with safetensors.safe_open(out / CHECKPOINT, framework="pt") as file:
@@ -168,25 +195,29 @@ def _discard_finished(out: Path) -> None:
 
 
 class _Training:
-    """One call of :func:`train`: several models of one shape, whose parameters are the rows of one tensor."""
+    """Several models of one shape, whose parameters are the rows of one tensor."""
 
     def __init__(
         self,
         task: Task,
         config: TrainingConfig,
-        starts: dict[int, _Start | None],
-        missing: tuple[int, ...],
         out: Path,
-        identity: dict[str, Any],
+        seeds: tuple[int, ...],
+        start_from: Path | None,
         device: str,
+        n_side_by_side: int = 1,
     ) -> None:
-        self.task, self.config, self.out, self.device = task, config, out, device
-        self.file, self.identity = out / CHECKPOINT, identity
-        # A checkpoint of just these seeds goes on; without one, only seeds that are not finished are trained.
-        self.seeds = tuple(starts) if self.file.exists() else missing
-        self.started_from = [_described(starts[seed]) for seed in self.seeds]
+        self.task, self.config, self.out, self.device, self.seeds = task, config, out, device, seeds
+        self.n_side_by_side = max(len(seeds), n_side_by_side)  # in other processes too
+        self.file = out / CHECKPOINT
+        if len(seeds) == 1 and not self.file.exists():
+            self.file = out / f"seed{seeds[0]}" / CHECKPOINT
+        make_folder(self.file.parent)
+        self.identity = _identity(task, config)
+        starts = {seed: None if start_from is None else _Start(task, config, start_from, seed) for seed in seeds}
+        self.started_from = [_described(starts[seed]) for seed in seeds]
         rows = []
-        for seed in self.seeds:
+        for seed in seeds:
             generator = torch.Generator().manual_seed(seed)
             for _ in range(config.candidates):
                 model = build_model(task, config, config.first_depth)
@@ -200,7 +231,9 @@ class _Training:
         self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
         self.data = self._batches(config.first_length)
-        self.threads, self.cores = _threads(len(self.seeds)), _threads(os.cpu_count())
+        n_threads = max((os.cpu_count() or 1) // n_side_by_side, 1)
+        self.threads = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
+        self.map = self.threads.map if n_threads > 1 else map
 
     def _batches(self, length: int) -> list[Batches]:
         """Contexts of that length, for each seed."""
@@ -223,22 +256,12 @@ class _Training:
         self.rows |= {name: tensors.get(name, torch.zeros_like(rows)) for name in ("exp_avg", "exp_avg_sq")}
         on_cpu = self.device == "cpu"
         rate = self.config.learning_rate if on_cpu else torch.tensor(self.config.learning_rate, device=self.device)
-        n_parts = len(self.seeds) if on_cpu else 1  # on the CPU each seed goes on by itself
-        self.adams, self.parameters = [], []  # of each part; the parameters, and Adam's state, are views of the rows
-        for views in zip(*(values.chunk(n_parts) for values in self.rows.values()), strict=True):
-            parameters, exp_avg, exp_avg_sq = views
-            parameters.requires_grad_()
-            parameters.grad = torch.zeros_like(parameters)
-            adam = torch.optim.Adam([parameters], lr=rate, fused=True, capturable=not on_cpu)
-            step = tensors.get("step", torch.zeros((), device=self.device)).clone()
-            adam.state[parameters] = {"step": step, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
-            self.adams.append(adam)
-            self.parameters.append(parameters)
-
-    @property
-    def step(self) -> Tensor:
-        """Number of steps done, by all seeds alike between two calls of ``advance``."""
-        return self.adams[0].state[self.parameters[0]]["step"]
+        self.parameters = rows.requires_grad_()
+        self.parameters.grad = torch.zeros_like(rows)
+        self.adam = torch.optim.Adam([rows], lr=rate, fused=True, capturable=not on_cpu)
+        self.step = tensors.get("step", torch.zeros((), device=self.device)).clone()  # number of steps done
+        state = {name: self.rows[name] for name in ("exp_avg", "exp_avg_sq")}
+        self.adam.state[rows] = {"step": self.step, **state}
 
     def run(self, progress: Callable[[int], None]) -> None:
         """From the last checkpoint, if there is one, to the end."""
@@ -254,7 +277,6 @@ class _Training:
         self.data = self._batches(self.config.length)
         self._run_until(self.config.steps, progress)
         self.threads.shutdown()
-        self.cores.shutdown()
         for k in range(len(self.seeds)):
             self._finish(k)
         self.file.unlink()
@@ -304,66 +326,42 @@ class _Training:
         grown = {name: torch.stack(of_rows) for name, of_rows in rows.items()}
         self._hold(grown | {"step": self.step}, self.config.depth)
 
-    @property
-    def per_seed(self) -> int:
-        """Number of models of each seed: its candidates, later one."""
-        return len(self.models) // len(self.seeds)
-
     def batches_at(self, step: int) -> list[tuple[Tensor, Tensor]]:
         """Tokens and targets of each model."""
-        return [batch for batch in (data[step] for data in self.data) for _ in range(self.per_seed)]
+        per_seed = len(self.models) // len(self.seeds)  # its candidates, later one
+        return [batch for batch in (data[step] for data in self.data) for _ in range(per_seed)]
 
     def _advance(self, steps: range) -> Tensor:
-        """These steps on the CPU; the losses (steps, models).
+        """These steps on the CPU; the losses (steps, models)."""
+        return torch.stack([self._step(step) for step in steps])
 
-        No seed waits for another: each has a thread, which hands its steps' work to the cores.
-        """
-        losses = torch.zeros(len(steps), len(self.models))
-        stopped = threading.Event()
-
-        def run(k: int) -> None:
-            for row, step in zip(losses.chunk(len(self.seeds), dim=1)[k], steps, strict=True):
-                if stopped.is_set():
-                    return
-                row[:] = self._step_of_seed(k, step)
-
-        running = [self.threads.submit(run, k) for k in range(len(self.seeds))]
-        try:
-            wait(running, return_when=FIRST_EXCEPTION)
-        finally:
-            stopped.set()
-        for each in running:
-            each.result()
-        return losses
-
-    def _step_of_seed(self, k: int, step: int) -> Tensor:
-        """One step of one seed; the losses of its models.
+    def _step(self, step: int) -> Tensor:
+        """One step on the CPU; the losses of the models.
 
         A core takes a part of one model's batch at a time: small enough for its cache, and no more parts than that, as
         Python hands them out. They depend on the configuration alone and are summed in order: the number of cores
         changes no digit.
         """
-        models = self.models[k * self.per_seed : (k + 1) * self.per_seed]
-        tokens, targets = self.data[k][step]
-        batch, length = tokens.shape
-        n_parts = max(math.ceil(batch * length**2 / ENTRIES), 1 if len(self.models) > 1 else 2)
-        size = math.ceil(batch / n_parts)
-        jobs = [(i, slice(start, start + size)) for i in range(len(models)) for start in range(0, batch, size)]
+        config, batches = self.config, self.batches_at(step)
+        batch, length = batches[0][0].shape
+        size = math.ceil(batch / math.ceil(batch * length**2 / ENTRIES))
+        jobs = [(i, slice(k, k + size)) for i in range(len(self.models)) for k in range(0, batch, size)]
 
         def gradient(job: tuple[int, slice]) -> tuple[Tensor, Tensor]:
             i, rows = job
-            loss = loss_of(self.config, models[i](tokens[rows]), targets[rows]).sum() / batch
-            parts = torch.autograd.grad(loss, list(models[i].parameters()))
+            model, (tokens, targets) = self.models[i], batches[i]
+            loss = loss_of(config, model(tokens[rows]), targets[rows]).sum() / batch
+            parts = torch.autograd.grad(loss, list(model.parameters()))
             return loss.detach(), torch.cat([part.flatten() for part in parts])
 
-        losses, grad = torch.zeros(len(models)), self.parameters[k].grad
+        losses, grad = torch.zeros(len(self.models)), self.parameters.grad
         assert grad is not None
         grad.zero_()
-        for (i, _), (loss, part) in zip(jobs, self.cores.map(gradient, jobs), strict=True):
+        for (i, _), (loss, part) in zip(jobs, self.map(gradient, jobs), strict=True):
             losses[i] += loss
             grad[i] += part
-        set_learning_rate(self.adams[k], self.config.learning_rate_at(step))
-        self.adams[k].step()
+        set_learning_rate(self.adam, config.learning_rate_at(step))
+        self.adam.step()
         return losses
 
     def stacked_losses(self, parameters: Tensor, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -406,8 +404,8 @@ class _Training:
         _check_identity(found, self.identity, self.out)
         if tuple(found["seeds"]) != self.seeds:
             raise InputError(
-                f"'{self.out}' holds the checkpoint of seeds {', '.join(map(str, found['seeds']))}; go on with these "
-                "first, or choose another folder."
+                f"'{self.out}' holds the checkpoint of seeds {', '.join(map(str, found['seeds']))} together; go on "
+                "with these first, or choose another folder."
             )
         for before, now in zip(found["started_from"], self.started_from, strict=True):
             _check_start(before, now, self.out)
@@ -431,7 +429,7 @@ class _Training:
             "started_from": self.started_from[k],
             "loss_curve": _curve([row[k] for row in self.losses], config.steps),
             "wall_seconds": round(self.seconds, 1),
-            "seeds_side_by_side": len(self.seeds),
+            "seeds_side_by_side": self.n_side_by_side,
             "candidate_losses": self.trials[k] if self.trials else None,
             "device": _device_name(self.device),
             "peak_memory_gib": round(_peak_memory(self.device) / 2**30, 2),
@@ -439,10 +437,6 @@ class _Training:
             "final_scores": _final_scores(self.task, config, self.models[k]),
         }
         write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
-
-
-def _threads(n: int | None) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,))
 
 
 class _Graph:
@@ -469,12 +463,12 @@ class _Graph:
                 value.copy_(before)
 
     def _step(self) -> Tensor:
-        (parameters,), (adam,) = self.training.parameters, self.training.adams
+        parameters = self.training.parameters
         assert parameters.grad is not None
         parameters.grad.zero_()
         losses = self.training.stacked_losses(parameters, self.tokens, self.targets)
         losses.sum().backward()
-        adam.step()
+        self.training.adam.step()
         return losses.detach()
 
     def advance(self, steps: range) -> Tensor:
@@ -484,7 +478,7 @@ class _Graph:
             tokens, targets = zip(*self.training.batches_at(step), strict=True)
             torch.stack(tokens, out=self.tokens)
             torch.stack(targets, out=self.targets)
-            set_learning_rate(self.training.adams[0], self.training.config.learning_rate_at(step))
+            set_learning_rate(self.training.adam, self.training.config.learning_rate_at(step))
             self.graph.replay()
             row.copy_(self.losses)
         return losses

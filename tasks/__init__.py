@@ -14,7 +14,9 @@ from mdbench.tasks.task import (
     next_token_probs,
     plugin_tasks,
     suite_names,
+    task_from_json,
     task_names,
+    task_to_json,
 )
 
 __all__ = [
@@ -39,5 +41,7 @@ __all__ = [
     "public_sequences",
     "sample",
     "suite_names",
+    "task_from_json",
     "task_names",
+    "task_to_json",
 ]

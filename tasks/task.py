@@ -91,6 +91,17 @@ class Task:
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
 
+def task_to_json(task: Task) -> dict[str, Any]:
+    """All fields of a task, as JSON has them: for a process of its own."""
+    fields = ("name", "order", "concentration", "lengths", "version")
+    return {name: getattr(task, name) for name in fields} | {"transition": task.transition.tolist()}
+
+
+def task_from_json(fields: dict[str, Any]) -> Task:
+    """The task that :func:`task_to_json` took apart."""
+    return Task(**fields | {"transition": np.array(fields["transition"]), "lengths": tuple(fields["lengths"])})
+
+
 def check_order(order: Any) -> None:
     """Raise :class:`InputError` unless ``order`` is a whole number of at least 1."""
     if not _is_integer(order) or order < 1:

@@ -16,6 +16,7 @@ SAME_AS = {
     "training_data": "predictors",
     "training_config": "predictors",
     "training": "evaluation",
+    "training_process": "evaluation",
     "gold": "evaluation",
     "scoring": "evaluation",
     "isolation": "predictors",

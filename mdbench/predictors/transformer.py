@@ -51,10 +51,8 @@ class DisentangledTransformer(nn.Module):
         """W_O h_T for each context."""
         h = one_hot(tokens, self.n_states, self.readout.dtype)
         for layer in self.layers[:-1]:
-            h = torch.cat([h, layer(h)], dim=-1)
-        last = h[:, -1:]
-        h = torch.cat([last, self.layers[-1].last_row(h)], dim=-1)
-        return h[:, 0] @ self.readout.T
+            h = layer(h)
+        return self.layers[-1].last_row(h)[:, 0] @ self.readout.T
 
     def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch length length"]]:
         """A of every layer, rows = queries."""
@@ -65,12 +63,12 @@ class DisentangledTransformer(nn.Module):
         states, maps = [one_hot(tokens, self.n_states, self.readout.dtype)], []
         for layer in self.layers:
             maps.append(layer.attention(states[-1]))
-            states.append(torch.cat([states[-1], layer.values(maps[-1], states[-1])], dim=-1))
+            states.append(layer.append_values(states[-1], maps[-1]))
         return states, maps
 
 
 class DisentangledAttention(nn.Module):
-    """One layer: W_A (d, d), R_A (T, d), R_V (T, d_rel)."""
+    """One layer, which appends to what it reads: W_A (d, d), R_A (T, d), R_V (T, d_rel)."""
 
     future: Tensor  # -inf above the diagonal
 
@@ -81,25 +79,27 @@ class DisentangledAttention(nn.Module):
         self.value_offset = nn.Parameter(torch.zeros(length, d_rel))  # R_V
         self.register_buffer("future", future_mask(length), persistent=False)
 
-    def forward(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length d+d_rel"]:
-        return self.values(self.attention(h), h)
+    def forward(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length 2d+d_rel"]:
+        return self.append_values(h, self.attention(h))
 
     def attention(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length length"]:
         length = h.shape[1]
         by_offset = h @ farthest_first(self.attend_offset, length).T
-        scores = (h @ self.attend) @ h.transpose(1, 2) + offsets_to_keys(by_offset)
+        scores = torch.baddbmm(offsets_to_keys(by_offset), h @ self.attend, h.transpose(1, 2))
         return torch.softmax(scores + self.future[:length, :length], dim=-1)
 
-    def values(self, attention: Float[Tensor, "batch length length"], h: Float[Tensor, "batch length d"]) -> Tensor:
+    def append_values(
+        self, h: Float[Tensor, "batch length d"], attention: Float[Tensor, "batch length length"]
+    ) -> Float[Tensor, "batch length 2d+d_rel"]:
         offsets = keys_to_offsets(attention) @ farthest_first(self.value_offset, h.shape[1])
-        return torch.cat([attention @ h, offsets], dim=-1)
+        return torch.cat([h, attention @ h, offsets], dim=-1)
 
-    def last_row(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch 1 d+d_rel"]:
+    def last_row(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch 1 2d+d_rel"]:
         """``forward`` at position T alone: there, key j stands at offset T-1-j."""
         query, length = h[:, -1:], h.shape[1]
         scores = (query @ self.attend) @ h.transpose(1, 2) + query @ farthest_first(self.attend_offset, length).T
         attention = torch.softmax(scores, dim=-1)
-        return torch.cat([attention @ h, attention @ farthest_first(self.value_offset, length)], dim=-1)
+        return torch.cat([query, attention @ h, attention @ farthest_first(self.value_offset, length)], dim=-1)
 
 
 class StandardTransformer(nn.Module):

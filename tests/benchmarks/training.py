@@ -8,13 +8,15 @@ we train, whose shifts instead of indices are part of what makes the trainer fas
 """
 
 import argparse
+import contextlib
 import functools
 import multiprocessing
 import os
+import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -27,6 +29,11 @@ from mdbench.training_config import preset_config
 from mdbench.training_data import BLOCK, Batches
 
 SEEDS = (0, 1, 2)
+WINDOWS = 9  # of 100 steps that are measured at least: a seed may be one ahead of another
+
+
+class Enough(Exception):
+    """The measurement is long enough."""
 
 
 def main() -> None:
@@ -61,23 +68,28 @@ def alone(name, length, model, depth, device, measure, *arguments):
 
 
 def our_rate(task, config, device, seconds) -> tuple[float, float, float]:
-    """(steps a second of all seeds, share of the cores' or the GPU's time that drawing takes, peak memory in GiB)."""
-    with one_thread(), tempfile.TemporaryDirectory() as folder:
-        state = training._Training(task, config, dict.fromkeys(SEEDS), SEEDS, Path(folder), {}, device)
-        advance = state._advance if device == "cpu" else training._Graph(state).advance
-        # Whole blocks of the sampler, so that its cost is neither left out nor counted twice.
-        advance(range(3))
-        steps, started = BLOCK, time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            advance(range(steps, steps + BLOCK))
-            steps += BLOCK
-        if device != "cpu":
-            torch.cuda.synchronize()
-        wall = time.perf_counter() - started
+    """(steps a second of all seeds, share of the cores' or the GPU's time that drawing takes, peak memory in GiB).
+
+    Of ``train`` itself, from its second call of ``progress`` on, when all seeds are under way.
+    """
+    calls: list[tuple[float, int]] = []  # when, and how many steps until then
+
+    def progress(k: int) -> None:
+        calls.append((time.perf_counter(), k + (calls[-1][1] if calls else 0)))
+        if len(calls) > WINDOWS + 1 and calls[-1][0] - calls[1][0] > seconds:
+            raise Enough
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
+        training.train(task, replace(config, steps=10**6), folder, seeds=SEEDS, device=device, progress=progress)
+    (start, first), (end, last) = calls[1], calls[-1]
+    rate = len(SEEDS) * (last - first) / (end - start)
+    with one_thread():
         drawing = drawing_seconds(task, config, device)
-    rate = len(SEEDS) * (steps - BLOCK) / wall
     share = rate * drawing / (os.cpu_count() if device == "cpu" else 1)
-    return rate, share, training._peak_memory(device) / 2**30
+    memory = training._peak_memory(device)
+    if device == "cpu":  # of this process, and of each seed's
+        memory += len(SEEDS) * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return rate, share, memory / 2**30
 
 
 def drawing_seconds(task, config, device) -> float:
@@ -111,9 +123,9 @@ class IndexedDisentangled(DisentangledAttention):
         scores = scores + by_offset.gather(-1, offsets(h.shape[1], h.device).expand_as(scores))
         return torch.softmax(scores + self.future, dim=-1)
 
-    def values(self, attention, h):
+    def append_values(self, h, attention):
         tables = self.value_offset[offsets(h.shape[1], h.device)]  # (T, T, d_rel)
-        return torch.cat([attention @ h, torch.einsum("bij,ijr->bir", attention, tables)], dim=-1)
+        return torch.cat([h, attention @ h, torch.einsum("bij,ijr->bir", attention, tables)], dim=-1)
 
 
 class IndexedStandard(StandardLayer):
