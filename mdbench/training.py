@@ -178,9 +178,10 @@ def _enlarge(values: dict[str, Tensor], small: dict[str, Tensor]) -> None:
 
 
 def _begin_with(model: Transformer, small: dict[str, Tensor]) -> None:
-    """Take a smaller model's parameters; what layers it does not have add is read out a tenth as strongly."""
+    """Take a smaller model's parameters; what layers it does not have add counts a tenth as much."""
     with torch.no_grad():
-        model.readout.mul_(0.1)
+        for weights in model.effects_of_layers():
+            weights.mul_(0.1)
         _enlarge(dict(model.named_parameters()), small)
 
 
@@ -307,7 +308,7 @@ class _Training:
         self._hold(kept | {"step": self.step}, self.models[0].depth)
 
     def _grow(self) -> None:
-        """Add the layers above ``start_depth``: drawn at random, and read out a tenth as strongly, as the seed says."""
+        """Add the layers above ``start_depth``, drawn at random as the seed says; see :func:`_begin_with`."""
         if self.models[0].depth == self.config.depth:
             return
         rows: dict[str, list[Tensor]] = {name: [] for name in self.rows}

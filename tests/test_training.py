@@ -310,6 +310,20 @@ def test_layers_that_are_added_leave_the_others_as_they_were(tmp_path, monkeypat
     assert load_run(TASK, run)[0].config == config
 
 
+@pytest.mark.parametrize("model", ["disentangled", "standard"])
+def test_layers_that_are_added_count_a_tenth_at_first(monkeypatch, model):
+    config = TrainingConfig(length=6, depth=4, model=model, width=8)
+    tokens, outputs = torch.randint(3, (50, 6), generator=torch.Generator().manual_seed(0)), []
+    small, large = (training.build_model(TASK, config, depth) for depth in (2, 4))
+    small.initialise(0.5, torch.Generator().manual_seed(1))
+    for _ in range(2):
+        large.initialise(0.05, torch.Generator().manual_seed(2))
+        training._begin_with(large, dict(small.named_parameters()))
+        outputs.append((large(tokens) - small(tokens)).abs().mean().item())
+        monkeypatch.setattr(type(large), "effects_of_layers", lambda _: [])  # then they count whole
+    assert outputs[0] == pytest.approx(outputs[1] / 10, rel=0.1)
+
+
 def test_a_seed_whose_process_is_ended_ends_the_others_too(tmp_path):
     config = TrainingConfig(length=6, depth=1, steps=100_000, batch=2)
 

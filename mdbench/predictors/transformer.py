@@ -47,6 +47,10 @@ class DisentangledTransformer(nn.Module):
             for parameter in self.parameters():
                 parameter.normal_(0.0, scale, generator=generator)
 
+    def effects_of_layers(self) -> list[nn.Parameter]:
+        """The weights to which what a layer adds is proportional."""
+        return [self.readout]
+
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
         """W_O h_T for each context."""
         h = one_hot(tokens, self.n_states, self.readout.dtype)
@@ -130,6 +134,10 @@ class StandardTransformer(nn.Module):
                     parameter.normal_(0.0, scale, generator=generator)
                 else:
                     parameter.fill_(float(name.endswith("norm.weight")))
+
+    def effects_of_layers(self) -> list[nn.Parameter]:
+        """The weights to which what a layer adds is proportional."""
+        return [weights for layer in self.layers for weights in (layer.mix.weight, layer.mlp[-1].weight)]
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
         """W_O norm(h_T) for each context."""
