@@ -1,5 +1,6 @@
 """Training: it learns, it continues bit by bit, and it says what is wrong."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -357,6 +359,27 @@ def test_one_pass_over_stacked_models_has_the_same_losses_and_gradients(tmp_path
         (gradient,) = torch.autograd.grad(losses.sum(), stacked)
         torch.testing.assert_close(state._advance(range(1))[0], losses.detach(), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(state.parameters.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_steps_that_are_replayed_are_those_of_the_cpu(tmp_path, monkeypatch):
+    """What a GPU runs around its graph, with an object in place of the graph that takes the captured step again."""
+
+    class Graph:
+        def replay(self):
+            replayed.losses.copy_(replayed._step())
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    for name in ("graph", "stream"):
+        monkeypatch.setattr(torch.cuda, name, contextlib.nullcontext)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, Mock())
+    config = TrainingConfig(length=6, depth=2, batch=8, candidates=2, steps=100)
+    plain, graphed = (training._Training(TASK, config, tmp_path, (0, 1), None, "cpu") for _ in range(2))
+    replayed = training._Graph(graphed)
+    torch.testing.assert_close(replayed.advance(range(100)), plain._advance(range(100)), rtol=1e-3, atol=1e-5)
+    assert int(graphed.step) == int(plain.step) == 100
+    # A step of Adam has the size of the learning rate, so that rounding turns a few entries by more.
+    assert (graphed.parameters - plain.parameters).abs().mean() < 1e-4
 
 
 def test_the_number_of_cores_changes_nothing(tmp_path, monkeypatch):

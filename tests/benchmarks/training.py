@@ -1,4 +1,4 @@
-"""Training steps a second against a plain eager loop of the same model, in one run on this machine.
+"""Training steps a second against a plain eager loop of the same model, in turn, on this machine.
 
 ``python tests/benchmarks/training.py``, with options such as ``--device cuda --model standard --depth 5``. Ours: three
 seeds side by side; a step of one seed counts as one. The plain loops: one model, torch's own threads, its Adam, warm;
@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -44,19 +45,30 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--lengths", default="16,32,64,128")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="in which all are measured in turn; medians are shown")
     options = parser.parse_args()
     print(f"{options.task}, {options.model}, {options.depth} layers, batch 128, {options.device}, three seeds")
-    print("| T | steps a second | formula | ratio | our module | ratio | drawing sequences | peak memory, GiB |")
+    print("| T | steps a second | formula | ratio (range) | our module | ratio (range) | drawing | peak memory, GiB |")
     print("|---|---|---|---|---|---|---|---|")
     whole_sweep = 0.0
     for length in map(int, options.lengths.split(",")):
         # A process each: how fast memory comes depends on what ran before.
         measure = functools.partial(alone, options.task, length, options.model, options.depth, options.device)
-        formula, module = (measure(plain_rate, options.seconds, formula) for formula in (True, False))
-        rate, share, memory = measure(our_rate, options.seconds)
+        rounds = [
+            [
+                measure(our_rate, options.seconds),
+                *(measure(plain_rate, options.seconds, each) for each in (True, False)),
+            ]
+            for _ in range(options.rounds)
+        ]
+        rate, share, memory = np.median([ours for ours, *_ in rounds], axis=0)
         whole_sweep += 3 * 500_000 / rate
-        ratios = " | ".join(f"{plain:.0f} | {rate / plain:.2f}" for plain in (formula, module))
-        print(f"| {length} | {rate:.0f} | {ratios} | {share:.1%} | {memory:.2f} |", flush=True)
+        cells = []
+        for k in (1, 2):
+            ratios = sorted(each[0][0] / each[k] for each in rounds)
+            plain, ratio = np.median([each[k] for each in rounds]), np.median(ratios)
+            cells.append(f"{plain:.0f} | {ratio:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})")
+        print(f"| {length} | {rate:.0f} | {' | '.join(cells)} | {share:.1%} | {memory:.2f} |", flush=True)
     print(f"\nthree seeds of 500,000 steps at these lengths: {whole_sweep / 3600:.1f} hours")
 
 
