@@ -45,7 +45,7 @@ def main() -> None:
         code = typer.main.get_command(app).main(arguments, prog_name="mdbench", standalone_mode=False)
     except InputError as error:
         _fail(str(error), 2)
-    except (PredictorError, FloatingPointError) as error:
+    except (PredictorError, FloatingPointError, ChildProcessError) as error:
         _fail(str(error), 1)
     except BrokenPipeError:  # whoever read the output has enough, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -600,6 +600,9 @@ def train(
     changes = {name: value for name, value in given.items() if value is not None}
     wanted = _whole_numbers(lengths, "--lengths") or []
     configs = [preset_config(preset, length, **changes) for length in wanted]
+    of_seeds = _whole_numbers(seeds, "--seeds") or []
+    for config in configs:  # before the first of them has taken its hours
+        training.check_training(loaded, config, seeds=of_seeds, device=device, start_from=start_from)
     for config in configs:
         folder = out / loaded.name / f"T{config.length}"
         try:
@@ -609,7 +612,7 @@ def train(
                     loaded,
                     config,
                     folder,
-                    seeds=_whole_numbers(seeds, "--seeds") or [],
+                    seeds=of_seeds,
                     device=device,
                     start_from=start_from,
                     progress=advance,

@@ -9,15 +9,16 @@ to the same weights.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -64,12 +65,42 @@ def train(
     ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first.
 
     Raises:
-        InputError: the folder holds runs of another task, configuration or start, the target is out of reach for this
-            task, what it shall start from does not suit it, it does not fit into memory, or the process that trained
-            a seed was ended.
+        InputError: the folder holds runs of another task, configuration or start, another command trains there, the
+            target is out of reach for this task, what it shall start from does not suit it, or it does not fit into
+            memory.
         FloatingPointError: a loss is not finite.
+        ChildProcessError: the process that trained a seed was ended.
     """
+    check_training(task, config, seeds=seeds, device=device, start_from=start_from)
+    out, start_from = Path(out), None if start_from is None else Path(start_from)
+    identity = _identity(task, config)
+    folders = [out / f"seed{seed}" for seed in seeds]
+    with _alone_in(make_folder(out)):
+        for seed, folder in zip(seeds, folders, strict=True):
+            if (folder / CARD).exists():
+                _check_finished(task, identity, _start(task, config, start_from, seed), folder)
+                (folder / CHECKPOINT).unlink(missing_ok=True)  # only its removal was interrupted
+        _discard_finished(out)
+        missing = tuple(seed for seed, folder in zip(seeds, folders, strict=True) if not (folder / CARD).exists())
+        together = (out / CHECKPOINT).exists()
+        if missing and device == "cpu" and len(missing) > 1 and not together:
+            train_side_by_side(task, config, out, missing, start_from, progress)
+        elif missing:
+            train_here(task, config, out, tuple(seeds) if together else missing, start_from, device, progress)
+    return folders
+
+
+def check_training(
+    task: Task,
+    config: TrainingConfig,
+    *,
+    seeds: Sequence[int],
+    device: str = "cpu",
+    start_from: str | Path | None = None,
+) -> None:
+    """Raise :class:`InputError` for what :func:`train` would refuse, whatever stands in its folder."""
     task.check_length(config.length)
+    task.check_length(config.first_length)
     if not device.startswith("cuda") and device != "cpu":
         raise InputError(f"models are trained on cpu or cuda, not on '{device}'.")
     check_device(device)
@@ -78,30 +109,12 @@ def train(
             raise InputError(f"a seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError("seeds must be at least one, and each given once.")
-    out, start_from = Path(out), None if start_from is None else Path(start_from)
-    identity = _identity(task, config)
-    starts = {seed: None if start_from is None else _Start(task, config, start_from, seed) for seed in seeds}
-    folders = [out / f"seed{seed}" for seed in seeds]
-    for seed, folder in zip(seeds, folders, strict=True):
-        if (folder / CARD).exists():
-            found = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            _check_identity(found, identity, folder)
-            _check_start(found.get("started_from"), _described(starts[seed]), folder)
-            (folder / CHECKPOINT).unlink(missing_ok=True)  # only its removal was interrupted
-    _discard_finished(out)
-    missing = tuple(seed for seed, folder in zip(seeds, folders, strict=True) if not (folder / CARD).exists())
-    if not missing:
-        return folders
-    Batches(task, config.length, config.target, config.batch, config.reuse, missing[0], device)  # if it can be had
-    together = (out / CHECKPOINT).exists()
-    if device == "cpu" and len(missing) > 1 and not together:
-        train_side_by_side(task, config, out, missing, start_from, progress)
-    else:
-        train_together(task, config, out, tuple(seeds) if together else missing, start_from, device, progress)
-    return folders
+    Batches(task, config.length, config.target, config.batch, config.reuse, seeds[0], device)  # if it can be had
+    for seed in seeds:
+        _start(task, config, None if start_from is None else Path(start_from), seed)
 
 
-def train_together(
+def train_here(
     task: Task,
     config: TrainingConfig,
     out: Path,
@@ -111,18 +124,60 @@ def train_together(
     progress: Callable[[int], None],
     n_side_by_side: int = 1,
 ) -> None:
-    """Train these seeds in this process, as :func:`train` says, beside others in other processes."""
+    """Train these seeds as one batch of models in this process; ``n_side_by_side`` seeds are trained in others too."""
     try:
         with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
             _Training(task, config, out, seeds, start_from, device, n_side_by_side).run(progress)
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        out_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+        if not out_of_memory:
             raise
+        n = max(len(seeds), n_side_by_side)
+        beside, fewer = (f" and {n} seeds side by side", " train fewer seeds at once,") if n > 1 else ("", "")
         raise InputError(
-            f"{config.depth} layers at T = {config.length} with {config.batch} sequences a step and "
-            f"{max(len(seeds), n_side_by_side)} seeds side by side do not fit into the memory of '{device}'; "
-            "lower batch, train fewer seeds at once, or take a shorter length."
+            f"{config.depth} layers at T = {config.length} with {config.batch} sequences a step{beside} do not fit "
+            f"into the memory of '{device}'; lower batch,{fewer} or take a shorter length."
         ) from None
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Refuse a folder where another command trains; the system forgets the lock when this process ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another command trains in '{folder}' right now; wait for it, or choose another folder."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_finished(task: Task, identity: dict[str, Any], start: _Start | None, folder: Path) -> None:
+    """Raise :class:`InputError` unless the finished run in ``folder`` is the one that was asked for, and whole."""
+    try:
+        found = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        there = {"task_hash": found["task_hash"], "config": found["config"]}
+        _check_identity(there, identity, folder)
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError):
+        raise InputError(
+            f"'{folder / CARD}' is not a card that `mdbench train` wrote; remove it to train this seed again."
+        ) from None
+    _check_start(found.get("started_from"), _described(start), folder)
+    load_run(task, folder)  # the weights are those of the card
+
+
+def _checkpoint_metadata(file: Path) -> dict[str, str]:
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata()
+        json.loads(metadata["identity"])["seeds"]
+    except (OSError, safetensors.SafetensorError, ValueError, TypeError, KeyError):
+        raise InputError(f"'{file}' is no checkpoint that `mdbench train` wrote; remove it to begin anew.") from None
+    return metadata
 
 
 def _identity(task: Task, config: TrainingConfig) -> dict[str, Any]:
@@ -160,6 +215,10 @@ class _Start:
         return {"weights_sha256": weights} | {key: self.card[key] for key in kept if key in self.card}
 
 
+def _start(task: Task, config: TrainingConfig, folder: Path | None, seed: int) -> _Start | None:
+    return None if folder is None else _Start(task, config, folder, seed)
+
+
 def _described(start: _Start | None) -> dict[str, Any] | None:
     return None if start is None else start.described
 
@@ -189,8 +248,7 @@ def _discard_finished(out: Path) -> None:
     """Remove a checkpoint of several seeds that are all finished: only its own removal was interrupted."""
     if not (out / CHECKPOINT).exists():
         return
-    with safetensors.safe_open(out / CHECKPOINT, framework="pt") as file:
-        seeds = json.loads(file.metadata()["identity"])["seeds"]
+    seeds = json.loads(_checkpoint_metadata(out / CHECKPOINT)["identity"])["seeds"]
     if all((out / f"seed{seed}" / CARD).exists() for seed in seeds):
         (out / CHECKPOINT).unlink()
 
@@ -213,9 +271,10 @@ class _Training:
         self.file = out / CHECKPOINT
         if len(seeds) == 1 and not self.file.exists():
             self.file = out / f"seed{seeds[0]}" / CHECKPOINT
-        make_folder(self.file.parent)
+        for left in make_folder(self.file.parent).glob(".mdbench-*"):  # by a process that was ended while it wrote
+            left.unlink()
         self.identity = _identity(task, config)
-        starts = {seed: None if start_from is None else _Start(task, config, start_from, seed) for seed in seeds}
+        starts = {seed: _start(task, config, start_from, seed) for seed in seeds}
         self.started_from = [_described(starts[seed]) for seed in seeds]
         rows = []
         for seed in seeds:
@@ -393,13 +452,14 @@ class _Training:
         identity = self.identity | {"seeds": self.seeds, "started_from": self.started_from}
         metadata = {"identity": json.dumps(identity), "seconds": repr(self.seconds)}
         metadata["trials"] = json.dumps(self.trials)
-        write_whole(self.file, lambda path: safetensors.torch.save_file(tensors, path, metadata))
+        content = safetensors.torch.save(tensors, metadata)
+        write_whole(self.file, lambda path: path.write_bytes(content))
 
     def _restore(self) -> None:
         if not self.file.exists():
             return
+        metadata = _checkpoint_metadata(self.file)
         with safetensors.safe_open(self.file, framework="pt") as file:
-            metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         found = json.loads(metadata["identity"])
         _check_identity(found, self.identity, self.out)
@@ -421,7 +481,8 @@ class _Training:
         config, folder = self.config, make_folder(self.out / f"seed{self.seeds[k]}")
         what = "matrices and tables" if self.started_from[k] is None else "what the run in started_from does not have"
         state = {name: value.detach().cpu().contiguous() for name, value in self.models[k].state_dict().items()}
-        write_whole(folder / WEIGHTS, lambda path: safetensors.torch.save_file(state, path))
+        content = safetensors.torch.save(state)
+        write_whole(folder / WEIGHTS, lambda path: path.write_bytes(content))
         card = {
             "task": self.task.name,
             **self.identity,

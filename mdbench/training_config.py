@@ -82,7 +82,15 @@ class TrainingConfig:
         for name, choices in self.CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not '{getattr(self, name)}'.")
-        for name in ("length", "depth", "d_rel", "width", "heads", "steps", "batch", "reuse", "candidates"):
+        counts = ("length", "depth", "d_rel", "width", "heads", "steps", "batch", "reuse", "candidates")
+        for name in (*counts, "start_length", "start_depth"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputError(f"{name} must be a whole number (int), not {value!r}.")
+        for name in ("learning_rate", "init_scale"):
+            if not isinstance(getattr(self, name), (int, float)):
+                raise InputError(f"{name} must be a number (float), not {getattr(self, name)!r}.")
+        for name in counts:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.model == DISENTANGLED and self.depth > DEEPEST:

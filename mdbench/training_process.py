@@ -1,7 +1,7 @@
 """Seeds side by side on the CPU, each trained by a process of its own.
 
 As threads of one process they would wait for one another, since Python's lock changes hands at every operation: three
-seeds at T = 16 made 566 steps a second as threads and 780 as processes. Requests and reports are lines of JSON.
+seeds at T = 16 made 566 steps a second as threads and 832 as processes. Requests and reports are lines of JSON.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from mdbench.errors import InputError
-from mdbench.tasks import Task, task_from_json, task_to_json
 
 if TYPE_CHECKING:
+    from mdbench.tasks import Task
     from mdbench.training_config import TrainingConfig
 
 # Otherwise glibc gives freed memory back and asks for it anew at the next step: a twentieth of a step at T = 32.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+PACKAGE = str(Path(__file__).resolve().parent)
 ERRORS: dict[str, type[Exception]] = {error.__name__: error for error in (InputError, FloatingPointError)}
 
 
@@ -44,11 +45,13 @@ def train_side_by_side(
     ``progress(k)`` is called when the seed that is last has done k more steps.
 
     Raises:
-        InputError, FloatingPointError: as ``training.train`` says.
+        InputError, FloatingPointError, ChildProcessError: as ``training.train`` says.
     """
     from mdbench import training
+    from mdbench.tasks import task_to_json
 
     request = {"task": task_to_json(task), "config": asdict(config), "out": str(out), "n_side_by_side": len(seeds)}
+    request |= {"package": PACKAGE}
     request |= {"start_from": start_from and str(start_from), "checkpoint_seconds": training.CHECKPOINT_SECONDS}
     processes: list[_Process] = []
     try:
@@ -68,55 +71,61 @@ def _take_turns(processes: list[_Process], progress: Callable[[int], None]) -> N
     with selectors.DefaultSelector() as selector:
         for process in processes:
             selector.register(process.reports, selectors.EVENT_READ, process)
-        working, waiting = set(processes), set[_Process]()
-        while working:
+        working, waiting = set[_Process](), list(processes)  # working: starting up, too, or on their next steps
+        while working or waiting:
+            while waiting and len(working) < n_cores:
+                process = min(waiting, key=lambda process: process.steps)
+                waiting.remove(process)
+                working.add(process)
+                process.go_on()
             for key, _ in selector.select():
                 process = key.data
                 working.discard(process)
                 if process.hear():
-                    waiting.add(process)
+                    waiting.append(process)
                 else:
                     selector.unregister(process.reports)
             done = min(process.steps for process in processes)
             if done > told:
                 progress(done - told)
                 told = done
-            while waiting and len(working) < n_cores:
-                process = min(waiting, key=lambda process: process.steps)
-                waiting.remove(process)
-                working.add(process)
-                process.go_on()
 
 
 class _Process:
-    """One seed's process, which waits after each report until it may go on."""
+    """One seed's process, which waits at its start and after each report until it may go on."""
 
     def __init__(self, seed: int, request: dict[str, Any]) -> None:
-        self.seed, self.steps = seed, 0
+        self.seed, self.steps, self._request = seed, 0, json.dumps(request | {"seed": seed}).encode()
+        read_from, child_writes = os.pipe()  # not its stdout, where anything may be printed
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mdbench.training_process"],
+            [sys.executable, "-P", "-m", "mdbench.training_process", str(child_writes)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | KEEP_MEMORY,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(child_writes,),
+            env=KEEP_MEMORY | os.environ,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends it
         )
+        os.close(child_writes)
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self.reports = self._process.stdin, self._process.stdout
-        self._send(request | {"seed": seed})
+        self._requests, self.reports = self._process.stdin, os.fdopen(read_from, "rb")
 
     def hear(self) -> bool:
         """Read a report; whether more will come.
 
         Raises:
-            InputError, FloatingPointError: what the process reports, or that it ended without a report.
+            InputError, FloatingPointError: what the process reports.
+            ChildProcessError: it ended without a report.
         """
         line = self.reports.readline()
         if not line.endswith(b"\n"):
             code = self._process.wait()
-            what = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
-            raise InputError(
-                f"the process that trained seed {self.seed} was ended {what}; if memory ran out, lower batch, train "
-                "fewer seeds at once, or take a shorter length. The same command goes on from the last checkpoint."
+            what = f"with exit code {code}" if code >= 0 else f"by signal {-code} ({signal.strsignal(-code)})"
+            hint = ""
+            if code == -signal.SIGKILL:
+                hint = "If memory ran out, lower batch, train fewer seeds at once, or take a shorter length. "
+            raise ChildProcessError(
+                f"the process that trained seed {self.seed} was ended {what}. {hint}"
+                "The same command goes on from the last checkpoint."
             )
         report = json.loads(line)
         if "error" in report:
@@ -125,16 +134,14 @@ class _Process:
         return "steps" in report
 
     def go_on(self) -> None:
-        """After a report."""
-        self._send(None)
-
-    def _send(self, request: dict[str, Any] | None) -> None:
+        """Start, or go on after a report."""
         with contextlib.suppress(BrokenPipeError):  # its end is heard of where its report is read
-            self._requests.write(json.dumps(request).encode() + b"\n")
+            self._requests.write(self._request + b"\n")
             self._requests.flush()
+        self._request = b""
 
     def end(self) -> None:
-        """Whatever it is doing."""
+        """End the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
         with contextlib.suppress(BrokenPipeError):
@@ -145,16 +152,11 @@ class _Process:
 # ------------------------------------------------------------------------------------------------ the other process
 
 
-def _serve() -> None:
-    """Train the seed that the first line of stdin asks for."""
-    from mdbench import training
-    from mdbench.training_config import TrainingConfig
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+def _serve(write_to: int) -> None:
+    """Train the seed that the first line of stdin asks for; each later line is leave to go on."""
     requests: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
-    reports = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what others print is no report
+    reports = os.fdopen(write_to, "w")
 
     def report(**what: Any) -> None:
         reports.write(json.dumps(what) + "\n")
@@ -165,9 +167,18 @@ def _serve() -> None:
         requests.get()
 
     request = json.loads(requests.get())
+    if request["package"] != PACKAGE:  # the parent found it in its current folder, or on a path of its own
+        what = f"mdbench of '{request['package']}' cannot start itself: Python finds that of '{PACKAGE}'; install it."
+        report(error="InputError", message=what)
+        return
+
+    from mdbench import training
+    from mdbench.tasks import task_from_json
+    from mdbench.training_config import TrainingConfig
+
     training.CHECKPOINT_SECONDS = request["checkpoint_seconds"]
     try:
-        training.train_together(
+        training.train_here(
             task_from_json(request["task"]),
             TrainingConfig(**request["config"]),
             Path(request["out"]),
@@ -178,8 +189,8 @@ def _serve() -> None:
             request["n_side_by_side"],
         )
     except tuple(ERRORS.values()) as error:
-        kind = next(name for name, kind in ERRORS.items() if isinstance(error, kind))
-        report(error=kind, message=str(error))
+        name = next(name for name, kind in ERRORS.items() if isinstance(error, kind))
+        report(error=name, message=str(error))
     else:
         report(finished=True)
 
@@ -192,4 +203,4 @@ def _listen(requests: SimpleQueue[str]) -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(int(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Training: it learns, it continues bit by bit, and it says what is wrong."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -198,7 +199,7 @@ def test_a_checkpoint_that_outlived_its_runs_is_no_obstacle(tmp_path, monkeypatc
         finish(self, k)
 
     monkeypatch.setattr(training._Training, "_finish", keep)
-    training.train_together(TASK, config, tmp_path, (0, 1) if together else (0,), None, "cpu", lambda _: None)
+    training.train_here(TASK, config, tmp_path, (0, 1) if together else (0,), None, "cpu", lambda _: None)
     checkpoint, content = kept[0]
     assert checkpoint.parent == (tmp_path if together else tmp_path / "seed0")
     checkpoint.write_bytes(content)
@@ -210,9 +211,9 @@ def test_seeds_that_a_gpu_began_together_go_on_together(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     config = TrainingConfig(length=6, depth=1, steps=300, batch=2)
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    training.train_together(TASK, config, unbroken, (0, 1), None, "cpu", lambda _: None)
+    training.train_here(TASK, config, unbroken, (0, 1), None, "cpu", lambda _: None)
     with pytest.raises(Stop):
-        training.train_together(TASK, config, broken, (0, 1), None, "cpu", stop_after(200))
+        training.train_here(TASK, config, broken, (0, 1), None, "cpu", stop_after(200))
     steps = []
     for run in train(TASK, config, broken, seeds=(0, 1), progress=steps.append):
         assert_same_weights(run, unbroken / run.name)
@@ -223,7 +224,7 @@ def test_a_checkpoint_of_other_seeds_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     config = TrainingConfig(length=6, depth=1, steps=300, batch=2)
     with pytest.raises(Stop):
-        training.train_together(TASK, config, tmp_path, (0, 1), None, "cpu", stop_after(200))
+        training.train_here(TASK, config, tmp_path, (0, 1), None, "cpu", stop_after(200))
     with pytest.raises(InputError, match=r"holds the checkpoint of seeds 0, 1 together; go on with these first"):
         train(TASK, config, tmp_path, seeds=(2,))
 
@@ -332,13 +333,62 @@ def test_a_seed_whose_process_is_ended_ends_the_others_too(tmp_path):
     def end_one(_steps):
         psutil.Process().children()[1].terminate()
 
-    with pytest.raises(InputError, match=r"trained seed 1 was ended by SIGTERM; if memory ran out, lower batch"):
+    with pytest.raises(ChildProcessError, match=r"trained seed 1 was ended by signal 15 .*goes on from the last"):
         train(TASK, config, tmp_path, seeds=(0, 1), progress=end_one)
     assert not psutil.Process().children()
 
 
-def test_seeds_side_by_side_are_what_they_are_alone(tmp_path):
-    """Bit by bit. And they differ from one another."""
+def test_one_command_at_a_time_trains_in_a_folder(tmp_path):
+    config = TrainingConfig(length=6, depth=1, steps=200, batch=2)
+
+    def another(_steps):
+        train(TASK, config, tmp_path, seeds=(1,))
+
+    with pytest.raises(InputError, match=r"another command trains in .* right now; wait for it"):
+        train(TASK, config, tmp_path, seeds=(0,), progress=another)
+    train(TASK, config, tmp_path, seeds=(1,))
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / ".mdbench-0123.safetensors").write_bytes(b"half")
+    (run,) = train(TASK, TrainingConfig(length=6, depth=1, steps=10, batch=2), tmp_path)
+    assert sorted(path.name for path in run.iterdir()) == ["card.json", "weights.safetensors"]
+
+
+def test_damaged_files_are_said(tmp_path):
+    config = TrainingConfig(length=6, depth=1, steps=10, batch=2)
+    for checkpoint in (tmp_path / "checkpoint.safetensors", tmp_path / "seed0" / "checkpoint.safetensors"):
+        checkpoint.parent.mkdir(exist_ok=True)
+        checkpoint.write_bytes(b"garbage")
+        with pytest.raises(InputError, match=r"checkpoint.safetensors' is no checkpoint that .* remove it to begin"):
+            train(TASK, config, tmp_path)
+        checkpoint.unlink()
+    (run,) = train(TASK, config, tmp_path)
+    good = (run / "card.json").read_text()
+    for text in ("{", "{}", "[]", good.replace('"depth"', '"colour"')):
+        (run / "card.json").write_text(text)
+        with pytest.raises(InputError, match=r"card.json' is not a card that .* remove it to train this seed again"):
+            train(TASK, config, tmp_path)
+    (run / "card.json").write_text(good)
+    (run / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match="does not hold the weights of its card"):
+        train(TASK, config, tmp_path)
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    def full(_path, _content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training.Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"cannot write '.*checkpoint.safetensors': No space left on device"):
+        train(TASK, TrainingConfig(length=6, depth=1, steps=10, batch=2), tmp_path)
+
+
+def test_seeds_side_by_side_are_what_they_are_alone(tmp_path, monkeypatch):
+    """Bit by bit, whatever their processes print. And they differ from one another."""
+    (tmp_path / "sitecustomize.py").write_text("print('hello')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     config = TrainingConfig(length=6, depth=2, steps=20, batch=8)
     beside = train(TASK, config, tmp_path / "beside", seeds=(0, 1))
     for run, seed in zip(beside, (0, 1), strict=True):
@@ -488,6 +538,9 @@ def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
         ({"start_depth": 4}, "start_depth must be from 0 to the depth 3, not 4"),
         ({"start_length": 7}, "start_length must be from 0 to the length 6, not 7"),
+        ({"steps": True}, r"steps must be a whole number \(int\), not True"),
+        ({"batch": np.int64(8)}, "batch must be a whole number"),
+        ({"learning_rate": "0.01"}, "learning_rate must be a number"),
     ],
 )
 def test_bad_configurations(change, sentence):
@@ -504,6 +557,8 @@ def test_bad_seeds_and_targets_leave_nothing_behind(tmp_path):
         train(TASK, config, tmp_path / "run", device="cuda:77")
     with pytest.raises(InputError, match="trained on cpu or cuda, not on 'meta'"):
         train(TASK, config, tmp_path / "run", device="meta")
+    with pytest.raises(InputError, match="needs a whole length of at least order"):
+        train(TASK, TrainingConfig(length=6, start_length=2), tmp_path / "run")
     long = Task("long", TASK.transition, 8, lengths=(128,))
     with pytest.raises(InputError, match="needs the exact posterior"):
         train(long, TrainingConfig(length=128, target="bayes"), tmp_path / "run")

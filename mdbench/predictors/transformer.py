@@ -137,7 +137,8 @@ class StandardTransformer(nn.Module):
 
     def effects_of_layers(self) -> list[nn.Parameter]:
         """The weights to which what a layer adds is proportional."""
-        return [weights for layer in self.layers for weights in (layer.mix.weight, layer.mlp[-1].weight)]
+        last = ("mix.weight", "mlp.2.weight")
+        return [weights for layer in self.layers for name, weights in layer.named_parameters() if name in last]
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
         """W_O norm(h_T) for each context."""
