@@ -576,7 +576,7 @@ def train(
         typer.Option(help="Initialisations tried for each seed; likewise."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Adam's, at the start (default 0.01, for a standard model 0.001).")
+        float | None, typer.Option(help="Adam's, at the start (default 0.01, for a standard model 0.003).")
     ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Of initialisation and sequences, separated by commas; trained side by side.")

@@ -155,16 +155,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bayes": PAPER
     | {"target": BAYES, "schedule": COSINE, "steps": 10_000, "reuse": 8, "start_length": 16, "candidates": 4},
 }
-LEARNING_RATES = {DISENTANGLED: 1e-2, STANDARD: 1e-3}
+SUITS: dict[str, dict[str, Any]] = {
+    DISENTANGLED: {"learning_rate": 1e-2},
+    STANDARD: {"learning_rate": 3e-3, "heads": 4},
+}
 
 
 def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
-    """The configuration of a preset, with the learning rate that suits the model; ``changes`` go before both."""
+    """The configuration of a preset, with what suits the model; ``changes`` go before both."""
     if preset not in PRESETS:
         raise InputError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'.")
-    model = changes.get("model", DISENTANGLED)
-    rate = {"learning_rate": LEARNING_RATES[model]} if model in LEARNING_RATES else {}
-    chosen = rate | PRESETS[preset]
+    chosen = SUITS.get(changes.get("model", DISENTANGLED), {}) | PRESETS[preset]
     chosen |= {"start_length": min(chosen.get("start_length", 0), length)}
     return TrainingConfig(length, **(chosen | changes))
 

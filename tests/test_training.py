@@ -476,7 +476,8 @@ def test_presets():
     assert [preset_config("bayes", length).start_length for length in (8, 16, 64)] == [8, 16, 16]
     assert [preset_config("bayes", length).first_steps for length in (8, 16, 64)] == [0, 0, 5000]
     assert preset_config("paper", 192).first_steps == 0
-    assert preset_config("paper", 32, model="standard").learning_rate == 1e-3
+    assert preset_config("paper", 32, model="standard").learning_rate == 3e-3
+    assert [preset_config("paper", 32, model="standard", **given).heads for given in ({}, {"heads": 8})] == [4, 8]
     assert preset_config("paper", 32, model="standard", learning_rate=0.5).learning_rate == 0.5
     with pytest.raises(InputError, match="preset must be one of paper, cross-entropy, conditional, bayes, not 'peper'"):
         preset_config("peper", 32)
