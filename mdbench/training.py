@@ -122,17 +122,17 @@ def train_here(
     start_from: Path | None,
     device: str,
     progress: Callable[[int], None],
-    n_side_by_side: int = 1,
+    n_processes: int = 1,
 ) -> None:
-    """Train these seeds as one batch of models in this process; ``n_side_by_side`` seeds are trained in others too."""
+    """Train these seeds as one batch of models in this process, which is one of ``n_processes`` side by side."""
     try:
         with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
-            _Training(task, config, out, seeds, start_from, device, n_side_by_side).run(progress)
+            _Training(task, config, out, seeds, start_from, device, n_processes).run(progress)
     except (RuntimeError, MemoryError) as error:
         out_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
         if not out_of_memory:
             raise
-        n = max(len(seeds), n_side_by_side)
+        n = max(len(seeds), n_processes)
         beside, fewer = (f" and {n} seeds side by side", " train fewer seeds at once,") if n > 1 else ("", "")
         raise InputError(
             f"{config.depth} layers at T = {config.length} with {config.batch} sequences a step{beside} do not fit "
@@ -264,10 +264,10 @@ class _Training:
         seeds: tuple[int, ...],
         start_from: Path | None,
         device: str,
-        n_side_by_side: int = 1,
+        n_processes: int = 1,
     ) -> None:
         self.task, self.config, self.out, self.device, self.seeds = task, config, out, device, seeds
-        self.n_side_by_side = max(len(seeds), n_side_by_side)  # in other processes too
+        self.n_side_by_side = max(len(seeds), n_processes)  # seeds
         self.file = out / CHECKPOINT
         if len(seeds) == 1 and not self.file.exists():
             self.file = out / f"seed{seeds[0]}" / CHECKPOINT
@@ -291,7 +291,7 @@ class _Training:
         self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
         self.data = self._batches(config.first_length)
-        n_threads = max((os.cpu_count() or 1) // n_side_by_side, 1)
+        n_threads = max((os.cpu_count() or 1) // n_processes, 1)
         self.threads = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
         self.map = self.threads.map if n_threads > 1 else map
 

@@ -50,9 +50,15 @@ def train_side_by_side(
     from mdbench import training
     from mdbench.tasks import task_to_json
 
-    request = {"task": task_to_json(task), "config": asdict(config), "out": str(out), "n_side_by_side": len(seeds)}
-    request |= {"package": PACKAGE}
-    request |= {"start_from": start_from and str(start_from), "checkpoint_seconds": training.CHECKPOINT_SECONDS}
+    request = {
+        "package": PACKAGE,
+        "task": task_to_json(task),
+        "config": asdict(config),
+        "out": str(out),
+        "start_from": start_from and str(start_from),
+        "n_processes": len(seeds),
+        "checkpoint_seconds": training.CHECKPOINT_SECONDS,
+    }
     processes: list[_Process] = []
     try:
         processes += (_Process(seed, request) for seed in seeds)
@@ -186,7 +192,7 @@ def _serve(write_to: int) -> None:
             request["start_from"] and Path(request["start_from"]),
             "cpu",
             progress,
-            request["n_side_by_side"],
+            request["n_processes"],
         )
     except tuple(ERRORS.values()) as error:
         name = next(name for name, kind in ERRORS.items() if isinstance(error, kind))
