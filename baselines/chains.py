@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from mdbench.baselines.posterior import (
     prepare,
     sequence_seeds,
 )
+from mdbench.device import n_cores
 from mdbench.tasks import Task
 
 CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
@@ -91,7 +91,7 @@ def _in_chunks(sampler: Sampler, arrays, chunk, padded, warmup, draws, progress:
             progress(real)
         return {name: values[:real] for name, values in found.items()}
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(n_cores()) as pool:
         chunks = list(pool.map(run, range(0, total, chunk)))
     found = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     weights = np.moveaxis(found.pop("weights"), 0, 2)[:, :, :, None]  # (C, D, B, 1, m)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
@@ -27,6 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from mdbench.baselines.jacobi import beta_rule
 from mdbench.baselines.posterior import Posterior, Progress, prepare
+from mdbench.device import n_cores
 from mdbench.errors import InputError
 from mdbench.tasks import Task
 
@@ -70,7 +70,7 @@ def exact(
     moments = np.empty((n_sequences, len(wanted), 2 * m))
     log_evidence = np.empty((n_sequences, len(wanted)))
     error = np.empty(n_sequences)
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
+    with ThreadPoolExecutor(n_cores()) as workers:
         for first in range(0, n_sequences, PORTION):
             rows = slice(first, first + PORTION)
             result = _climb(x[rows], task.concentration, workers, progress or (lambda _: None))

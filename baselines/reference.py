@@ -14,7 +14,6 @@ large for its weights, which the gates see to.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from mdbench.baselines.posterior import (
     sequence_seeds,
 )
 from mdbench.baselines.softmax import Mode, basis, draw_log_gamma, find_mode, log_dirichlet_normaliser
+from mdbench.device import n_cores
 from mdbench.errors import InputError
 from mdbench.tasks import Task
 
@@ -91,7 +91,7 @@ def reference(
         return estimates
 
     # One BLAS thread in each of ours: more wait for each other.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_cores()) as pool:
         rows = list(pool.map(run, range(len(x))))
     field = {name: np.array([[getattr(e, name) for e in row] for row in rows]) for name in _Estimate._fields}
     worst = field["next_token_se"].max(axis=-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +16,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from mdbench.baselines.chains import chain_keys, run_padded
 from mdbench.baselines.model import mtd_weights
 from mdbench.baselines.posterior import Progress, check_whole_number, sequence_seeds
+from mdbench.device import n_cores
 from mdbench.tasks import Task
 
 CHUNK = 64  # sequences side by side; fixed, so that no fit depends on the batch around a sequence
@@ -64,7 +64,7 @@ def fit_all(
         return {name: values[:real] for name, values in found.items()}
 
     parameters = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(n_cores()) as pool:
         for length in lengths:
             chunks = list(pool.map(lambda start, length=length: run(start, length), range(0, len(x), CHUNK)))
             parameters.append({name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]})

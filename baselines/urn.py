@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from scipy.special import softmax
 
 from mdbench.baselines.posterior import Draws, Posterior, Progress, check_whole_number, prefix_seeds, prepare
 from mdbench.baselines.softmax import draw_log_gamma
+from mdbench.device import n_cores
 from mdbench.errors import InputError
 from mdbench.tasks import Task
 
@@ -246,7 +246,7 @@ def plan(n: int, m: int) -> tuple[int, int]:
             f"the urn needs more than {MEMORY_LIMIT / 2**30:.0f} GiB for order {m} at length {n + m}; "
             f"length {fits + m} would fit."
         )
-    return chunk, min(threads, os.cpu_count() or 1)
+    return chunk, min(threads, n_cores())
 
 
 def check_size(n: int, m: int) -> None:

@@ -1,8 +1,9 @@
-"""Which torch device a name means, and how many threads torch may use."""
+"""Which torch device a name means, and how many cores and threads there are to use."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from mdbench.errors import InputError
@@ -24,6 +25,13 @@ def check_device(device: str) -> str:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"device '{device}' cannot be used here: {reason}; use cpu.") from None
     return device
+
+
+def n_cores() -> int:
+    """Cores that this process may use: on a shared machine often fewer than there are. No result depends on it."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # a system that cannot tie a process to some cores
 
 
 @contextlib.contextmanager

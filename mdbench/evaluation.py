@@ -86,6 +86,29 @@ class Evaluation:
         """The results, one a row."""
         return pd.DataFrame([asdict(result) for result in self.results])
 
+    @property
+    def notes(self) -> list[str]:
+        """A sentence each: what is missing and why, the ties, the scores by training seed."""
+        notes = []
+        for who, reason in dict.fromkeys((s.predictor, s.reason) for s in self.skipped):
+            notes.append(f"Left out: {reason}" if who in reason else f"Left out: {who}: {reason}")
+        notes += [f"Failed: {reason}" for reason in dict.fromkeys(f.reason for f in self.failed)]
+        tied: dict[tuple[str, ...], list[str]] = {}
+        for tie in self.ties:
+            tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))
+        for (task, a, b), lengths in tied.items():
+            notes.append(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
+        by_seed: dict[tuple[str, str], list[str]] = {}
+        for r in self.results:
+            if r.runs:
+                seeds = ", ".join(f"{value:.3g}" for value in r.runs)
+                by_seed.setdefault((r.predictor, r.task), []).append(f"T = {r.length}: {seeds}")
+        for (predictor, task), cells_of in by_seed.items():
+            notes.append(f"{predictor} at {task}, excess KL by training seed: {'; '.join(cells_of)}.")
+        if any(r.at_gold for r in self.results):
+            notes.append("at gold: excess KL below the error of the gold it is measured against.")
+        return notes
+
     def __str__(self) -> str:
         return self.table.to_string(index=False)
 
@@ -104,13 +127,10 @@ class Evaluation:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the scores as the command prints them, then what is missing and what is tied."""
+        """What a notebook shows: scores and notes, as the command prints them."""
         rows = [[r.task, *r.row] for r in self.results]
-        notes = [f"Failed: {reason}" for reason in dict.fromkeys(f.reason for f in self.failed)]
-        notes += [f"Left out: {reason}" for reason in dict.fromkeys(s.reason for s in self.skipped)]
-        notes += [f"Tied at {t.task}, T = {t.length}: {' and '.join(t.predictors)}." for t in self.ties]
         return pd.DataFrame(rows, columns=["task", *COLUMNS]).to_html(index=False) + "".join(
-            f"<p>{html.escape(note)}</p>" for note in notes
+            f"<p>{html.escape(note)}</p>" for note in self.notes
         )
 
 

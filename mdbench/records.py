@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import platform
 import re
 import shlex
@@ -42,6 +41,7 @@ from pydantic import (
 )
 from scipy import stats
 
+from mdbench.device import n_cores
 from mdbench.errors import InputError, PredictorError, reason_of
 from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
@@ -353,7 +353,7 @@ def _host(seconds: dict[int, float], device: str) -> Host:
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         device=device,
         platform=f"{platform.system()} {platform.machine()}",
-        processors=os.cpu_count(),
+        processors=n_cores(),
         python=platform.python_version(),
         libraries={name: version(name) for name in LIBRARIES},
         commit=git("rev-parse", "HEAD") if ours else None,

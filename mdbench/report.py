@@ -115,26 +115,10 @@ def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), hi
 
 
 def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
-    """One table a task: for each length the predictors by excess KL, then what was left out, and the ties."""
+    """One table a task: for each length the predictors by excess KL, then the notes."""
     print_results(evaluation.results, [*evaluation.skipped, *evaluation.failed], highlighted)
-    for who, reason in dict.fromkeys((s.predictor, s.reason) for s in evaluation.skipped):
-        print_line(f"Left out: {reason}" if who in reason else f"Left out: {who}: {reason}")
-    for reason in dict.fromkeys(f.reason for f in evaluation.failed):
-        print_line(f"Failed: {reason}")
-    tied: dict[tuple[str, ...], list[str]] = {}
-    for tie in evaluation.ties:
-        tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))
-    for (task, a, b), lengths in tied.items():
-        print_line(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
-    by_seed: dict[tuple[str, str], list[str]] = {}
-    for r in evaluation.results:
-        if r.runs:
-            seeds = ", ".join(f"{value:.3g}" for value in r.runs)
-            by_seed.setdefault((r.predictor, r.task), []).append(f"T = {r.length}: {seeds}")
-    for (predictor, task), cells_of in by_seed.items():
-        print_line(f"{predictor} at {task}, excess KL by training seed: {'; '.join(cells_of)}.")
-    if any(r.at_gold for r in evaluation.results):
-        print_line("at gold: excess KL below the error of the gold it is measured against.")
+    for note in evaluation.notes:
+        print_line(note)
 
 
 def print_board(board: Board) -> None:

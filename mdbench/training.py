@@ -29,7 +29,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mdbench.device import check_device, one_thread
+from mdbench.device import check_device, n_cores, one_thread
 from mdbench.errors import InputError
 from mdbench.evaluation import evaluate
 from mdbench.files import make_folder, write_text, write_whole
@@ -291,7 +291,7 @@ class _Training:
         self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
         self.data = self._batches(config.first_length)
-        n_threads = max((os.cpu_count() or 1) // n_processes, 1)
+        n_threads = max(n_cores() // n_processes, 1)
         self.threads = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
         self.map = self.threads.map if n_threads > 1 else map
 
@@ -607,7 +607,7 @@ def _check_start(found: dict | None, wanted: dict | None, out: Path) -> None:
 def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+    return f"cpu ({platform.machine()}, {n_cores()} cores)"
 
 
 def _peak_memory(device: str) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from mdbench.device import n_cores
 from mdbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,13 +74,13 @@ def _take_turns(processes: list[_Process], progress: Callable[[int], None]) -> N
 
     More of them at once would take the caches from one another: three on two cores make a tenth fewer steps.
     """
-    n_cores, told = os.cpu_count() or 1, 0
+    at_most, told = n_cores(), 0
     with selectors.DefaultSelector() as selector:
         for process in processes:
             selector.register(process.reports, selectors.EVENT_READ, process)
         working, waiting = set[_Process](), list(processes)  # working: starting up, too, or on their next steps
         while working or waiting:
-            while waiting and len(working) < n_cores:
+            while waiting and len(working) < at_most:
                 process = min(waiting, key=lambda process: process.steps)
                 waiting.remove(process)
                 working.add(process)

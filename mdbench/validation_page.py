@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from mdbench.device import n_cores
 from mdbench.pages import render_page
 from mdbench.validation import LEVEL, RANK_DRAWS, Z_BINS, Accuracy, Calibration, Validation, band
 
@@ -25,7 +25,7 @@ def render(validation: Validation, command: str) -> str:
     return render_page(
         "validation.html",
         command=command,
-        host=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        host=f"{platform.system()} {platform.machine()}, {n_cores()} cores, Python {platform.python_version()}",
         level=LEVEL,
         n_tests=n_tests,
         tasks=[_task(validation, name) for name in names],

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -294,7 +293,7 @@ def test_no_result_depends_on_the_batch_its_order_or_the_workers(core_task, monk
     same(every_prefix(core_task, contexts[order]), together, order)
     same(every_prefix(core_task, contexts[7:8]), together, slice(7, 8))
     same(every_prefix(core_task, np.repeat(contexts[40:43], 30, axis=0)), together, np.repeat([40, 41, 42], 30))
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(sys.modules[_climb.__module__], "n_cores", lambda: 5)
     same(every_prefix(core_task, contexts), together)
 
 

@@ -317,7 +317,7 @@ def test_a_notebook_shows_scores_failures_and_ties():
     shown = mdbench.evaluate([broken, "md1"], task=TASK, lengths=[16], n_sequences=20)._repr_html_()
     assert "at gold" in shown
     assert "&lt;no luck&gt;" in shown
-    assert "Tied at mtd-q3-m2, T = 16: md1 and constructed_l3" in shown
+    assert "Tied at mtd-q3-m2, T = 16: constructed_l3 and md1." in shown
     assert "<table" in mdbench.check("uniform", TASK, [16])._repr_html_()
 
 

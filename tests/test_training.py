@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 
 from mdbench import metrics, training
 from mdbench.baselines import exact
+from mdbench.device import n_cores
 from mdbench.errors import InputError, Unsupported
 from mdbench.predictors.trained import load_run
 from mdbench.registry import build_predictor
@@ -436,9 +438,20 @@ def test_the_number_of_cores_changes_nothing(tmp_path, monkeypatch):
     config = TrainingConfig(length=6, depth=2, steps=100, batch=8)
     runs = []
     for cores in (1, 4):
-        monkeypatch.setattr(training.os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(training, "n_cores", lambda cores=cores: cores)
         runs += train(TASK, config, tmp_path / str(cores))
     assert_same_weights(*runs)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot tie a process to some cores")
+def test_cores_that_this_process_may_not_use_do_not_count():
+    allowed = os.sched_getaffinity(0)
+    assert n_cores() == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert n_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_the_initialisation_is_random_and_another_for_each_seed(tmp_path):

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import functools
 import multiprocessing
-import os
 import resource
 import tempfile
 import time
@@ -23,7 +22,7 @@ import torch
 from torch import nn
 
 from mdbench import training
-from mdbench.device import one_thread
+from mdbench.device import n_cores, one_thread
 from mdbench.predictors.transformer import DisentangledAttention, StandardLayer
 from mdbench.tasks import load_task
 from mdbench.training_config import preset_config
@@ -97,7 +96,7 @@ def our_rate(task, config, device, seconds) -> tuple[float, float, float]:
     rate = len(SEEDS) * (last - first) / (end - start)
     with one_thread():
         drawing = drawing_seconds(task, config, device)
-    share = rate * drawing / (os.cpu_count() if device == "cpu" else 1)
+    share = rate * drawing / (n_cores() if device == "cpu" else 1)
     memory = training._peak_memory(device)
     if device == "cpu":  # of this process, and of each seed's
         memory += len(SEEDS) * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
