@@ -568,7 +568,7 @@ def train(
         Path | None,
         typer.Option(
             help="Folder with finished runs seed<k> to go on from: the same kind of model, no more layers, no longer "
-            "contexts; excludes the two options above and candidates."
+            "contexts; without the two options above and candidates, those of the preset too."
         ),
     ] = None,
     candidates: Annotated[
@@ -598,6 +598,8 @@ def train(
         "learning_rate": learning_rate,
     }
     changes = {name: value for name, value in given.items() if value is not None}
+    if start_from is not None:
+        changes = {"start_length": 0, "candidates": 1} | changes
     wanted = _whole_numbers(lengths, "--lengths") or []
     configs = [preset_config(preset, length, **changes) for length in wanted]
     of_seeds = _whole_numbers(seeds, "--seeds") or []

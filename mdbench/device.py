@@ -1,10 +1,11 @@
-"""Which torch device a name means, and how many cores and threads there are to use."""
+"""Which torch device a name means, how many cores and threads there are to use, and how much memory was."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from mdbench.errors import InputError
 
@@ -32,6 +33,22 @@ def n_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # a system that cannot tie a process to some cores
+
+
+def peak_memory(device: str = "cpu", process: int | str = "self") -> int | None:
+    """The most bytes that torch has allocated on a GPU, or that a process has had in memory; None where unknown.
+
+    Of a process since it began: what the system's ``getrusage`` says is at least what its parent had.
+    """
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux, or the process has ended
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 A run is a folder ``seed<k>`` with ``weights.safetensors`` and ``card.json``, which a predictor loads. While it trains,
 ``checkpoint.safetensors`` beside them holds parameters, Adam's state and the losses so far; on a GPU, where several
 seeds are one batch of models, one checkpoint in the folder above holds them all. What a step does is a function of
-(task, configuration, seed, step), so training that was interrupted at any moment goes on from its last whole checkpoint
-to the same weights.
+(task, configuration, seed, step) on one kind of device, so training that was interrupted at any moment goes on from its
+last whole checkpoint to the same weights.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -29,7 +30,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mdbench.device import check_device, n_cores, one_thread
+from mdbench.device import check_device, n_cores, one_thread, peak_memory
 from mdbench.errors import InputError
 from mdbench.evaluation import evaluate
 from mdbench.files import make_folder, write_text, write_whole
@@ -43,8 +44,9 @@ from mdbench.training_process import train_side_by_side
 
 CHECKPOINT_SECONDS = 20.0
 CURVE_POINTS = 200  # at most, in a card
-ENTRIES = 2**18  # of the attention maps of a part of a batch; a batch with more is split among the cores
+ENTRIES = 2**18  # of a head's attention maps for a part of a batch; one with more is split, among the cores if several
 CHECKPOINT = "checkpoint.safetensors"
+KEPT = ("seeds", "started_from", "seconds", "trials", "devices")  # in it, besides tensors, the task and configuration
 
 
 def train(
@@ -55,14 +57,15 @@ def train(
     seeds: Sequence[int] = (0,),
     device: str = "cpu",
     start_from: str | Path | None = None,
-    progress: Callable[[int], None] = lambda _steps: None,
+    progress: Callable[[float], None] = lambda _steps: None,
 ) -> list[Path]:
     """Train, or go on training, the runs ``out/seed<k>``; return these folders.
 
     With ``start_from`` each begins where the finished run ``start_from/seed<k>`` ended, which has the same kind of
     model, as many layers or fewer, and the same length or a shorter one (see :func:`_enlarge`).
 
-    ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first.
+    ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first; k is a fraction
+    of the steps where some seeds go before others.
 
     Raises:
         InputError: the folder holds runs of another task, configuration or start, another command trains there, the
@@ -80,14 +83,46 @@ def train(
             if (folder / CARD).exists():
                 _check_finished(task, identity, _start(task, config, start_from, seed), folder)
                 (folder / CHECKPOINT).unlink(missing_ok=True)  # only its removal was interrupted
-        _discard_finished(out)
-        missing = tuple(seed for seed, folder in zip(seeds, folders, strict=True) if not (folder / CARD).exists())
-        together = (out / CHECKPOINT).exists()
-        if missing and device == "cpu" and len(missing) > 1 and not together:
-            train_side_by_side(task, config, out, missing, start_from, progress)
-        elif missing:
-            train_here(task, config, out, tuple(seeds) if together else missing, start_from, device, progress)
+        groups = _groups(out, seeds, device)
+        n_seeds = sum(map(len, groups))
+        for group in groups:
+
+            def of_all(steps: float, share: float = len(group) / n_seeds) -> None:
+                progress(steps * share)
+
+            if device == "cpu" and len(group) > 1 and not (out / CHECKPOINT).exists():
+                train_side_by_side(task, config, out, group, start_from, of_all)
+            else:
+                train_here(task, config, out, group, start_from, device, of_all)
     return folders
+
+
+def _groups(out: Path, seeds: Sequence[int], device: str) -> list[tuple[int, ...]]:
+    """The seeds that are not finished, in groups that train together, one group after the other.
+
+    Those that an earlier call began together go on together; on a GPU, those that it began alone, alone.
+    """
+    held = _held(out)
+    if held and not set(held) <= set(seeds):
+        raise InputError(
+            f"'{out}' holds the checkpoint of seeds {', '.join(map(str, held))} together; go on with these first, or "
+            "choose another folder."
+        )
+    rest = [seed for seed in seeds if not (out / f"seed{seed}" / CARD).exists() and seed not in held]
+    alone = [seed for seed in rest if device != "cpu" and (out / f"seed{seed}" / CHECKPOINT).exists()]
+    groups = [held, *((seed,) for seed in alone), tuple(seed for seed in rest if seed not in alone)]
+    return [group for group in groups if group]
+
+
+def _held(out: Path) -> tuple[int, ...]:
+    """The seeds of the checkpoint of several; it is removed if all are finished: only its removal was interrupted."""
+    if not (out / CHECKPOINT).exists():
+        return ()
+    held = tuple(_read_metadata(out / CHECKPOINT)["seeds"])
+    if all((out / f"seed{seed}" / CARD).exists() for seed in held):
+        (out / CHECKPOINT).unlink()
+        return ()
+    return held
 
 
 def check_training(
@@ -121,7 +156,7 @@ def train_here(
     seeds: tuple[int, ...],
     start_from: Path | None,
     device: str,
-    progress: Callable[[int], None],
+    progress: Callable[[float], None],
     n_processes: int = 1,
 ) -> None:
     """Train these seeds as one batch of models in this process, which is one of ``n_processes`` side by side."""
@@ -129,8 +164,9 @@ def train_here(
         with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
             _Training(task, config, out, seeds, start_from, device, n_processes).run(progress)
     except (RuntimeError, MemoryError) as error:
-        out_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
-        if not out_of_memory:
+        # Torch's own, the CPU allocator's, CUDA's (when a graph is made, say) and cuBLAS's.
+        said = ("allocate memory", "out of memory", "ALLOC_FAILED")
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in said):
             raise
         n = max(len(seeds), n_processes)
         beside, fewer = (f" and {n} seeds side by side", " train fewer seeds at once,") if n > 1 else ("", "")
@@ -170,13 +206,18 @@ def _check_finished(task: Task, identity: dict[str, Any], start: _Start | None, 
     load_run(task, folder)  # the weights are those of the card
 
 
-def _checkpoint_metadata(file: Path) -> dict[str, str]:
+def _read_metadata(file: Path) -> dict[str, Any]:
+    """What a checkpoint holds besides tensors, as :meth:`_Training._save` wrote it."""
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata()
-        json.loads(metadata["identity"])["seeds"]
+            metadata = json.loads(opened.metadata()["training"])
+        if metadata.keys() != {"task_hash", "config", *KEPT} or not isinstance(metadata["seeds"], list):
+            raise ValueError
+        TrainingConfig(**metadata["config"])
     except (OSError, safetensors.SafetensorError, ValueError, TypeError, KeyError):
-        raise InputError(f"'{file}' is no checkpoint that `mdbench train` wrote; remove it to begin anew.") from None
+        raise InputError(
+            f"'{file}' is no checkpoint that this version of `mdbench train` wrote; remove it to begin anew."
+        ) from None
     return metadata
 
 
@@ -190,7 +231,10 @@ class _Start:
 
     def __init__(self, task: Task, config: TrainingConfig, folder: Path, seed: int) -> None:
         if config.first_steps or config.candidates > 1:
-            raise InputError("what starts from a finished run takes neither start_length, start_depth nor candidates.")
+            raise InputError(
+                "what starts from a finished run takes neither start_length, start_depth nor candidates (choose 0, 0 "
+                f"and 1; they are {config.start_length}, {config.start_depth} and {config.candidates})."
+            )
         self.folder = folder / f"seed{seed}"
         if not (self.folder / CARD).is_file():
             raise InputError(f"there is no finished run in '{self.folder}' for seed {seed} to start from.")
@@ -244,15 +288,6 @@ def _begin_with(model: Transformer, small: dict[str, Tensor]) -> None:
         _enlarge(dict(model.named_parameters()), small)
 
 
-def _discard_finished(out: Path) -> None:
-    """Remove a checkpoint of several seeds that are all finished: only its own removal was interrupted."""
-    if not (out / CHECKPOINT).exists():
-        return
-    seeds = json.loads(_checkpoint_metadata(out / CHECKPOINT)["identity"])["seeds"]
-    if all((out / f"seed{seed}" / CARD).exists() for seed in seeds):
-        (out / CHECKPOINT).unlink()
-
-
 class _Training:
     """Several models of one shape, whose parameters are the rows of one tensor."""
 
@@ -268,9 +303,11 @@ class _Training:
     ) -> None:
         self.task, self.config, self.out, self.device, self.seeds = task, config, out, device, seeds
         self.n_side_by_side = max(len(seeds), n_processes)  # seeds
-        self.file = out / CHECKPOINT
-        if len(seeds) == 1 and not self.file.exists():
-            self.file = out / f"seed{seeds[0]}" / CHECKPOINT
+        self.devices = [_device_name(device)]  # one after the other, if it goes on elsewhere
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.stream = torch.cuda.Stream()  # one for all graphs: CUDA keeps buffers for each
+        self.file = (out if len(seeds) > 1 else out / f"seed{seeds[0]}") / CHECKPOINT
         for left in make_folder(self.file.parent).glob(".mdbench-*"):  # by a process that was ended while it wrote
             left.unlink()
         self.identity = _identity(task, config)
@@ -323,7 +360,7 @@ class _Training:
         state = {name: self.rows[name] for name in ("exp_avg", "exp_avg_sq")}
         self.adam.state[rows] = {"step": self.step, **state}
 
-    def run(self, progress: Callable[[int], None]) -> None:
+    def run(self, progress: Callable[[float], None]) -> None:
         """From the last checkpoint, if there is one, to the end."""
         self._restore()
         progress(int(self.step))
@@ -337,11 +374,12 @@ class _Training:
         self.data = self._batches(self.config.length)
         self._run_until(self.config.steps, progress)
         self.threads.shutdown()
+        self.peak_memory = peak_memory(self.device)
         for k in range(len(self.seeds)):
             self._finish(k)
         self.file.unlink()
 
-    def _run_until(self, end: int, progress: Callable[[int], None]) -> None:
+    def _run_until(self, end: int, progress: Callable[[float], None]) -> None:
         if int(self.step) >= end:
             return
         started = saved = time.monotonic()
@@ -367,7 +405,11 @@ class _Training:
         self._hold(kept | {"step": self.step}, self.models[0].depth)
 
     def _grow(self) -> None:
-        """Add the layers above ``start_depth``, drawn at random as the seed says; see :func:`_begin_with`."""
+        """Add the layers above ``start_depth``, drawn at random as the seed says; see :func:`_begin_with`.
+
+        Adam's averages begin at 0 for what is new, while its count of steps goes on: the first steps there are up to
+        six times as large as the rate says. (So are those of the offsets beyond ``start_length``.)
+        """
         if self.models[0].depth == self.config.depth:
             return
         rows: dict[str, list[Tensor]] = {name: [] for name in self.rows}
@@ -449,32 +491,24 @@ class _Training:
     def _save(self) -> None:
         tensors = {name: value.detach().cpu().contiguous() for name, value in (self.rows | {"step": self.step}).items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        identity = self.identity | {"seeds": self.seeds, "started_from": self.started_from}
-        metadata = {"identity": json.dumps(identity), "seconds": repr(self.seconds)}
-        metadata["trials"] = json.dumps(self.trials)
-        content = safetensors.torch.save(tensors, metadata)
+        kept = self.identity | {name: getattr(self, name) for name in KEPT}
+        content = safetensors.torch.save(tensors, {"training": json.dumps(kept)})
         write_whole(self.file, lambda path: path.write_bytes(content))
 
     def _restore(self) -> None:
         if not self.file.exists():
             return
-        metadata = _checkpoint_metadata(self.file)
+        found = _read_metadata(self.file)
         with safetensors.safe_open(self.file, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        found = json.loads(metadata["identity"])
         _check_identity(found, self.identity, self.out)
-        if tuple(found["seeds"]) != self.seeds:
-            raise InputError(
-                f"'{self.out}' holds the checkpoint of seeds {', '.join(map(str, found['seeds']))} together; go on "
-                "with these first, or choose another folder."
-            )
         for before, now in zip(found["started_from"], self.started_from, strict=True):
             _check_start(before, now, self.out)
         # What is added after the first half is not in the checkpoint that its last step left.
         first = int(tensors["step"]) <= self.config.first_steps
         self._hold(tensors, self.config.first_depth if first else self.config.depth)
-        self.losses, self.seconds = tensors["losses"].tolist(), float(metadata["seconds"])
-        self.trials = json.loads(metadata["trials"])
+        self.losses, self.seconds, self.trials = tensors["losses"].tolist(), found["seconds"], found["trials"]
+        self.devices = list(dict.fromkeys([*found["devices"], *self.devices]))
 
     def _finish(self, k: int) -> None:
         """Weights and card of one seed."""
@@ -493,8 +527,8 @@ class _Training:
             "wall_seconds": round(self.seconds, 1),
             "seeds_side_by_side": self.n_side_by_side,
             "candidate_losses": self.trials[k] if self.trials else None,
-            "device": _device_name(self.device),
-            "peak_memory_gib": round(_peak_memory(self.device) / 2**30, 2),
+            "device": ", then ".join(self.devices),
+            "peak_memory_gib": self.peak_memory and round(self.peak_memory / 2**30, 2),
             "versions": {name: version(name) for name in ("mdbench", "torch")},
             "final_scores": _final_scores(self.task, config, self.models[k]),
         }
@@ -511,14 +545,15 @@ class _Graph:
         self.targets = torch.zeros(*shape, training.task.n_states, device=training.device)
         everything = [*training.rows.values(), training.step]
         kept = [value.detach().clone() for value in everything]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # what CUDA allocates lazily must be there before the capture
-            for _ in range(3):
+        stream = training.stream
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*capturable=True")  # of Adam, which here is not yet captured
+            for _ in range(3):  # what CUDA allocates lazily must be there before the capture
                 self._step()
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, stream=stream):
             self.losses = self._step()
         with torch.no_grad():
             for value, before in zip(everything, kept, strict=True):
@@ -608,12 +643,3 @@ def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"cpu ({platform.machine()}, {n_cores()} cores)"
-
-
-def _peak_memory(device: str) -> int:
-    """Bytes: of the GPU, or of this process."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -44,7 +44,8 @@ class TrainingConfig:
         batch: sequences a step.
         reuse: steps that each sequence serves; 1 means fresh sequences each step.
         start_length: length of the contexts in the first half of the steps; 0 for T throughout. What attention has to
-            find is the same at every length, and found sooner at a short one.
+            find is the same at every length, and found sooner at a short one. The offsets beyond it keep their random
+            initial values until then.
         start_depth: number of layers in the first half of the steps; those above are added then, at random, and the
             second half has a fifth of the learning rate. 0 for all layers throughout.
         candidates: random initialisations for each seed that are trained side by side for the first quarter of the
@@ -101,6 +102,11 @@ class TrainingConfig:
             raise InputError(f"start_length must be from 0 to the length {self.length}, not {self.start_length}.")
         if not 0 <= self.start_depth <= self.depth:
             raise InputError(f"start_depth must be from 0 to the depth {self.depth}, not {self.start_depth}.")
+        if self.smaller_first and not self.first_steps:
+            raise InputError(
+                f"{self.steps} steps are too few for a first half with start_length or start_depth; give at least "
+                f"{2 * LOSS_EVERY} steps, or neither."
+            )
         if self.trial_steps > self.steps:
             raise InputError(
                 f"{self.steps} steps are too few to choose among candidates; give at least {LOSS_EVERY} steps, or one "
@@ -111,10 +117,14 @@ class TrainingConfig:
                 raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")
 
     @property
+    def smaller_first(self) -> bool:
+        """Whether ``start_length`` or ``start_depth`` make a difference."""
+        return 0 < self.start_length < self.length or 0 < self.start_depth < self.depth
+
+    @property
     def first_steps(self) -> int:
-        """Steps with ``start_length`` and ``start_depth``, if they differ from the rest: whole points of the curve."""
-        smaller = 0 < self.start_length < self.length or 0 < self.start_depth < self.depth
-        return self.steps // 2 // LOSS_EVERY * LOSS_EVERY if smaller else 0
+        """Steps with ``start_length`` and ``start_depth``, if they make a difference: whole points of the curve."""
+        return self.steps // 2 // LOSS_EVERY * LOSS_EVERY if self.smaller_first else 0
 
     @property
     def first_length(self) -> int:

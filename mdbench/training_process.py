@@ -169,7 +169,7 @@ def _serve(write_to: int) -> None:
         reports.write(json.dumps(what) + "\n")
         reports.flush()
 
-    def progress(steps: int) -> None:
+    def progress(steps: float) -> None:
         report(steps=steps)
         requests.get()
 

@@ -209,6 +209,8 @@ def test_train_tune_and_use_a_task_of_ones_own(mdbench, tmp_path):
     assert (code, json.loads(stdout)["results"][0]["runs"]) == (0, None)
     config = json.loads((folders[0] / "card.json").read_text())["config"]
     assert (config["target"], config["steps"], config["learning_rate"]) == ("conditional", 20, 0.01)
+    longer = ("train", "--task", task, "--lengths", 7, "--steps", 20, "--batch", 4, "--out", tmp_path / "longer")
+    assert mdbench(*longer, "--start-from", folders[0].parent)[0] == 0  # without the preset's candidates
     code, stdout, _ = mdbench("tune", "--task", task, "--steps", "1", "--json", "--out", tmp_path / "eta.json")
     assert code == 0
     (row,) = json.loads(stdout)
@@ -281,8 +283,8 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
         (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--seeds", "1,b"), "--seeds takes whole numbers"),
         (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--steps", 20), "give at least 100 steps, or one"),
         (
-            ("train", "--task", TASK, "--lengths", "16", "--out", "r", "--device", "cuda"),
-            "device 'cuda' cannot be used",
+            ("train", "--task", TASK, "--lengths", "16", "--out", "r", "--device", "cuda:99"),
+            "device 'cuda:99' cannot be used",
         ),
         (("tune", "--task", "nothing"), "no task 'nothing'"),
         (("tune", "--task", TASK, "--depths", "6", "--out", "t.json"), "constructions with scalars of 4, 5, 7 layers"),

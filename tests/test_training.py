@@ -217,9 +217,30 @@ def test_seeds_that_a_gpu_began_together_go_on_together(tmp_path, monkeypatch):
     with pytest.raises(Stop):
         training.train_here(TASK, config, broken, (0, 1), None, "cpu", stop_after(200))
     steps = []
-    for run in train(TASK, config, broken, seeds=(0, 1), progress=steps.append):
-        assert_same_weights(run, unbroken / run.name)
-    assert steps == [100, 100, 100]
+    runs = train(TASK, config, broken, seeds=(3, 1, 0), progress=steps.append)  # whatever else is asked for
+    assert_same_weights(runs[1], unbroken / "seed1")
+    assert_same_weights(runs[2], unbroken / "seed0")
+    np.testing.assert_allclose([*steps[:3], sum(steps)], [200 / 3, 200 / 3, 200 / 3, 300])  # two seeds of three first
+
+
+def test_seeds_that_a_gpu_began_alone_go_on_alone(tmp_path):
+    for seed in (1, 3):
+        (tmp_path / f"seed{seed}").mkdir()
+    (tmp_path / "seed1" / "checkpoint.safetensors").touch()
+    (tmp_path / "seed3" / "card.json").touch()
+    assert training._groups(tmp_path, (0, 1, 2, 3), "cuda") == [(1,), (0, 2)]
+    assert training._groups(tmp_path, (0, 1, 2, 3), "cpu") == [(0, 1, 2)]  # side by side, each from its own checkpoint
+
+
+def test_a_card_names_the_devices_that_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    config = TrainingConfig(length=6, depth=1, steps=300, batch=2)
+    monkeypatch.setattr(training, "_device_name", lambda _: "some GPU")
+    with pytest.raises(Stop):
+        train(TASK, config, tmp_path, progress=stop_after(200))
+    monkeypatch.setattr(training, "_device_name", lambda _: "some CPU")
+    (run,) = train(TASK, config, tmp_path)
+    assert json.loads((run / "card.json").read_text())["device"] == "some GPU, then some CPU"
 
 
 def test_a_checkpoint_of_other_seeds_is_kept(tmp_path, monkeypatch):
@@ -362,9 +383,13 @@ def test_damaged_files_are_said(tmp_path):
     config = TrainingConfig(length=6, depth=1, steps=10, batch=2)
     for checkpoint in (tmp_path / "checkpoint.safetensors", tmp_path / "seed0" / "checkpoint.safetensors"):
         checkpoint.parent.mkdir(exist_ok=True)
-        checkpoint.write_bytes(b"garbage")
-        with pytest.raises(InputError, match=r"checkpoint.safetensors' is no checkpoint that .* remove it to begin"):
-            train(TASK, config, tmp_path)
+        other = json.dumps(
+            dict.fromkeys(("task_hash", *training.KEPT)) | {"config": {"length": 6, "colour": "red"}, "seeds": [0, 1]}
+        )
+        for content in (b"garbage", safetensors.torch.save({}), safetensors.torch.save({}, {"training": other})):
+            checkpoint.write_bytes(content)
+            with pytest.raises(InputError, match=r"checkpoint.safetensors' is no checkpoint .* remove it to begin"):
+                train(TASK, config, tmp_path)
         checkpoint.unlink()
     (run,) = train(TASK, config, tmp_path)
     good = (run / "card.json").read_text()
@@ -400,8 +425,9 @@ def test_seeds_side_by_side_are_what_they_are_alone(tmp_path, monkeypatch):
     assert max(np.abs(a[name] - b[name]).max() for name in a) > 0.1
 
 
-def test_one_pass_over_stacked_models_has_the_same_losses_and_gradients(tmp_path):
+def test_one_pass_over_stacked_models_has_the_same_losses_and_gradients(tmp_path, monkeypatch):
     """What a GPU's graph computes, against the CPU's parts."""
+    monkeypatch.setattr(training, "ENTRIES", 2 * 9**2)  # three parts of two sequences
     for changes in ({}, {"model": "standard", "loss": "cross_entropy", "width": 8}):
         config = TrainingConfig(**{"length": 9, "depth": 3, "batch": 6} | changes)
         state = training._Training(TASK, config, tmp_path, (0, 1), None, "cpu")
@@ -422,11 +448,11 @@ def test_steps_that_are_replayed_are_those_of_the_cpu(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     for name in ("graph", "stream"):
-        monkeypatch.setattr(torch.cuda, name, contextlib.nullcontext)
-    for name in ("Stream", "current_stream"):
-        monkeypatch.setattr(torch.cuda, name, Mock())
+        monkeypatch.setattr(torch.cuda, name, lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", Mock())
     config = TrainingConfig(length=6, depth=2, batch=8, candidates=2, steps=100)
     plain, graphed = (training._Training(TASK, config, tmp_path, (0, 1), None, "cpu") for _ in range(2))
+    graphed.stream = Mock()
     replayed = training._Graph(graphed)
     torch.testing.assert_close(replayed.advance(range(100)), plain._advance(range(100)), rtol=1e-3, atol=1e-5)
     assert int(graphed.step) == int(plain.step) == 100
@@ -434,7 +460,38 @@ def test_steps_that_are_replayed_are_those_of_the_cpu(tmp_path, monkeypatch):
     assert (graphed.parameters - plain.parameters).abs().mean() < 1e-4
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+@needs_gpu
+@pytest.mark.parametrize("changes", [{}, {"model": "standard", "loss": "cross_entropy", "width": 8}])
+def test_steps_of_a_gpu_are_those_of_the_cpu(tmp_path, changes):
+    config = TrainingConfig(length=9, depth=3, batch=16, candidates=2, steps=100, **changes)
+    of_gpu = training._Training(TASK, config, tmp_path, (0, 1), None, "cuda")
+    of_cpu = training._Training(TASK, config, tmp_path, (0, 1), None, "cpu")
+    of_cpu.batches_at = lambda step: [(x.cpu(), y.cpu()) for x, y in of_gpu.batches_at(step)]
+    found = training._Graph(of_gpu).advance(range(100)).cpu()
+    torch.testing.assert_close(found, of_cpu._advance(range(100)), rtol=1e-2, atol=1e-4)
+    assert int(of_gpu.step) == 100
+
+
+@needs_gpu
+def test_an_interrupted_run_on_a_gpu_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    config = TrainingConfig(length=9, depth=2, steps=800, batch=16, candidates=2, start_length=6, start_depth=1)
+    unbroken = train(TASK, config, tmp_path / "unbroken", seeds=(0, 1), device="cuda")
+    for steps in (100, 300, 500):
+        with pytest.raises(Stop):
+            train(TASK, config, tmp_path / "broken", seeds=(0, 1), device="cuda", progress=stop_after(steps))
+    for run, whole in zip(train(TASK, config, tmp_path / "broken", seeds=(0, 1), device="cuda"), unbroken, strict=True):
+        a, b = (json.loads((folder / "card.json").read_text()) for folder in (run, whole))
+        np.testing.assert_allclose(a["loss_curve"]["mean_loss"], b["loss_curve"]["mean_loss"], rtol=0.05)
+        assert a["peak_memory_gib"] > 0
+        assert a["device"] == torch.cuda.get_device_name()
+
+
 def test_the_number_of_cores_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "ENTRIES", 6**2)  # each sequence is a part
     config = TrainingConfig(length=6, depth=2, steps=100, batch=8)
     runs = []
     for cores in (1, 4):
@@ -511,6 +568,13 @@ def test_what_does_not_fit_into_memory_says_what_to_lower(tmp_path):
         train(TASK, config, tmp_path)
 
 
+@pytest.mark.parametrize("said", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"])
+def test_memory_that_does_not_suffice_is_recognised(tmp_path, monkeypatch, said):
+    monkeypatch.setattr(training._Training, "run", Mock(side_effect=RuntimeError(said)))
+    with pytest.raises(InputError, match="lower batch"):
+        train(TASK, TrainingConfig(length=6, depth=1), tmp_path)
+
+
 def test_a_folder_with_another_run_is_refused(tmp_path):
     config = TrainingConfig(length=6, depth=1, steps=100, batch=2)
     train(TASK, config, tmp_path)
@@ -552,6 +616,7 @@ def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
         ({"start_depth": 4}, "start_depth must be from 0 to the depth 3, not 4"),
         ({"start_length": 7}, "start_length must be from 0 to the length 6, not 7"),
+        ({"start_length": 3, "steps": 199}, "199 steps are too few for a first half with start_length or start_depth"),
         ({"steps": True}, r"steps must be a whole number \(int\), not True"),
         ({"batch": np.int64(8)}, "batch must be a whole number"),
         ({"learning_rate": "0.01"}, "learning_rate must be a number"),

@@ -17,15 +17,19 @@ ZEROS = np.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))],
+)
+@pytest.mark.parametrize(
     ("transition", "order", "concentration", "length"),
     [(SHARP, 2, 1.0, 6), (SHARP, 3, 0.2, 6), (SHARP, 1, 1.0, 4), (ZEROS, 2, 3.0, 4)],
 )
-def test_sequences_and_weights_have_the_models_distribution(transition, order, concentration, length):
+def test_sequences_and_weights_have_the_models_distribution(transition, order, concentration, length, device):
     """Every sequence is as frequent as its exact evidence says, and λ given it has the exact posterior's moments."""
     task = Task("small", transition, order, concentration, lengths=(length,))
     n = 200_000
-    tokens, weights = draw_sequences(task, length, n, torch.Generator().manual_seed(0))
-    tokens, weights = tokens.numpy(), weights.numpy()
+    tokens, weights = draw_sequences(task, length, n, torch.Generator(device).manual_seed(0))
+    tokens, weights = tokens.cpu().numpy(), weights.cpu().numpy()
     q = task.n_states
     count = np.bincount(tokens @ q ** np.arange(length)[::-1], minlength=q**length)
     every = np.array(list(itertools.product(range(q), repeat=length)))
@@ -48,10 +52,11 @@ def test_sequences_and_weights_have_the_models_distribution(transition, order, c
 def test_a_batch_depends_on_its_step_alone():
     task = load_task("mtd-q3-m2")
     batches = [Batches(task, 8, "conditional", 16, 3, seed, "cpu") for seed in (5, 5, 6)]
-    forward = [batches[0][k][0] for k in range(3 * BLOCK + 2)]
+    forward = [batches[0][k] for k in range(3 * BLOCK + 2)]
     for k in (3 * BLOCK + 1, BLOCK + 3, 0, 2 * BLOCK):
-        torch.testing.assert_close(batches[1][k][0], forward[k], rtol=0, atol=0)
-        assert not torch.equal(batches[2][k][0], forward[k])
+        for found, expected, of_other_seed in zip(batches[1][k], forward[k], batches[2][k], strict=True):
+            assert torch.equal(found, expected)
+            assert not torch.equal(of_other_seed, expected)
 
 
 def test_each_sequence_serves_reuse_steps_and_then_new_ones_come():

@@ -10,19 +10,20 @@ we train, whose shifts instead of indices are part of what makes the trainer fas
 import argparse
 import contextlib
 import functools
+import math
 import multiprocessing
-import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
 from mdbench import training
-from mdbench.device import n_cores, one_thread
+from mdbench.device import n_cores, one_thread, peak_memory
 from mdbench.predictors.transformer import DisentangledAttention, StandardLayer
 from mdbench.tasks import load_task
 from mdbench.training_config import preset_config
@@ -83,11 +84,15 @@ def our_rate(task, config, device, seconds) -> tuple[float, float, float]:
 
     Of ``train`` itself, from its second call of ``progress`` on, when all seeds are under way.
     """
-    calls: list[tuple[float, int]] = []  # when, and how many steps until then
+    calls: list[tuple[float, float]] = []  # when, and how many steps until then
+    memory: list[int | None] = []
 
-    def progress(k: int) -> None:
+    def progress(k: float) -> None:
         calls.append((time.perf_counter(), k + (calls[-1][1] if calls else 0)))
         if len(calls) > WINDOWS + 1 and calls[-1][0] - calls[1][0] > seconds:
+            memory.append(peak_memory(device))
+            if device == "cpu":  # each seed has a process of its own
+                memory.extend(peak_memory(process=child.pid) for child in psutil.Process().children())
             raise Enough
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
@@ -97,10 +102,8 @@ def our_rate(task, config, device, seconds) -> tuple[float, float, float]:
     with one_thread():
         drawing = drawing_seconds(task, config, device)
     share = rate * drawing / (n_cores() if device == "cpu" else 1)
-    memory = training._peak_memory(device)
-    if device == "cpu":  # of this process, and of each seed's
-        memory += len(SEEDS) * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    return rate, share, memory / 2**30
+    peak = math.nan if None in memory else sum(each for each in memory if each is not None) / 2**30
+    return rate, share, peak
 
 
 def drawing_seconds(task, config, device) -> float:
