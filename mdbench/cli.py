@@ -561,14 +561,11 @@ def train(
         int | None,
         typer.Option(help="Length of the contexts in the first half of the steps (0: the full one); likewise."),
     ] = None,
-    start_depth: Annotated[
-        int | None, typer.Option(help="Number of layers in the first half of the steps (0: all); likewise.")
-    ] = None,
     start_from: Annotated[
         Path | None,
         typer.Option(
             help="Folder with finished runs seed<k> to go on from: the same kind of model, no more layers, no longer "
-            "contexts; without the two options above and candidates, those of the preset too."
+            "contexts; without --start-length and --candidates, the preset's too."
         ),
     ] = None,
     candidates: Annotated[
@@ -592,7 +589,6 @@ def train(
     given |= {"loss": loss, "schedule": schedule, "steps": steps, "batch": batch, "reuse": reuse}
     given |= {
         "start_length": start_length,
-        "start_depth": start_depth,
         "candidates": candidates,
         "d_rel": d_rel,
         "learning_rate": learning_rate,

@@ -62,7 +62,7 @@ def train(
     """Train, or go on training, the runs ``out/seed<k>``; return these folders.
 
     With ``start_from`` each begins where the finished run ``start_from/seed<k>`` ended, which has the same kind of
-    model, as many layers or fewer, and the same length or a shorter one (see :func:`_enlarge`).
+    model, as many layers or fewer, and the same length or a shorter one (see ``begin_with`` of the models).
 
     ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first; k is a fraction
     of the steps where some seeds go before others.
@@ -232,8 +232,8 @@ class _Start:
     def __init__(self, task: Task, config: TrainingConfig, folder: Path, seed: int) -> None:
         if config.first_steps or config.candidates > 1:
             raise InputError(
-                "what starts from a finished run takes neither start_length, start_depth nor candidates (choose 0, 0 "
-                f"and 1; they are {config.start_length}, {config.start_depth} and {config.candidates})."
+                "what starts from a finished run takes neither start_length nor candidates (choose 0 and 1; they are "
+                f"{config.start_length} and {config.candidates})."
             )
         self.folder = folder / f"seed{seed}"
         if not (self.folder / CARD).is_file():
@@ -249,7 +249,7 @@ class _Start:
                 raise InputError(
                     f"the run in '{self.folder}' has {name} = {there}, more than {here}, which was asked for."
                 )
-        self.parameters = {name: p.detach() for name, p in found.model.named_parameters()}
+        self.model = found.model
 
     @property
     def described(self) -> dict[str, Any]:
@@ -265,27 +265,6 @@ def _start(task: Task, config: TrainingConfig, folder: Path | None, seed: int) -
 
 def _described(start: _Start | None) -> dict[str, Any] | None:
     return None if start is None else start.described
-
-
-def _enlarge(values: dict[str, Tensor], small: dict[str, Tensor]) -> None:
-    """Put a smaller model's values into those of a larger one, in place.
-
-    Layers and columns of the readout that it does not have keep their values. An offset beyond its context gets what
-    its middle one has: its farthest ones were seen at few positions (from T = 32 to 64 the middle one starts at an
-    excess KL of 0.006, the farthest at 0.014, random values at 0.009).
-    """
-    for key, there in small.items():
-        values[key][tuple(slice(n) for n in there.shape)] = there
-        if key.endswith("_offset"):
-            values[key][len(there) :] = there[len(there) // 2]
-
-
-def _begin_with(model: Transformer, small: dict[str, Tensor]) -> None:
-    """Take a smaller model's parameters; what layers it does not have add counts a tenth as much."""
-    with torch.no_grad():
-        for weights in model.effects_of_layers():
-            weights.mul_(0.1)
-        _enlarge(dict(model.named_parameters()), small)
 
 
 class _Training:
@@ -317,13 +296,13 @@ class _Training:
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed)
             for _ in range(config.candidates):
-                model = build_model(task, config, config.first_depth)
+                model = build_model(task, config)
                 model.initialise(config.init_scale, generator)
                 start = starts[seed]
                 if start is not None:
-                    _begin_with(model, start.parameters)
+                    model.begin_with(start.model)  # type: ignore[arg-type]  # of its kind: _Start has compared them
                 rows.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-        self._hold({"parameters": torch.stack(rows)}, config.first_depth)
+        self._hold({"parameters": torch.stack(rows)})
         self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a model
         self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
@@ -340,12 +319,12 @@ class _Training:
             for seed in self.seeds
         ]
 
-    def _hold(self, tensors: dict[str, Tensor], depth: int) -> None:
-        """Take ``parameters``, a row a model of that depth, and Adam's state, from the start where there is none."""
+    def _hold(self, tensors: dict[str, Tensor]) -> None:
+        """Take ``parameters``, a row a model, and Adam's state, from the start where there is none."""
         # Copies, since memory that a file is mapped to is aligned otherwise, and BLAS rounds by alignment.
         tensors = {name: value.detach().to(self.device, copy=True) for name, value in tensors.items()}
         rows = tensors["parameters"]
-        self.models = [build_model(self.task, self.config, depth).to(self.device) for _ in rows]
+        self.models = [build_model(self.task, self.config).to(self.device) for _ in rows]
         for model, row in zip(self.models, rows, strict=True):
             for parameter, values in zip(model.parameters(), _unflatten(row, model).values(), strict=True):
                 parameter.data = values
@@ -369,8 +348,6 @@ class _Training:
             self._choose()
         if self.config.first_steps:
             self._run_until(self.config.first_steps, progress)
-            if int(self.step) == self.config.first_steps:
-                self._grow()
         self.data = self._batches(self.config.length)
         self._run_until(self.config.steps, progress)
         self.threads.shutdown()
@@ -402,31 +379,7 @@ class _Training:
         chosen = by_seed.argmin(dim=1) + torch.arange(len(self.seeds)) * by_seed.shape[1]
         self.losses = [[row[k] for k in chosen.tolist()] for row in self.losses]
         kept = {name: values.detach()[chosen.to(self.device)] for name, values in self.rows.items()}
-        self._hold(kept | {"step": self.step}, self.models[0].depth)
-
-    def _grow(self) -> None:
-        """Add the layers above ``start_depth``, drawn at random as the seed says; see :func:`_begin_with`.
-
-        Adam's averages begin at 0 for what is new, while its count of steps goes on: the first steps there are up to
-        six times as large as the rate says. (So are those of the offsets beyond ``start_length``.)
-        """
-        if self.models[0].depth == self.config.depth:
-            return
-        rows: dict[str, list[Tensor]] = {name: [] for name in self.rows}
-        for k, seed in enumerate(self.seeds):
-            large = build_model(self.task, self.config)
-            large.initialise(self.config.init_scale, torch.Generator().manual_seed(seed))
-            for name, of_rows in rows.items():
-                small = _unflatten(self.rows[name].detach()[k].cpu(), self.models[k])
-                if name == "parameters":
-                    _begin_with(large, small)
-                    whole = {key: p.detach() for key, p in large.named_parameters()}
-                else:
-                    whole = {key: torch.zeros_like(p) for key, p in large.named_parameters()}
-                    _enlarge(whole, small)
-                of_rows.append(torch.cat([values.flatten() for values in whole.values()]))
-        grown = {name: torch.stack(of_rows) for name, of_rows in rows.items()}
-        self._hold(grown | {"step": self.step}, self.config.depth)
+        self._hold(kept | {"step": self.step})
 
     def batches_at(self, step: int) -> list[tuple[Tensor, Tensor]]:
         """Tokens and targets of each model."""
@@ -504,16 +457,16 @@ class _Training:
         _check_identity(found, self.identity, self.out)
         for before, now in zip(found["started_from"], self.started_from, strict=True):
             _check_start(before, now, self.out)
-        # What is added after the first half is not in the checkpoint that its last step left.
-        first = int(tensors["step"]) <= self.config.first_steps
-        self._hold(tensors, self.config.first_depth if first else self.config.depth)
+        self._hold(tensors)
         self.losses, self.seconds, self.trials = tensors["losses"].tolist(), found["seconds"], found["trials"]
         self.devices = list(dict.fromkeys([*found["devices"], *self.devices]))
 
     def _finish(self, k: int) -> None:
         """Weights and card of one seed."""
         config, folder = self.config, make_folder(self.out / f"seed{self.seeds[k]}")
-        what = "matrices and tables" if self.started_from[k] is None else "what the run in started_from does not have"
+        what = "matrices and tables"
+        if self.started_from[k] is not None:
+            what = "what the run in started_from does not have, scaled as begin_with says,"
         state = {name: value.detach().cpu().contiguous() for name, value in self.models[k].state_dict().items()}
         content = safetensors.torch.save(state)
         write_whole(folder / WEIGHTS, lambda path: path.write_bytes(content))

@@ -17,7 +17,6 @@ SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
 SHAPES = {DISENTANGLED: ("model", "d_rel"), STANDARD: ("model", "width", "heads")}  # besides depth and length
 CONSTANT, COSINE, RESTARTS = "constant", "cosine", "restarts"
 DEEPEST = 10
-GROWN_RATE = 0.2  # of the learning rate once layers were added: at all of it what the first ones learned is lost
 LOSS_EVERY = 100  # steps averaged into one point of the loss curve
 WEIGHTS, CARD = "weights.safetensors", "card.json"  # the files of a run
 
@@ -46,8 +45,6 @@ class TrainingConfig:
         start_length: length of the contexts in the first half of the steps; 0 for T throughout. What attention has to
             find is the same at every length, and found sooner at a short one. The offsets beyond it keep their random
             initial values until then.
-        start_depth: number of layers in the first half of the steps; those above are added then, at random, and the
-            second half has a fifth of the learning rate. 0 for all layers throughout.
         candidates: random initialisations for each seed that are trained side by side for the first quarter of the
             steps, after which the one with the lowest training loss goes on alone.
         learning_rate: Adam's, at the start.
@@ -67,7 +64,6 @@ class TrainingConfig:
     batch: int = 128
     reuse: int = 1
     start_length: int = 0
-    start_depth: int = 0
     candidates: int = 1
     learning_rate: float = 1e-2
     init_scale: float = 0.1
@@ -84,7 +80,7 @@ class TrainingConfig:
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not '{getattr(self, name)}'.")
         counts = ("length", "depth", "d_rel", "width", "heads", "steps", "batch", "reuse", "candidates")
-        for name in (*counts, "start_length", "start_depth"):
+        for name in (*counts, "start_length"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise InputError(f"{name} must be a whole number (int), not {value!r}.")
@@ -100,12 +96,10 @@ class TrainingConfig:
             raise InputError(f"heads must divide width {self.width}; {self.heads} do not.")
         if not 0 <= self.start_length <= self.length:
             raise InputError(f"start_length must be from 0 to the length {self.length}, not {self.start_length}.")
-        if not 0 <= self.start_depth <= self.depth:
-            raise InputError(f"start_depth must be from 0 to the depth {self.depth}, not {self.start_depth}.")
-        if self.smaller_first and not self.first_steps:
+        if self.shorter_first and not self.first_steps:
             raise InputError(
-                f"{self.steps} steps are too few for a first half with start_length or start_depth; give at least "
-                f"{2 * LOSS_EVERY} steps, or neither."
+                f"{self.steps} steps are too few for a first half with start_length; give at least {2 * LOSS_EVERY} "
+                "steps, or no start_length."
             )
         if self.trial_steps > self.steps:
             raise InputError(
@@ -117,24 +111,19 @@ class TrainingConfig:
                 raise InputError(f"{name} must be positive and finite, not {getattr(self, name)}.")
 
     @property
-    def smaller_first(self) -> bool:
-        """Whether ``start_length`` or ``start_depth`` make a difference."""
-        return 0 < self.start_length < self.length or 0 < self.start_depth < self.depth
+    def shorter_first(self) -> bool:
+        """Whether ``start_length`` makes a difference."""
+        return 0 < self.start_length < self.length
 
     @property
     def first_steps(self) -> int:
-        """Steps with ``start_length`` and ``start_depth``, if they make a difference: whole points of the curve."""
-        return self.steps // 2 // LOSS_EVERY * LOSS_EVERY if self.smaller_first else 0
+        """Steps with ``start_length``, if it makes a difference: whole points of the curve."""
+        return self.steps // 2 // LOSS_EVERY * LOSS_EVERY if self.shorter_first else 0
 
     @property
     def first_length(self) -> int:
         """Of the contexts at the start."""
-        return self.start_length if self.first_steps and self.start_length else self.length
-
-    @property
-    def first_depth(self) -> int:
-        """Number of layers at the start."""
-        return self.start_depth if self.first_steps and self.start_depth else self.depth
+        return self.start_length if self.first_steps else self.length
 
     @property
     def trial_steps(self) -> int:
@@ -144,16 +133,14 @@ class TrainingConfig:
     def learning_rate_at(self, step: int) -> float:
         """Of a step, counted from 0."""
         first = self.first_steps
-        grown = step >= first and self.first_depth < self.depth
-        highest = self.learning_rate * (GROWN_RATE if grown else 1.0)
         if self.schedule == CONSTANT:
-            return highest
+            return self.learning_rate
         start, end = (0.0, float(first)) if step < first else (float(first), float(self.steps))
         if self.schedule == RESTARTS:
             seventh = (end - start) / 7
             bounds = [start, start + seventh, start + 3 * seventh, end]
             start, end = next((a, b) for a, b in pairwise(bounds) if step < b)
-        return highest * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
 
 
 # The paper's protocol; it does not give its learning rate. Cross-entropy training is a question that it leaves open.
@@ -180,9 +167,8 @@ def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
     return TrainingConfig(length, **(chosen | changes))
 
 
-def build_model(task: Task, config: TrainingConfig, depth: int | None = None) -> Transformer:
-    """The model that is trained, not yet initialised; with another number of layers where ``depth`` is given."""
-    depth = config.depth if depth is None else depth
+def build_model(task: Task, config: TrainingConfig) -> Transformer:
+    """The model that is trained, not yet initialised."""
     if config.model == DISENTANGLED:
-        return DisentangledTransformer(task.n_states, config.length, depth, config.d_rel)
-    return StandardTransformer(task.n_states, config.length, depth, config.width, config.heads)
+        return DisentangledTransformer(task.n_states, config.length, config.depth, config.d_rel)
+    return StandardTransformer(task.n_states, config.length, config.depth, config.width, config.heads)

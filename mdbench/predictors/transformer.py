@@ -12,6 +12,8 @@ Only position T is read, so in the last layer nothing else is computed. A shorte
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -47,9 +49,35 @@ class DisentangledTransformer(nn.Module):
             for parameter in self.parameters():
                 parameter.normal_(0.0, scale, generator=generator)
 
-    def effects_of_layers(self) -> list[nn.Parameter]:
-        """The weights to which what a layer adds is proportional."""
-        return [self.readout]
+    @torch.no_grad()
+    def begin_with(self, small: DisentangledTransformer) -> None:
+        """Take the parameters of a model that is no deeper and made for no longer contexts.
+
+        Its last layer but one comes as often as layers are missing besides, and what read that layer reads the mean of
+        these copies: but for entries that the small model does not have, which keep a tenth of their values, the output
+        is the same. Training finds uses for copies that it does not find for layers added above (docs/training.md).
+        """
+        seen = torch.eye(self.n_states).to(self.readout)  # (d of the small model, d): its stream from this one's
+        layers, taken = iter(self.layers), []
+        for k, layer in enumerate(small.layers):
+            n_copies = 1 + (self.depth - small.depth if k == max(small.depth - 2, 0) else 0)
+            copies = list(islice(layers, n_copies))
+            (width, first), d_rel = seen.shape, layer.value_offset.shape[1]
+            for copy in copies:
+                known = nn.functional.pad(seen, (0, copy.attend.shape[0] - first))
+                taken += [
+                    (copy.attend, known.T @ layer.attend @ known),
+                    (copy.attend_offset, _lengthened(layer.attend_offset, self.length) @ known),
+                    (copy.value_offset, _lengthened(layer.value_offset, self.length)),
+                ]
+            after = seen.new_zeros(2 * width + d_rel, 2 * copies[-1].attend.shape[0] + d_rel)
+            after[:width, :first] = seen
+            for d in (copy.attend.shape[0] for copy in copies):  # what a copy appended stands from d on
+                after[width : 2 * width, d : d + first] = seen / n_copies
+                after[2 * width :, 2 * d : 2 * d + d_rel] = torch.eye(d_rel).to(seen) / n_copies
+            seen = after
+        for parameter, values in [*taken, (self.readout, small.readout @ seen)]:
+            parameter.copy_(torch.where(values == 0, 0.1 * parameter, values))  # 0: it has no such entry
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
         """W_O h_T for each context."""
@@ -135,10 +163,19 @@ class StandardTransformer(nn.Module):
                 else:
                     parameter.fill_(float(name.endswith("norm.weight")))
 
-    def effects_of_layers(self) -> list[nn.Parameter]:
-        """The weights to which what a layer adds is proportional."""
-        last = ("mix.weight", "mlp.2.weight")
-        return [weights for layer in self.layers for name, weights in layer.named_parameters() if name in last]
+    @torch.no_grad()
+    def begin_with(self, small: StandardTransformer) -> None:
+        """Take the parameters of a model that is no deeper and made for no longer contexts.
+
+        What the layers above its own add to the residual stream counts a tenth.
+        """
+        for layer in self.layers[small.depth :]:
+            for name, weights in layer.named_parameters():
+                if name in ("mix.weight", "mlp.2.weight"):
+                    weights.mul_(0.1)
+        parameters = dict(self.named_parameters())
+        for name, values in small.named_parameters():
+            parameters[name].copy_(_lengthened(values, len(parameters[name])))
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
         """W_O norm(h_T) for each context."""
@@ -212,6 +249,15 @@ class StandardLayer(nn.Module):
 Transformer = DisentangledTransformer | StandardTransformer
 
 # --------------------------------------------------------------------------------------------------- common parts
+
+
+def _lengthened(values: Tensor, length: int) -> Tensor:
+    """A table with more offsets than it has; all else has its length already.
+
+    Those beyond its context get what its middle one has: its farthest ones were seen at few positions (from T = 32 to
+    64 the middle one starts at an excess KL of 0.006, the farthest at 0.014, random values at 0.009).
+    """
+    return torch.cat([values, values[len(values) // 2].expand(length - len(values), *values.shape[1:])])
 
 
 def one_hot(tokens: Int[Tensor, "batch length"], n_states: int, dtype: torch.dtype) -> Float[Tensor, "batch length q"]:
