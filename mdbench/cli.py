@@ -561,16 +561,16 @@ def train(
         int | None,
         typer.Option(help="Length of the contexts in the first half of the steps (0: the full one); likewise."),
     ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(help="Initialisations tried for each seed; likewise."),
+    ] = None,
     start_from: Annotated[
         Path | None,
         typer.Option(
             help="Folder with finished runs seed<k> to go on from: the same kind of model, no more layers, no longer "
-            "contexts; without --start-length and --candidates, the preset's too."
+            "contexts. What the preset says of --start-length and --candidates does not count then."
         ),
-    ] = None,
-    candidates: Annotated[
-        int | None,
-        typer.Option(help="Initialisations tried for each seed; likewise."),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Adam's, at the start (default 0.01, for a standard model 0.003).")

@@ -3,8 +3,8 @@
 A run is a folder ``seed<k>`` with ``weights.safetensors`` and ``card.json``, which a predictor loads. While it trains,
 ``checkpoint.safetensors`` beside them holds parameters, Adam's state and the losses so far; on a GPU, where several
 seeds are one batch of models, one checkpoint in the folder above holds them all. What a step does is a function of
-(task, configuration, seed, step) on one kind of device, so training that was interrupted at any moment goes on from its
-last whole checkpoint to the same weights.
+(task, configuration, start, seed, step) on one kind of device, so training that was interrupted at any moment goes on
+from its last whole checkpoint to the same weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,17 @@ from mdbench.gold import check_gold
 from mdbench.predictors.trained import TrainedModel, load_run
 from mdbench.predictors.transformer import Transformer
 from mdbench.tasks import Task
-from mdbench.training_config import CARD, LOSS_EVERY, SHAPES, SQUARED_ERROR, WEIGHTS, TrainingConfig, build_model
+from mdbench.training_config import (
+    CARD,
+    DISENTANGLED,
+    LOSS_EVERY,
+    SHAPES,
+    SQUARED_ERROR,
+    STANDARD,
+    WEIGHTS,
+    TrainingConfig,
+    build_model,
+)
 from mdbench.training_data import Batches
 from mdbench.training_process import train_side_by_side
 
@@ -200,7 +210,8 @@ def _check_finished(task: Task, identity: dict[str, Any], start: _Start | None, 
         _check_identity(there, identity, folder)
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError):
         raise InputError(
-            f"'{folder / CARD}' is not a card that `mdbench train` wrote; remove it to train this seed again."
+            f"'{folder / CARD}' is not a card that this version of `mdbench train` wrote; remove it to train this seed "
+            "again."
         ) from None
     _check_start(found.get("started_from"), _described(start), folder)
     load_run(task, folder)  # the weights are those of the card
@@ -222,7 +233,7 @@ def _read_metadata(file: Path) -> dict[str, Any]:
 
 
 def _identity(task: Task, config: TrainingConfig) -> dict[str, Any]:
-    """What makes two runs of one seed the same."""
+    """What makes two runs of one seed the same, besides what they started from."""
     return {"task_hash": task.task_hash, "config": asdict(config)}
 
 
@@ -464,9 +475,6 @@ class _Training:
     def _finish(self, k: int) -> None:
         """Weights and card of one seed."""
         config, folder = self.config, make_folder(self.out / f"seed{self.seeds[k]}")
-        what = "matrices and tables"
-        if self.started_from[k] is not None:
-            what = "what the run in started_from does not have, scaled as begin_with says,"
         state = {name: value.detach().cpu().contiguous() for name, value in self.models[k].state_dict().items()}
         content = safetensors.torch.save(state)
         write_whole(folder / WEIGHTS, lambda path: path.write_bytes(content))
@@ -474,7 +482,7 @@ class _Training:
             "task": self.task.name,
             **self.identity,
             "seed": self.seeds[k],
-            "initialisation": f"{what} from N(0, {config.init_scale:g}²), torch.Generator with the seed",
+            "initialisation": _initialisation(config, self.started_from[k] is not None),
             "started_from": self.started_from[k],
             "loss_curve": _curve([row[k] for row in self.losses], config.steps),
             "wall_seconds": round(self.seconds, 1),
@@ -555,6 +563,18 @@ def _unflatten(row: Tensor, model: nn.Module) -> dict[str, Tensor]:
     parameters = dict(model.named_parameters())
     parts = row.split([p.numel() for p in parameters.values()])
     return {name: part.view(p.shape) for (name, p), part in zip(parameters.items(), parts, strict=True)}
+
+
+def _initialisation(config: TrainingConfig, started: bool) -> str:
+    """What a card says of it."""
+    drawn = f"from N(0, {config.init_scale:g}²), torch.Generator with the seed"
+    if not started:
+        return f"matrices and tables {drawn}"
+    further = {
+        DISENTANGLED: f"copies of the last but one, with a tenth of values {drawn}, for entries that it does not have",
+        STANDARD: f"{drawn}, what they add a tenth",
+    }[config.model]
+    return f"the run in started_from; offsets beyond its context as its middle one; further layers {further}"
 
 
 def _curve(losses: list[float], steps: int) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class TrainingConfig:
         reuse: steps that each sequence serves; 1 means fresh sequences each step.
         start_length: length of the contexts in the first half of the steps; 0 for T throughout. What attention has to
             find is the same at every length, and found sooner at a short one. The offsets beyond it keep their random
-            initial values until then.
+            initial values until then; Adam's averages are 0 there while its count of steps goes on, so their first
+            steps are up to six times as large as the rate.
         candidates: random initialisations for each seed that are trained side by side for the first quarter of the
             steps, after which the one with the lowest training loss goes on alone.
         learning_rate: Adam's, at the start.

@@ -56,7 +56,7 @@ class Batches:
         batch: sequences a step.
         reuse: steps that each sequence serves: 1 is fresh sequences each step; more, in new random batches each time,
             share the cost of the target among them.
-        seed: of the sequences.
+        seed: of the sequences. A run that starts from another one of its seed, at the same T, gets the same again.
         device: where they are drawn; two kinds of devices draw different ones.
     """
 

@@ -67,7 +67,7 @@ def assert_same_weights(a, b):
         ({"model": "standard", "loss": "cross_entropy", "schedule": "constant"}, (3,)),
         ({"candidates": 3, "steps": 550}, (3,)),  # chosen at 100
         ({"start_length": 4, "steps": 550, "reuse": 2}, (3,)),  # long from step 200 on
-        ({"start_length": 4, "steps": 650, "candidates": 2}, (3,)),  # from 300 on
+        ({"start_length": 4, "steps": 650, "candidates": 2, "model": "standard", "width": 8}, (3,)),  # from 300 on
         pytest.param({"start_length": 4, "steps": 550}, (3, 4), marks=pytest.mark.slow),
     ],
 )
@@ -142,6 +142,7 @@ def test_what_a_run_cannot_start_from_is_said(tmp_path):
         ({"d_rel": 4}, 0, "has d_rel = 16, not 4"),
         ({"model": "standard"}, 0, "has model = disentangled, not standard"),
         ({"start_length": 3, "steps": 200}, 0, "takes neither start_length nor candidates"),
+        ({"candidates": 2}, 0, "takes neither start_length nor candidates"),
     ]:
         with pytest.raises(InputError, match=message):
             train(TASK, replace(config, **changes), tmp_path / "out", seeds=(seed,), start_from=start)
@@ -316,31 +317,59 @@ def test_the_first_half_of_the_steps_has_short_contexts(tmp_path, monkeypatch):
     assert load_run(TASK, run)[0].config == config
 
 
+def a_model(model, length, depth, scale=0.5, seed=1):
+    config = TrainingConfig(length=length, depth=depth, model=model, width=8)
+    built = training.build_model(TASK, config).double()
+    built.initialise(scale, torch.Generator().manual_seed(seed))
+    return built
+
+
 @pytest.mark.parametrize(("few", "many"), [(1, 1), (1, 2), (2, 2), (2, 4), (3, 4), (3, 6)])
 @pytest.mark.parametrize("model", ["disentangled", "standard"])
-def test_a_larger_model_begins_as_the_smaller_one(model, few, many):
-    """But for the entries that the smaller one does not have: of these it keeps a tenth."""
-    tokens = torch.randint(3, (50, 6), generator=torch.Generator().manual_seed(0))
-    small, bare, large = (
-        training.build_model(TASK, TrainingConfig(length=length, depth=depth, model=model, width=8)).double()
-        for length, depth in [(6, few), (9, many), (9, many)]
-    )
-    small.initialise(0.5, torch.Generator().manual_seed(1))
-    bare.initialise(0.0, torch.Generator())
+def test_a_larger_model_begins_as_the_smaller_one_made_longer(model, few, many):
+    tokens = torch.randint(3, (50, 9), generator=torch.Generator().manual_seed(0))
+    small, longer = a_model(model, 6, few), a_model(model, 9, few, seed=3)
+    by_name = dict(longer.named_parameters())
+    for name, values in small.named_parameters():  # by hand: all else as it is, offsets 6 to 8 as offset 3
+        by_name[name].data = values[[0, 1, 2, 3, 4, 5, 3, 3, 3]] if name.endswith("_offset") else values
+    bare = a_model(model, 9, many, scale=0.0)
     bare.begin_with(small)
-    torch.testing.assert_close(bare(tokens), small(tokens), rtol=0, atol=1e-12)
+    torch.testing.assert_close(bare(tokens), longer(tokens), rtol=0, atol=1e-12)
+    torch.testing.assert_close(bare(tokens[:, :6]), small(tokens[:, :6]), rtol=0, atol=1e-12)
 
-    large.initialise(0.5, torch.Generator().manual_seed(2))
+
+def test_copies_of_the_last_layer_but_one_are_read_by_their_mean():
+    small, large = a_model("disentangled", 6, 3), a_model("disentangled", 6, 5, seed=2)
     initial = {name: values.clone() for name, values in large.named_parameters()}
     large.begin_with(small)
-    added = tuple(f"layers.{k}." for k in range(few, many))
-    for (name, values), known in zip(large.named_parameters(), bare.parameters(), strict=True):
-        if model == "disentangled":
-            torch.testing.assert_close(values, torch.where(known == 0, 0.1 * initial[name], known), rtol=0, atol=0)
-        elif name.startswith(added):
-            factor = 0.1 if name.endswith(("mix.weight", "mlp.2.weight")) else 1.0
-            torch.testing.assert_close(values, factor * initial[name], rtol=0, atol=0)
-    assert (large(tokens) != small(tokens)).any() == (many > few)
+    for layer, source in zip(large.layers[:4], [0, 1, 1, 1], strict=True):
+        one = small.layers[source]
+        d = len(one.attend)
+        assert torch.equal(layer.attend[:d, :d], one.attend)
+        assert torch.equal(layer.attend_offset[:, :d], one.attend_offset)
+        assert torch.equal(layer.value_offset, one.value_offset)
+    # Layers 2 to 4 append [A h; offsets] from the columns 22, 60 and 136 on, the third of them to a stream of 288;
+    # of each A h only the first 22 are of what the small model knows, which in it stand at 22 and 44.
+    read = [(large.readout, small.readout), (large.layers[4].attend_offset, small.layers[2].attend_offset)]
+    for many, few in read:
+        torch.testing.assert_close(many[:, :22], few[:, :22])
+        for start in (22, 60, 136):
+            torch.testing.assert_close(many[:, start : start + 22], few[:, 22:44] / 3)
+            torch.testing.assert_close(many[:, 2 * start : 2 * start + 16], few[:, 44:60] / 3)
+        name = "readout" if many is large.readout else "layers.4.attend_offset"
+        for start, end in ((82, 120), (158, 272)):  # what only copies know of each other: A h, then again
+            torch.testing.assert_close(many[:, start:end], 0.1 * initial[name][:, start:end], rtol=0, atol=0)
+
+
+def test_what_further_layers_of_a_standard_model_add_counts_a_tenth():
+    h = torch.randn(20, 6, 8, generator=torch.Generator().manual_seed(0)).double()
+    small, large, initial = (a_model("standard", 6, depth, scale=0.1, seed=depth) for depth in (2, 4, 4))
+    large.begin_with(small)
+    for layer, before in zip(large.layers[2:], initial.layers[2:], strict=True):
+        added, would = layer(h) - h, before(h) - h
+        assert (added - 0.1 * would).abs().mean() < 0.02 * would.abs().mean()  # the MLP reads what attention adds
+    with pytest.raises(ValueError, match="a model of 2 layers for 6 tokens cannot begin with one of 4 for 6"):
+        small.begin_with(large)
 
 
 def test_a_seed_whose_process_is_ended_ends_the_others_too(tmp_path):
@@ -586,7 +615,7 @@ def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
     card = json.loads((run / "card.json").read_text())
     for damage, sentence in (
         ({"config": card["config"] | {"depth": 2}}, "does not hold the weights of its card"),
-        ({"config": card["config"] | {"colour": 1}}, "is not a card that `mdbench train` wrote"),
+        ({"config": card["config"] | {"colour": 1}}, "is not a card that this version of `mdbench train` wrote"),
     ):
         (run / "card.json").write_text(json.dumps(card | damage))
         with pytest.raises(InputError, match=sentence):

@@ -128,7 +128,9 @@ def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedMode
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         config, task_hash, _ = TrainingConfig(**card["config"]), card["task_hash"], card["seed"]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"'{folder / CARD}' is not a card that `mdbench train` wrote: {error!r}.") from None
+        raise InputError(
+            f"'{folder / CARD}' is not a card that this version of `mdbench train` wrote: {error!r}."
+        ) from None
     if task_hash != task.task_hash:
         message = f"the weights in '{folder}' were trained on another task than '{task.name}' (their hashes differ)."
         raise Unsupported(message, label="other task")

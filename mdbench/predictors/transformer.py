@@ -53,31 +53,33 @@ class DisentangledTransformer(nn.Module):
     def begin_with(self, small: DisentangledTransformer) -> None:
         """Take the parameters of a model that is no deeper and made for no longer contexts.
 
-        Its last layer but one comes as often as layers are missing besides, and what read that layer reads the mean of
-        these copies: but for entries that the small model does not have, which keep a tenth of their values, the output
-        is the same. Training finds uses for copies that it does not find for layers added above (docs/training.md).
+        Its last layer but one (or its only one) is followed by a copy of itself for each missing layer, and what read
+        that layer reads the mean of it and its copies. The output is the same, but for the entries that the small model
+        does not have: they keep a tenth of their values. Training finds uses for copies that it does not find for
+        layers added above (docs/training.md).
         """
-        seen = torch.eye(self.n_states).to(self.readout)  # (d of the small model, d): its stream from this one's
-        layers, taken = iter(self.layers), []
+        _check_smaller(small, self)
+        layers = iter(self.layers)
+        small_from_large = torch.eye(self.n_states).to(self.readout)  # takes this residual stream to the small model's
         for k, layer in enumerate(small.layers):
             n_copies = 1 + (self.depth - small.depth if k == max(small.depth - 2, 0) else 0)
-            copies = list(islice(layers, n_copies))
-            (width, first), d_rel = seen.shape, layer.value_offset.shape[1]
-            for copy in copies:
-                known = nn.functional.pad(seen, (0, copy.attend.shape[0] - first))
-                taken += [
-                    (copy.attend, known.T @ layer.attend @ known),
-                    (copy.attend_offset, _lengthened(layer.attend_offset, self.length) @ known),
-                    (copy.value_offset, _lengthened(layer.value_offset, self.length)),
-                ]
-            after = seen.new_zeros(2 * width + d_rel, 2 * copies[-1].attend.shape[0] + d_rel)
-            after[:width, :first] = seen
-            for d in (copy.attend.shape[0] for copy in copies):  # what a copy appended stands from d on
-                after[width : 2 * width, d : d + first] = seen / n_copies
-                after[2 * width :, 2 * d : 2 * d + d_rel] = torch.eye(d_rel).to(seen) / n_copies
-            seen = after
-        for parameter, values in [*taken, (self.readout, small.readout @ seen)]:
-            parameter.copy_(torch.where(values == 0, 0.1 * parameter, values))  # 0: it has no such entry
+            width, large_width = small_from_large.shape
+            d_rel = layer.value_offset.shape[1]
+            starts = []  # in this stream, of what each copy appends
+            for target in islice(layers, n_copies):
+                starts.append(target.attend.shape[0])
+                known = nn.functional.pad(small_from_large, (0, starts[-1] - large_width))
+                inside = known.any(dim=0)
+                _take(target.attend, known.T @ layer.attend @ known, inside[:, None] & inside)
+                _take(target.attend_offset, _lengthened(layer.attend_offset, self.length) @ known, inside)
+                target.value_offset.copy_(_lengthened(layer.value_offset, self.length))
+            mean = small_from_large.new_zeros(2 * width + d_rel, 2 * starts[-1] + d_rel)
+            mean[:width, :large_width] = small_from_large
+            for start in starts:
+                mean[width : 2 * width, start : start + large_width] = small_from_large / n_copies
+                mean[2 * width :, 2 * start : 2 * start + d_rel] = torch.eye(d_rel).to(mean) / n_copies
+            small_from_large = mean
+        _take(self.readout, small.readout @ small_from_large, small_from_large.any(dim=0))
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
         """W_O h_T for each context."""
@@ -169,13 +171,14 @@ class StandardTransformer(nn.Module):
 
         What the layers above its own add to the residual stream counts a tenth.
         """
+        _check_smaller(small, self)
         for layer in self.layers[small.depth :]:
             for name, weights in layer.named_parameters():
                 if name in ("mix.weight", "mlp.2.weight"):
                     weights.mul_(0.1)
         parameters = dict(self.named_parameters())
         for name, values in small.named_parameters():
-            parameters[name].copy_(_lengthened(values, len(parameters[name])))
+            parameters[name].copy_(_lengthened(values, self.length) if name.endswith("_offset") else values)
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch q"]:
         """W_O norm(h_T) for each context."""
@@ -251,13 +254,26 @@ Transformer = DisentangledTransformer | StandardTransformer
 # --------------------------------------------------------------------------------------------------- common parts
 
 
-def _lengthened(values: Tensor, length: int) -> Tensor:
-    """A table with more offsets than it has; all else has its length already.
+def _check_smaller(small: Transformer, large: Transformer) -> None:
+    if small.depth > large.depth or small.length > large.length:
+        raise ValueError(
+            f"a model of {large.depth} layers for {large.length} tokens cannot begin with one of {small.depth} for "
+            f"{small.length}."
+        )
 
-    Those beyond its context get what its middle one has: its farthest ones were seen at few positions (from T = 32 to
+
+def _take(parameter: nn.Parameter, values: Tensor, inside: Tensor) -> None:
+    """A smaller model's values where it has such an entry; elsewhere a tenth of what stands there."""
+    parameter.copy_(torch.where(inside, values, 0.1 * parameter))
+
+
+def _lengthened(table: Float[Tensor, "T d"], length: int) -> Float[Tensor, "length d"]:
+    """A table of relative positions for longer contexts.
+
+    Offsets beyond its context get what its middle one has: its farthest ones were seen at few positions (from T = 32 to
     64 the middle one starts at an excess KL of 0.006, the farthest at 0.014, random values at 0.009).
     """
-    return torch.cat([values, values[len(values) // 2].expand(length - len(values), *values.shape[1:])])
+    return torch.cat([table, table[len(table) // 2].expand(length - len(table), -1)])
 
 
 def one_hot(tokens: Int[Tensor, "batch length"], n_states: int, dtype: torch.dtype) -> Float[Tensor, "batch length q"]:
