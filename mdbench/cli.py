@@ -594,10 +594,8 @@ def train(
         "learning_rate": learning_rate,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    if start_from is not None:
-        changes = {"start_length": 0, "candidates": 1} | changes
     wanted = _whole_numbers(lengths, "--lengths") or []
-    configs = [preset_config(preset, length, **changes) for length in wanted]
+    configs = [preset_config(preset, length, started=start_from is not None, **changes) for length in wanted]
     of_seeds = _whole_numbers(seeds, "--seeds") or []
     for config in configs:  # before the first of them has taken its hours
         training.check_training(loaded, config, seeds=of_seeds, device=device, start_from=start_from)

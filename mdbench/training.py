@@ -45,6 +45,7 @@ from mdbench.training_config import (
     SHAPES,
     SQUARED_ERROR,
     STANDARD,
+    STARTED,
     WEIGHTS,
     TrainingConfig,
     build_model,
@@ -241,11 +242,11 @@ class _Start:
     """A finished run that another one begins with."""
 
     def __init__(self, task: Task, config: TrainingConfig, folder: Path, seed: int) -> None:
-        if config.first_steps or config.candidates > 1:
-            raise InputError(
-                "what starts from a finished run takes neither start_length nor candidates (choose 0 and 1; they are "
-                f"{config.start_length} and {config.candidates})."
-            )
+        for name, none in STARTED.items():
+            if getattr(config, name) != none:
+                raise InputError(
+                    f"what starts from a finished run takes no {name}; choose {none}, not {getattr(config, name)}."
+                )
         self.folder = folder / f"seed{seed}"
         if not (self.folder / CARD).is_file():
             raise InputError(f"there is no finished run in '{self.folder}' for seed {seed} to start from.")
@@ -265,9 +266,8 @@ class _Start:
     @property
     def described(self) -> dict[str, Any]:
         """What a card says of it."""
-        weights = hashlib.sha256((self.folder / WEIGHTS).read_bytes()).hexdigest()
-        kept = ("config", "seed", "wall_seconds", "started_from")
-        return {"weights_sha256": weights} | {key: self.card[key] for key in kept if key in self.card}
+        kept = ("weights_sha256", "config", "seed", "wall_seconds", "final_scores", "started_from")
+        return {key: self.card.get(key) for key in kept}
 
 
 def _start(task: Task, config: TrainingConfig, folder: Path | None, seed: int) -> _Start | None:
@@ -484,6 +484,7 @@ class _Training:
             "seed": self.seeds[k],
             "initialisation": _initialisation(config, self.started_from[k] is not None),
             "started_from": self.started_from[k],
+            "weights_sha256": hashlib.sha256(content).hexdigest(),
             "loss_curve": _curve([row[k] for row in self.losses], config.steps),
             "wall_seconds": round(self.seconds, 1),
             "seeds_side_by_side": self.n_side_by_side,
@@ -608,11 +609,13 @@ def _check_identity(found: dict, wanted: dict, out: Path) -> None:
 
 
 def _check_start(found: dict | None, wanted: dict | None, out: Path) -> None:
-    if found != wanted:
+    there, here = (None if start is None else start.get("weights_sha256") for start in (found, wanted))
+    if there != here:
         raise InputError(f"'{out}' holds a run that started from other weights, or from none; choose another folder.")
 
 
 def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {n_cores()} cores)"
+    cores = n_cores()
+    return f"cpu ({platform.machine()}, {cores} core{'s' if cores > 1 else ''})"

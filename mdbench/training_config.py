@@ -159,13 +159,25 @@ SUITS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset_config(preset: str, length: int, **changes: Any) -> TrainingConfig:
-    """The configuration of a preset, with what suits the model; ``changes`` go before both."""
+# What starts from a finished run stands where neither is of use.
+STARTED = {"start_length": 0, "candidates": 1}
+
+
+def preset_config(preset: str, length: int, *, started: bool = False, **changes: Any) -> TrainingConfig:
+    """The configuration of a preset, with what suits the model; ``changes`` go before both.
+
+    ``started``: it is to go on from a finished run.
+    """
     if preset not in PRESETS:
         raise InputError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'.")
     chosen = SUITS.get(changes.get("model", DISENTANGLED), {}) | PRESETS[preset]
-    chosen |= {"start_length": min(chosen.get("start_length", 0), length)}
-    return TrainingConfig(length, **(chosen | changes))
+    chosen |= STARTED if started else {"start_length": min(chosen.get("start_length", 0), length)}
+    config = TrainingConfig(length, **(chosen | changes))
+    for model, (_, *names) in SHAPES.items():
+        for name in names:
+            if name in changes and model != config.model:
+                raise InputError(f"{name} is an option of the {model} model; the {config.model} one has none.")
+    return config
 
 
 def build_model(task: Task, config: TrainingConfig) -> Transformer:

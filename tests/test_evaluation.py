@@ -255,6 +255,7 @@ def test_a_task_of_ones_own(tmp_path):
     ("name", "lengths", "factor", "opponent"),
     [
         ("trained_l3", None, 1.1, "md1"),
+        ("trained_l3", [192, 256], 1.1, "md1"),
         ("trained_l5", [16, 32, 64, 128], 1.3, "md2"),
     ],
 )

@@ -127,6 +127,8 @@ def test_a_run_that_starts_from_another_goes_on_from_its_weights(tmp_path, monke
     card = json.loads((unbroken / "card.json").read_text())
     assert card["started_from"]["seed"] == 1
     assert card["started_from"]["config"] == asdict(small)
+    first = json.loads((tmp_path / "small" / "seed1" / "card.json").read_text())
+    assert card["started_from"]["final_scores"] == first["final_scores"]
     weights = (tmp_path / "small" / "seed1" / "weights.safetensors").read_bytes()
     assert card["started_from"]["weights_sha256"] == hashlib.sha256(weights).hexdigest()
 
@@ -141,8 +143,8 @@ def test_what_a_run_cannot_start_from_is_said(tmp_path):
         ({"length": 5}, 0, "has length = 6, more than 5"),
         ({"d_rel": 4}, 0, "has d_rel = 16, not 4"),
         ({"model": "standard"}, 0, "has model = disentangled, not standard"),
-        ({"start_length": 3, "steps": 200}, 0, "takes neither start_length nor candidates"),
-        ({"candidates": 2}, 0, "takes neither start_length nor candidates"),
+        ({"start_length": 3, "steps": 200}, 0, "takes no start_length; choose 0, not 3"),
+        ({"candidates": 2}, 0, "takes no candidates; choose 1, not 2"),
     ]:
         with pytest.raises(InputError, match=message):
             train(TASK, replace(config, **changes), tmp_path / "out", seeds=(seed,), start_from=start)
@@ -266,9 +268,9 @@ def test_a_tiny_model_learns(tmp_path):
     np.testing.assert_allclose(card["final_scores"]["excess_kl"], excess, rtol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["disentangled", "standard"])
+@pytest.mark.parametrize("model", [{"model": "disentangled"}, {"model": "standard", "width": 16}])
 def test_cross_entropy_and_the_standard_model_learn_too(tmp_path, model):
-    config = preset_config("cross-entropy", 8, target="bayes", steps=600, batch=64, model=model, width=16)
+    config = preset_config("cross-entropy", 8, target="bayes", steps=600, batch=64, **model)
     (run,) = train(TASK, config, tmp_path)
     losses = json.loads((run / "card.json").read_text())["loss_curve"]["mean_loss"]
     trained, _ = load_run(TASK, run)
@@ -573,6 +575,13 @@ def test_presets():
     assert preset_config("paper", 32, model="standard", learning_rate=0.5).learning_rate == 0.5
     with pytest.raises(InputError, match="preset must be one of paper, cross-entropy, conditional, bayes, not 'peper'"):
         preset_config("peper", 32)
+    for given, sentence in (
+        ({"width": 8}, "width is an option of the standard model; the disentangled one has none"),
+        ({"heads": 2, "model": "disentangled"}, "heads is an option of the standard model"),
+        ({"d_rel": 3, "model": "standard"}, "d_rel is an option of the disentangled model; the standard one has none"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            preset_config("paper", 32, **given)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
@@ -607,7 +616,8 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
 
 
 def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
-    (run,) = train(TASK, TrainingConfig(length=6, depth=1, steps=10, batch=2), tmp_path)
+    config = TrainingConfig(length=6, depth=1, steps=10, batch=2)
+    run, other = train(TASK, config, tmp_path, seeds=(0, 1))
     with pytest.raises(Unsupported, match="trained on another task than 'mtd-q5-m3'"):
         load_run(load_task("mtd-q5-m3"), run)
     with pytest.raises(InputError, match=r"has no card.json. Inside it there are: .*seed0"):
@@ -621,9 +631,15 @@ def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
         with pytest.raises(InputError, match=sentence):
             load_run(TASK, run)
     (run / "card.json").write_text(json.dumps(card))
-    (run / "weights.safetensors").write_bytes(b"pickle")
-    with pytest.raises(InputError, match="does not hold the weights of its card"):
-        load_run(TASK, run)
+    for content, why in (
+        ((other / "weights.safetensors").read_bytes(), "their SHA-256 is another"),  # of the same shape
+        (b"pickle", ""),
+    ):
+        (run / "weights.safetensors").write_bytes(content)
+        with pytest.raises(InputError, match=f"does not hold the weights of its card: {why}"):
+            load_run(TASK, run)
+        with pytest.raises(InputError, match="does not hold the weights of its card"):
+            train(TASK, config, tmp_path)
 
 
 @pytest.mark.parametrize(

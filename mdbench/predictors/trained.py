@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,7 +127,8 @@ def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedMode
     """
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        config, task_hash, _ = TrainingConfig(**card["config"]), card["task_hash"], card["seed"]
+        config, _ = TrainingConfig(**card["config"]), card["seed"]
+        task_hash, weights_hash = card["task_hash"], card["weights_sha256"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"'{folder / CARD}' is not a card that this version of `mdbench train` wrote: {error!r}."
@@ -136,7 +138,10 @@ def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedMode
         raise Unsupported(message, label="other task")
     model = build_model(task, config)
     try:
-        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+        content = (folder / WEIGHTS).read_bytes()
+        model.load_state_dict(safetensors.torch.load(content))
+        if hashlib.sha256(content).hexdigest() != weights_hash:
+            raise RuntimeError("their SHA-256 is another")
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"'{folder / WEIGHTS}' does not hold the weights of its card: {reason}") from None

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from mdbench.device import one_thread
 
+PART = 64  # sequences; with more, each pass asks the system for memory anew, which takes longer than to compute
+
 
 class DisentangledTransformer(nn.Module):
     """The paper's model.
@@ -312,7 +314,8 @@ def keys_to_offsets(attention: Float[Tensor, "... T T"]) -> Float[Tensor, "... T
 
 
 def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-    """The model's output in float64, computed on the model's device."""
+    """The model's output in float64, computed on the model's device, ``PART`` sequences at a time."""
     device = next(model.parameters()).device
     with one_thread(), torch.no_grad():
-        return model(torch.from_numpy(contexts).to(device)).cpu().numpy().astype(np.float64)
+        parts = torch.from_numpy(contexts).to(device).split(PART)
+        return torch.cat([model(part) for part in parts]).cpu().numpy().astype(np.float64)
