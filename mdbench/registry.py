@@ -145,7 +145,7 @@ def baseline_options(entry: BaselineEntry) -> dict[str, Any]:
 _MD = "mdbench.predictors.mirror_descent:MirrorDescent"
 _TRAINED = "mdbench.predictors.trained:Trained"
 _POSTERIOR_MEAN = "mdbench.predictors.reference:PosteriorMean"
-WEIGHTS = Path(__file__).parent / "predictors" / "weights"  # a folder for each trained predictor
+SHIPPED_WEIGHTS = Path(__file__).parent / "predictors" / "weights"  # a folder for each trained predictor
 
 
 def _of_weights(folder: Path) -> str:
@@ -176,7 +176,10 @@ _BUILT_IN = [
         )
         for depth in (4, 5, 7)
     ),
-    *(Entry(folder.name, _TRAINED, _of_weights(folder), {"name": folder.name}) for folder in sorted(WEIGHTS.iterdir())),
+    *(
+        Entry(folder.name, _TRAINED, _of_weights(folder), {"name": folder.name})
+        for folder in sorted(SHIPPED_WEIGHTS.iterdir())
+    ),
     Entry("run", "mdbench.predictors.trained:run_folder", "run:FOLDER, a run of `mdbench train`"),
     *(
         Entry(

@@ -3,7 +3,7 @@
 A run is a folder ``seed<k>`` with ``weights.safetensors`` and ``card.json``, which a predictor loads. While it trains,
 ``checkpoint.safetensors`` beside them holds parameters, Adam's state and the losses so far; on a GPU, where several
 seeds are one batch of models, one checkpoint in the folder above holds them all. What a step does is a function of
-(task, configuration, start, seed, step) on one kind of device, so training that was interrupted at any moment goes on
+(task, configuration, start, seed, step) on one kind of device (a GPU may round otherwise with other seeds beside), so training that was interrupted at any moment goes on
 from its last whole checkpoint to the same weights.
 """
 
@@ -23,7 +23,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import safetensors
 import safetensors.torch
@@ -90,6 +90,8 @@ def train(
     identity = _identity(task, config)
     folders = [out / f"seed{seed}" for seed in seeds]
     with _alone_in(make_folder(out)):
+        for left in (left for folder in (out, *folders) for left in folder.glob(".mdbench-*")):
+            left.unlink()  # by a process that was ended while it wrote
         for seed, folder in zip(seeds, folders, strict=True):
             if (folder / CARD).exists():
                 _check_finished(task, identity, _start(task, config, start_from, seed), folder)
@@ -113,7 +115,7 @@ def _groups(out: Path, seeds: Sequence[int], device: str) -> list[tuple[int, ...
 
     Those that an earlier call began together go on together; on a GPU, those that it began alone, alone.
     """
-    held = _held(out)
+    held = _seeds_of_checkpoint(out)
     if held and not set(held) <= set(seeds):
         raise InputError(
             f"'{out}' holds the checkpoint of seeds {', '.join(map(str, held))} together; go on with these first, or "
@@ -125,7 +127,7 @@ def _groups(out: Path, seeds: Sequence[int], device: str) -> list[tuple[int, ...
     return [group for group in groups if group]
 
 
-def _held(out: Path) -> tuple[int, ...]:
+def _seeds_of_checkpoint(out: Path) -> tuple[int, ...]:
     """The seeds of the checkpoint of several; it is removed if all are finished: only its removal was interrupted."""
     if not (out / CHECKPOINT).exists():
         return ()
@@ -175,9 +177,7 @@ def train_here(
         with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
             _Training(task, config, out, seeds, start_from, device, n_processes).run(progress)
     except (RuntimeError, MemoryError) as error:
-        # Torch's own, the CPU allocator's, CUDA's (when a graph is made, say) and cuBLAS's.
-        said = ("allocate memory", "out of memory", "ALLOC_FAILED")
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in said):
+        if not _memory_ran_out(error):
             raise
         n = max(len(seeds), n_processes)
         beside, fewer = (f" and {n} seeds side by side", " train fewer seeds at once,") if n > 1 else ("", "")
@@ -185,6 +185,17 @@ def train_here(
             f"{config.depth} layers at T = {config.length} with {config.batch} sequences a step{beside} do not fit "
             f"into the memory of '{device}'; lower batch,{fewer} or take a shorter length."
         ) from None
+
+
+def _memory_ran_out(error: BaseException | None) -> bool:
+    """Whether it, or one on whose account it was raised (that of a graph's capture has another text), says so."""
+    # Torch's own words, the CPU allocator's, CUDA's and cuBLAS's.
+    said = ("allocate memory", "out of memory", "STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+    return error is not None and (
+        isinstance(error, MemoryError)
+        or any(words in str(error) for words in said)
+        or _memory_ran_out(error.__context__)
+    )
 
 
 @contextmanager
@@ -297,9 +308,7 @@ class _Training:
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats(device)
             self.stream = torch.cuda.Stream()  # one for all graphs: CUDA keeps buffers for each
-        self.file = (out if len(seeds) > 1 else out / f"seed{seeds[0]}") / CHECKPOINT
-        for left in make_folder(self.file.parent).glob(".mdbench-*"):  # by a process that was ended while it wrote
-            left.unlink()
+        self.file = make_folder(out if len(seeds) > 1 else out / f"seed{seeds[0]}") / CHECKPOINT
         self.identity = _identity(task, config)
         starts = {seed: _start(task, config, start_from, seed) for seed in seeds}
         self.started_from = [_described(starts[seed]) for seed in seeds]
@@ -315,7 +324,7 @@ class _Training:
                 rows.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
         self._hold({"parameters": torch.stack(rows)})
         self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a model
-        self.trials: list[list[float]] = []  # of each seed: what the candidates lost in the end
+        self.trials: list[list[float | None]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
         self.data = self._batches(config.first_length)
         n_threads = max(n_cores() // n_processes, 1)
@@ -359,8 +368,9 @@ class _Training:
             self._choose()
         if self.config.first_steps:
             self._run_until(self.config.first_steps, progress)
-        self.data = self._batches(self.config.length)
+            self.data = self._batches(self.config.length)
         self._run_until(self.config.steps, progress)
+        self._check_last_step()
         self.threads.shutdown()
         self.peak_memory = peak_memory(self.device)
         for k in range(len(self.seeds)):
@@ -370,23 +380,22 @@ class _Training:
     def _run_until(self, end: int, progress: Callable[[float], None]) -> None:
         if int(self.step) >= end:
             return
-        started = saved = time.monotonic()
-        before = self.seconds
+        saved = time.monotonic()
         advance = self._advance if self.device == "cpu" else _Graph(self).advance
         for start in range(int(self.step), end, LOSS_EVERY):
-            steps = range(start, min(start + LOSS_EVERY, end))
+            steps, began = range(start, min(start + LOSS_EVERY, end)), time.monotonic()
             self._note_losses(advance(steps).cpu(), start)
-            progress(len(steps))
-            self.seconds = before + time.monotonic() - started
+            self.seconds += time.monotonic() - began
             if time.monotonic() - saved >= CHECKPOINT_SECONDS or steps.stop == end:
                 self._save()
                 saved = time.monotonic()
+            progress(len(steps))  # last: where seeds take turns, it returns when it is this one's
 
     def _choose(self) -> None:
         """Keep the best candidate of each seed, by its training loss in the last fifth of the trial."""
         recent = torch.tensor(self.losses[-max(len(self.losses) // 5, 1) :], dtype=torch.float64).mean(dim=0)
-        by_seed = recent.view(len(self.seeds), -1)
-        self.trials = by_seed.tolist()
+        by_seed = recent.where(self._finite(), math.inf).view(len(self.seeds), -1)
+        self.trials = [[loss if math.isfinite(loss) else None for loss in losses] for losses in by_seed.tolist()]
         chosen = by_seed.argmin(dim=1) + torch.arange(len(self.seeds)) * by_seed.shape[1]
         self.losses = [[row[k] for k in chosen.tolist()] for row in self.losses]
         kept = {name: values.detach()[chosen.to(self.device)] for name, values in self.rows.items()}
@@ -440,15 +449,35 @@ class _Training:
         return torch.vmap(loss)(parameters, tokens, targets)
 
     def _note_losses(self, window: Tensor, first_step: int) -> None:
-        bad = (~torch.isfinite(window)).nonzero()
-        if len(bad):
-            i, k = bad[0].tolist()
-            seed = self.seeds[k * len(self.seeds) // len(self.models)]
-            raise FloatingPointError(
-                f"the loss of seed {seed} became {window[i, k].item()} at step {first_step + i + 1}; "
-                f"lower the learning rate (now {self.config.learning_rate:g})."
-            )
+        """Losses (steps, models) of some steps; each seed must have a model whose losses have all been finite."""
+        finite = torch.isfinite(window).cummin(dim=0).values & self._finite()
+        lost = (~finite.view(len(window), len(self.seeds), -1).any(dim=2)).nonzero()
+        if len(lost):
+            i, k = lost[0].tolist()
+            of_seed = window[i].view(len(self.seeds), -1)[k]
+            self._fail(k, of_seed[~of_seed.isfinite()][0], first_step + i + 1)
         self.losses.append(window.double().mean(dim=0).tolist())
+
+    def _finite(self) -> Tensor:
+        """Which models have had finite losses so far."""
+        losses = torch.tensor(self.losses, dtype=torch.float64).view(-1, len(self.models))
+        return torch.isfinite(losses).all(dim=0)
+
+    def _check_last_step(self) -> None:
+        """It changed the parameters after the last of the losses."""
+        for k, (model, (tokens, targets)) in enumerate(
+            zip(self.models, self.batches_at(self.config.steps - 1), strict=True)
+        ):
+            with torch.no_grad():
+                loss = loss_of(self.config, model(tokens[:8]), targets[:8]).mean()
+            if not loss.isfinite():
+                self._fail(k, loss, self.config.steps)
+
+    def _fail(self, k: int, loss: Tensor, step: int) -> NoReturn:
+        raise FloatingPointError(
+            f"the loss of seed {self.seeds[k]} became {loss.item()} at step {step}; "
+            f"lower the learning rate (now {self.config.learning_rate:g})."
+        )
 
     # --------------------------------------------------------------------------------------------- checkpoints
 
@@ -618,4 +647,5 @@ def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     cores = n_cores()
-    return f"cpu ({platform.machine()}, {cores} core{'s' if cores > 1 else ''})"
+    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"  # on which the last digits depend
+    return f"cpu ({kind}, {cores} core{'s' if cores > 1 else ''})"

@@ -23,7 +23,7 @@ WEIGHTS, CARD = "weights.safetensors", "card.json"  # the files of a run
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All that a run depends on besides task and seed.
+    """All that a run depends on besides task and seed; the defaults are the preset ``conditional``.
 
     Attributes:
         length: context length T.
@@ -154,7 +154,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     | {"target": BAYES, "schedule": COSINE, "steps": 10_000, "reuse": 8, "start_length": 16, "candidates": 4},
 }
 SUITS: dict[str, dict[str, Any]] = {
-    DISENTANGLED: {"learning_rate": 1e-2},
     STANDARD: {"learning_rate": 3e-3, "heads": 4},
 }
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mdbench.predictors.trained import SHIPPED
+from mdbench.registry import SHIPPED_WEIGHTS
 from mdbench.training_config import CARD
 
 # Name, task and length; those that it starts from, of the same task; what differs from the preset `bayes`. A name is
@@ -135,7 +135,7 @@ def commands(wanted: list[Recipe], seeds: list[int], out: Path, device: str, ane
     """Options of `mdbench train`: what trains them, each once and after those that it starts from."""
 
     def shipped(recipe: Recipe, seed: int) -> bool:
-        return not anew and (recipe.runs(SHIPPED) / f"seed{seed}" / CARD).exists()
+        return not anew and (recipe.runs(SHIPPED_WEIGHTS) / f"seed{seed}" / CARD).exists()
 
     found: list[list[str]] = []
 
@@ -143,7 +143,7 @@ def commands(wanted: list[Recipe], seeds: list[int], out: Path, device: str, ane
         missing = [seed for seed in seeds if not shipped(recipe, seed)]
         by_start: dict[Path | None, list[int]] = {}
         for seed in missing:
-            start = recipe.start and recipe.start.runs(SHIPPED if shipped(recipe.start, seed) else out)
+            start = recipe.start and recipe.start.runs(SHIPPED_WEIGHTS if shipped(recipe.start, seed) else out)
             by_start.setdefault(start, []).append(seed)
         if recipe.start is not None:
             add(recipe.start, missing)

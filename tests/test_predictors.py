@@ -13,7 +13,7 @@ from mdbench.predictors.maximum_likelihood import duality_gap, maximum_likelihoo
 from mdbench.predictors.mirror_descent import MirrorDescent, mirror_descent
 from mdbench.predictors.reweighting import STAGES
 from mdbench.predictors.tuning import SHIPPED, Wanted, cache_file, tune_step_size, tuned_step_size
-from mdbench.registry import WEIGHTS, build_predictor, predictor_entries
+from mdbench.registry import SHIPPED_WEIGHTS, build_predictor, predictor_entries
 from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, next_token_probs, sample, task_names
 from tests.conftest import contexts_of, relabelled
 
@@ -256,7 +256,7 @@ def test_every_name_builds_or_says_which_option_it_needs():
             with pytest.raises(InputError, match="'' is not a finished run"):
                 build_predictor(name, task)
         elif name.startswith(("trained", "standard")):
-            assert any((WEIGHTS / name / of_task).is_dir() for of_task in task_names())
+            assert any((SHIPPED_WEIGHTS / name / of_task).is_dir() for of_task in task_names())
         else:
             build_predictor(name, task)
 
@@ -299,7 +299,7 @@ def test_shipped_weights_are_there_and_far_better_than_ignoring_the_context(core
 def test_a_run_of_ones_own_is_the_shipped_one_where_it_is_the_same():
     task = load_task("mtd-q5-m3")
     contexts = contexts_of(task, 32, 5)
-    folder = WEIGHTS / "trained_l3" / task.name / "T32" / "seed0"
+    folder = SHIPPED_WEIGHTS / "trained_l3" / task.name / "T32" / "seed0"
     run = build_predictor(f"run:{folder}", task)
     np.testing.assert_array_equal(run.predict(contexts), build_predictor("trained_l3", task).predict(contexts))
     with pytest.raises(InputError, match="was trained at length 32, not 16"):

@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -24,12 +26,14 @@ from mdbench.baselines import exact
 from mdbench.device import n_cores
 from mdbench.errors import InputError, Unsupported
 from mdbench.predictors.trained import load_run
-from mdbench.registry import build_predictor
+from mdbench.predictors.transformer import DisentangledTransformer
+from mdbench.registry import SHIPPED_WEIGHTS, build_predictor
 from mdbench.tasks import Task, load_task, next_token_probs, sample
 from mdbench.training import train
 from mdbench.training_config import TrainingConfig, preset_config
 
 TASK = load_task("mtd-q3-m2")
+RECIPES = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "train_weights.py"))
 
 
 class Stop(Exception):
@@ -82,7 +86,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, ch
     steps = []
     broken = train(TASK, config, tmp_path / "broken", seeds=seeds, progress=steps.append)
     if len(seeds) == 1:  # of several, one may be ahead of the other
-        assert steps[0] == 200  # it went on from the checkpoint at 200, the last whole one before 300
+        assert steps[0] == 300  # it went on from the checkpoint
     assert sum(steps) == config.steps
     for a, b in zip(unbroken, broken, strict=True):
         assert_same_weights(a, b)
@@ -304,6 +308,39 @@ def test_the_best_candidate_goes_on(tmp_path):
         pytest.fail("no seed of four has its first candidate chosen; take other seeds")
 
 
+def test_a_candidate_that_diverges_is_not_chosen(tmp_path, monkeypatch):
+    """Nor does it end those of its seed that do not, or change them."""
+    config = TrainingConfig(length=6, depth=2, steps=200, batch=8, candidates=3)
+    seeds = (0, 1)
+
+    def losses_of(folder):
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "train_side_by_side", None)  # where the patch of a candidate does not reach
+            patched.setattr(training, "_groups", lambda _out, seeds, _device: [(seed,) for seed in seeds])
+            runs = train(TASK, config, folder, seeds=seeds)
+        return [json.loads((run / "card.json").read_text())["candidate_losses"] for run in runs], runs
+
+    right, unharmed = losses_of(tmp_path / "right")
+    best = right[0].index(min(right[0]))
+    initialise, n = DisentangledTransformer.initialise, iter(range(100))
+    bad = {best}
+
+    def harmed(self, *arguments):
+        initialise(self, *arguments)
+        if next(n) in bad:
+            torch.nn.init.constant_(self.readout, math.nan)
+
+    monkeypatch.setattr(DisentangledTransformer, "initialise", harmed)
+    found, runs = losses_of(tmp_path / "harmed")
+    assert found == [[None if k == best else loss for k, loss in enumerate(right[0])], right[1]]
+    assert all(np.isfinite(values).all() for values in weights_of(runs[0]).values())
+    assert_same_weights(runs[1], unharmed[1])
+
+    n, bad = iter(range(100)), {3, 4, 5}
+    with pytest.raises(FloatingPointError, match="seed 1 became nan at step 1; lower the learning rate"):
+        losses_of(tmp_path / "all")
+
+
 def test_the_first_half_of_the_steps_has_short_contexts(tmp_path, monkeypatch):
     seen = []
     take_step = training._Training._step
@@ -398,8 +435,10 @@ def test_one_command_at_a_time_trains_in_a_folder(tmp_path):
 
 def test_what_a_killed_writer_left_is_removed(tmp_path):
     (tmp_path / "seed0").mkdir()
-    (tmp_path / "seed0" / ".mdbench-0123.safetensors").write_bytes(b"half")
+    for folder in (tmp_path, tmp_path / "seed0"):
+        (folder / ".mdbench-0123.safetensors").write_bytes(b"half")
     (run,) = train(TASK, TrainingConfig(length=6, depth=1, steps=10, batch=2), tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["card.json", "seed0", "weights.safetensors"]
     assert sorted(path.name for path in run.iterdir()) == ["card.json", "weights.safetensors"]
 
 
@@ -507,6 +546,14 @@ def test_an_interrupted_run_on_a_gpu_goes_on(tmp_path, monkeypatch):
     for steps in (100, 300, 500):
         with pytest.raises(Stop):
             train(TASK, config, tmp_path / "broken", seeds=(0, 1), device="cuda", progress=stop_after(steps))
+        again = training._Training(TASK, config, tmp_path / "broken", (0, 1), None, "cuda")
+        again._restore()
+        saved = safetensors.torch.load_file(tmp_path / "broken" / "checkpoint.safetensors")
+        assert int(again.step) == saved["step"] == steps
+        assert again.losses == saved["losses"].tolist()
+        for name, state in again.adam.state[again.parameters].items():
+            assert torch.equal(state.cpu(), saved[name])
+        assert torch.equal(again.parameters.cpu(), saved["parameters"])
     for run, whole in zip(train(TASK, config, tmp_path / "broken", seeds=(0, 1), device="cuda"), unbroken, strict=True):
         a, b = (json.loads((folder / "card.json").read_text()) for folder in (run, whole))
         np.testing.assert_allclose(a["loss_curve"]["mean_loss"], b["loss_curve"]["mean_loss"], rtol=0.05)
@@ -570,6 +617,7 @@ def test_presets():
     assert [preset_config("bayes", length).start_length for length in (8, 16, 64)] == [8, 16, 16]
     assert [preset_config("bayes", length).first_steps for length in (8, 16, 64)] == [0, 0, 5000]
     assert preset_config("paper", 192).first_steps == 0
+    assert preset_config("conditional", 192) == TrainingConfig(192)
     assert preset_config("paper", 32, model="standard").learning_rate == 3e-3
     assert [preset_config("paper", 32, model="standard", **given).heads for given in ({}, {"heads": 8})] == [4, 8]
     assert preset_config("paper", 32, model="standard", learning_rate=0.5).learning_rate == 0.5
@@ -584,6 +632,37 @@ def test_presets():
             preset_config("paper", 32, **given)
 
 
+def test_recipes_are_carried_out_from_what_is_shipped(tmp_path, monkeypatch):
+    shipped, out = tmp_path / "shipped", tmp_path / "out"
+    monkeypatch.setitem(RECIPES["commands"].__globals__, "SHIPPED_WEIGHTS", shipped)
+    *_, recipe = [found for found in RECIPES["read_recipes"]() if found.name == "trained_l6"]
+    assert [at.name for at in recipe.chain()] == ["trained_l3", "trained_l5-1", "trained_l5", "trained_l6"]
+
+    def commands(seeds, anew=False):
+        found = RECIPES["commands"]([recipe, recipe], seeds, out, "cpu", anew)
+        options = [dict(zip(words[::2], words[1::2], strict=True)) for words in found]
+        return [(words["--seeds"], words.get("--start-from"), words["--out"]) for words in options]
+
+    def line(seeds, start, name, folder=out):
+        return seeds, str(folder / start / "mtd-q5-m3" / "T32"), str(out / name)
+
+    l3, *after = [("trained_l3", "trained_l5-1"), ("trained_l5-1", "trained_l5"), ("trained_l5", "trained_l6")]
+    begin = (None, str(out / "trained_l3"))
+    assert commands([0, 1]) == [("0,1", *begin), line("0,1", *l3), *(line("0,1", *pair) for pair in after)]
+    for name, seed in (("trained_l6", 0), ("trained_l3", 1), ("trained_l3", 0)):
+        folder = shipped / name / "mtd-q5-m3" / "T32" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "card.json").touch()
+    assert commands([0]) == []
+    assert commands([2, 1, 0]) == [
+        ("2", *begin),
+        line("2", *l3),
+        line("1", *l3, shipped),
+        *(line("2,1", *pair) for pair in after),
+    ]
+    assert commands([0], anew=True) == [("0", *begin), line("0", *l3), *(line("0", *pair) for pair in after)]
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
     config = TrainingConfig(length=6, steps=1000, batch=4, learning_rate=1e30)
     with pytest.raises(FloatingPointError, match=r"seed 0 became (nan|inf) at step [23]; lower the learning rate"):
@@ -591,6 +670,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
     with pytest.raises(FloatingPointError, match=r"seed [34] became (nan|inf) at step [23]; lower the learning rate"):
         train(TASK, config, tmp_path, seeds=(3, 4))
     assert not psutil.Process().children()  # that of the other seed has ended too
+
+
+@pytest.mark.parametrize("steps", [1, 100])
+def test_a_last_step_that_diverges_is_noticed(tmp_path, monkeypatch, steps):
+    """No loss of a step tells of it."""
+    monkeypatch.setattr(TrainingConfig, "learning_rate_at", lambda _, step: 1e30 if step == steps - 1 else 1e-3)
+    with pytest.raises(FloatingPointError, match=rf"seed 5 became (nan|inf) at step {steps}; lower the learning rate"):
+        train(TASK, TrainingConfig(length=6, depth=2, steps=steps, batch=4), tmp_path, seeds=(5,))
+    assert not (tmp_path / "seed5" / "card.json").exists()
 
 
 def test_what_does_not_fit_into_memory_says_what_to_lower(tmp_path):
@@ -602,6 +690,13 @@ def test_what_does_not_fit_into_memory_says_what_to_lower(tmp_path):
 @pytest.mark.parametrize("said", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"])
 def test_memory_that_does_not_suffice_is_recognised(tmp_path, monkeypatch, said):
     monkeypatch.setattr(training._Training, "run", Mock(side_effect=RuntimeError(said)))
+    with pytest.raises(InputError, match="lower batch"):
+        train(TASK, TrainingConfig(length=6, depth=1), tmp_path)
+    graph = RuntimeError("operation failed due to a previous error during capture")
+    monkeypatch.setattr(training._Training, "run", Mock(side_effect=graph))
+    with pytest.raises(RuntimeError, match="during capture"):
+        train(TASK, TrainingConfig(length=6, depth=1), tmp_path)
+    graph.__context__ = RuntimeError(said)
     with pytest.raises(InputError, match="lower batch"):
         train(TASK, TrainingConfig(length=6, depth=1), tmp_path)
 

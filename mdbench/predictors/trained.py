@@ -17,7 +17,7 @@ from scipy.special import softmax
 from mdbench import metrics
 from mdbench.errors import InputError, Unsupported
 from mdbench.predictors.transformer import Transformer, run_model
-from mdbench.registry import WEIGHTS as SHIPPED
+from mdbench.registry import SHIPPED_WEIGHTS
 from mdbench.tasks import Task
 from mdbench.training_config import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
 
@@ -73,7 +73,7 @@ class Trained:
 
     def __init__(self, task: Task, name: str, seed: int | None = None, device: str = "cpu") -> None:
         self.task, self.name = task, name
-        folder = SHIPPED / name / task.name
+        folder = SHIPPED_WEIGHTS / name / task.name
         self.by_length: dict[int, dict[int, TrainedModel]] = {}
         for card_file in sorted(folder.glob(f"T*/seed*/{CARD}")):
             found, card = load_run(task, card_file.parent, device)
