@@ -3,8 +3,8 @@
 A run is a folder ``seed<k>`` with ``weights.safetensors`` and ``card.json``, which a predictor loads. While it trains,
 ``checkpoint.safetensors`` beside them holds parameters, Adam's state and the losses so far; on a GPU, where several
 seeds are one batch of models, one checkpoint in the folder above holds them all. What a step does is a function of
-(task, configuration, start, seed, step) on one kind of device (a GPU may round otherwise with other seeds beside), so training that was interrupted at any moment goes on
-from its last whole checkpoint to the same weights.
+(task, configuration, start, seed, step) on one kind of device (a GPU may round otherwise for other seeds beside), so
+training that was interrupted at any moment goes on from its last whole checkpoint to the same weights.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mdbench.predictors import transformer
 from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, run_model
 
 Q, LENGTH, DEPTH, BATCH, WIDTH, HEADS = 4, 7, 3, 3, 6, 2
@@ -117,9 +118,12 @@ def test_a_standard_model_starts_with_zero_biases_and_unit_norms():
             assert (parameter == ("norm" in name and "weight" in name)).all()
 
 
-def test_run_model_leaves_the_threads_as_they_were():
+def test_run_model_is_the_model_and_leaves_the_threads_as_they_were(monkeypatch):
     model, tokens = random_model("disentangled")
     before = torch.get_num_threads()
-    output = run_model(model, tokens.numpy())
-    assert torch.get_num_threads() == before
-    assert output.dtype == np.float64
+    monkeypatch.setattr(transformer, "PART", 2)
+    for n in (0, 1, len(tokens)):
+        output = run_model(model, tokens[:n].numpy())
+        assert torch.get_num_threads() == before
+        assert output.dtype == np.float64
+        np.testing.assert_allclose(output, model(tokens[:n]).detach().numpy(), rtol=1e-5, atol=1e-7)
