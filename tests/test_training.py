@@ -632,6 +632,24 @@ def test_presets():
             preset_config("paper", 32, **given)
 
 
+def test_shipped_weights_are_what_the_recipes_make():
+    """By their cards, back to the run that began at random; what is shipped, too, of what they started from."""
+    recipes = RECIPES["read_recipes"]()
+    cards = {file.parent: json.loads(file.read_text()) for file in SHIPPED_WEIGHTS.glob("*/*/T*/seed*/card.json")}
+    of_runs = {recipe.runs(SHIPPED_WEIGHTS): recipe for recipe in recipes}
+    assert {folder.parent for folder in cards} == {runs for runs in of_runs if "-" not in runs.parts[-3]}
+    for folder, card in cards.items():
+        made = of_runs[folder.parent].chain()
+        while card is not None:
+            recipe = made.pop()
+            options = recipe.options | {"started": recipe.start is not None}
+            assert TrainingConfig(**card["config"]) == preset_config("bayes", recipe.length, **options)
+            shipped = cards.get(recipe.runs(SHIPPED_WEIGHTS) / folder.name, card)
+            assert (card["weights_sha256"], card["seed"]) == (shipped["weights_sha256"], shipped["seed"])
+            card = card.get("started_from")
+        assert not made
+
+
 def test_recipes_are_carried_out_from_what_is_shipped(tmp_path, monkeypatch):
     shipped, out = tmp_path / "shipped", tmp_path / "out"
     monkeypatch.setitem(RECIPES["commands"].__globals__, "SHIPPED_WEIGHTS", shipped)
