@@ -578,7 +578,7 @@ def train(
     seeds: Annotated[
         str, typer.Option("--seeds", help="Of initialisation and sequences, separated by commas; trained side by side.")
     ] = "0",
-    device: Device = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train transformers; the same command goes on where it was interrupted."""
     from mdbench import report, tasks, training

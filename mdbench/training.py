@@ -79,9 +79,9 @@ def train(
     of the steps where some seeds go before others.
 
     Raises:
-        InputError: the folder holds runs of another task, configuration or start, another command trains there, the
-            target is out of reach for this task, what it shall start from does not suit it, or it does not fit into
-            memory.
+        InputError: a seed's folder holds a run of another task, configuration or start, another command trains beside
+            it, the target is out of reach for this task, what it shall start from does not suit it, or it does not fit
+            into memory.
         FloatingPointError: a loss is not finite.
         ChildProcessError: the process that trained a seed was ended.
     """

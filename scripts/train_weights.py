@@ -7,7 +7,6 @@ train`: what was interrupted goes on, what is finished is not trained again. `--
 
 import re
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mdbench import cli
 from mdbench.registry import SHIPPED_WEIGHTS
 from mdbench.training_config import CARD
 
@@ -189,8 +189,13 @@ def main(
         print("All of this is shipped; --anew trains it again.")
     for options in found:
         print(shlex.join(["mdbench", "train", *options]), flush=True)
-        if not dry_run and subprocess.run([Path(sys.executable).with_name("mdbench"), "train", *options]).returncode:
-            raise typer.Exit(1)
+        if not dry_run:
+            sys.argv = ["mdbench", "train", *options]
+            try:
+                cli.main()  # in this process, with which it ends
+            except SystemExit as end:
+                if end.code:
+                    raise
 
 
 if __name__ == "__main__":

@@ -43,17 +43,21 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="disentangled")
     parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--preset", default="conditional", help="its target, loss and reuse")
     parser.add_argument("--lengths", default="16,32,64,128")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="in which all are measured in turn; medians are shown")
     options = parser.parse_args()
-    print(f"{options.task}, {options.model}, {options.depth} layers, batch 128, {options.device}, three seeds")
+    what = f"{options.task}, {options.model}, {options.depth} layers, preset {options.preset}"
+    print(f"{what}, batch 128, {options.device}, three seeds")
     print("| T | steps a second | formula | ratio (range) | our module | ratio (range) | drawing | peak memory, GiB |")
     print("|---|---|---|---|---|---|---|---|")
     whole_sweep = 0.0
     for length in map(int, options.lengths.split(",")):
         # A process each: how fast memory comes depends on what ran before.
-        measure = functools.partial(alone, options.task, length, options.model, options.depth, options.device)
+        # Without the preset's candidates and short contexts, as of what is started from a finished run.
+        config = preset_config(options.preset, length, started=True, model=options.model, depth=options.depth)
+        measure = functools.partial(alone, options.task, config, options.device)
         rounds = [
             [
                 measure(our_rate, options.seconds),
@@ -72,9 +76,8 @@ def main() -> None:
     print(f"\nthree seeds of 500,000 steps at these lengths: {whole_sweep / 3600:.1f} hours")
 
 
-def alone(name, length, model, depth, device, measure, *arguments):
+def alone(name, config, device, measure, *arguments):
     """``measure(task, config, device, *arguments)`` in a process of its own."""
-    config = preset_config("conditional", length, model=model, depth=depth)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(measure, load_task(name), config, device, *arguments).result()
 
@@ -110,12 +113,13 @@ def drawing_seconds(task, config, device) -> float:
     """Of one batch, by one core or by the GPU."""
     data = Batches(task, config.length, config.target, config.batch, config.reuse, 0, device)
     data[0]
+    rounds = config.reuse * math.ceil(5 / config.reuse)  # so that sequences are drawn as often as in a long run
     started = time.perf_counter()
-    for block in range(1, 6):
-        data[block * BLOCK]
+    for k in range(config.reuse, config.reuse + rounds):
+        data[k * BLOCK]
     if device != "cpu":
         torch.cuda.synchronize()
-    return (time.perf_counter() - started) / (5 * BLOCK)
+    return (time.perf_counter() - started) / (rounds * BLOCK)
 
 
 def as_the_formula(model: nn.Module) -> None:
