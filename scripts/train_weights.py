@@ -8,6 +8,7 @@ train`: what was interrupted goes on, what is finished is not trained again. `--
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -160,16 +161,16 @@ def commands(wanted: list[Recipe], seeds: list[int], out: Path, device: str, ane
     return found
 
 
-def whole_numbers(text: str) -> list[int]:
-    """Of an option."""
-    return [int(word) for word in text.split(",")]
+def whole_numbers_of(option: str) -> Callable[[str], list[int] | None]:
+    """The parser that `mdbench` has for an option."""
+    return lambda text: cli._whole_numbers(text, option)
 
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="trained_l5, say; all if none is given.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only of this task; may be given several times.")] = None,
-    lengths: Annotated[Any, typer.Option(parser=whole_numbers, help="Only these, separated by commas.")] = None,
-    seeds: Annotated[Any, typer.Option(parser=whole_numbers, help="Separated by commas.")] = "0,1,2",
+    lengths: Annotated[Any, typer.Option(parser=whole_numbers_of("--lengths"), help="Only these, by commas.")] = None,
+    seeds: Annotated[Any, typer.Option(parser=whole_numbers_of("--seeds"), help="Separated by commas.")] = "0,1,2",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder for the runs OUT/<name>/<task>/T<length>/seed<seed>.")] = Path(
         "runs"

@@ -311,13 +311,9 @@ def test_the_best_candidate_goes_on(tmp_path):
 def test_a_candidate_that_diverges_is_not_chosen(tmp_path, monkeypatch):
     """Nor does it end those of its seed that do not, or change them."""
     config = TrainingConfig(length=6, depth=2, steps=200, batch=8, candidates=3)
-    seeds = (0, 1)
 
     def losses_of(folder):
-        with monkeypatch.context() as patched:
-            patched.setattr(training, "train_side_by_side", None)  # where the patch of a candidate does not reach
-            patched.setattr(training, "_groups", lambda _out, seeds, _device: [(seed,) for seed in seeds])
-            runs = train(TASK, config, folder, seeds=seeds)
+        runs = [train(TASK, config, folder, seeds=(seed,))[0] for seed in (0, 1)]
         return [json.loads((run / "card.json").read_text())["candidate_losses"] for run in runs], runs
 
     right, unharmed = losses_of(tmp_path / "right")

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.torch
 from jaxtyping import Float, Int
+from safetensors.torch import load
 from scipy.special import softmax
 
 from mdbench import metrics
@@ -139,7 +139,7 @@ def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedMode
     model = build_model(task, config)
     try:
         content = (folder / WEIGHTS).read_bytes()
-        model.load_state_dict(safetensors.torch.load(content))
+        model.load_state_dict(load(content))
         if hashlib.sha256(content).hexdigest() != weights_hash:
             raise RuntimeError("their SHA-256 is another")
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
