@@ -4,7 +4,7 @@ r"""The exact posterior of the mixture weights, by stick-breaking Gauss-Jacobi q
 
 The likelihood times λ_g² is a polynomial of degree at most n + 2 in each v_i, so ⌈(n+3)/2⌉ Gauss nodes per stick give
 every moment here exactly, up to rounding. Far fewer are usually enough: each sequence climbs a ladder of rules until
-two successive ones agree, at every prefix, to rounding.
+two successive ones agree, at every prefix, to rounding, or to a tolerance where less will do.
 
 Each factor is computed as ⟨λ, x⟩ = min_g x(g) + Σ_g λ_g (x(g) - min_h x(h)): nothing cancels, and where the lags agree
 no rounding of λ enters, which over a long constant sequence would add up. It is divided by a power of two, exactly
@@ -38,6 +38,7 @@ GROUP = 128  # nodes in one matrix product: too small for XLA to split over thre
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
+MAX_TOLERANCE = 1e-4  # far from where a Gauss rule's error is no longer its distance to the next
 MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
 
 # Rounding errs by less than ROUNDING √n, and by more than a hundredth of it. Measured against 80-bit arithmetic for
@@ -51,6 +52,7 @@ def exact(
     *,
     lengths: Sequence[int] | None = None,
     progress: Progress | None = None,
+    tolerance: float = 0.0,
 ) -> Posterior:
     """Posterior mean, sd and log evidence to float64 rounding, with a bound on the error that is left.
 
@@ -60,10 +62,15 @@ def exact(
         lengths: the prefixes to return (default: T alone). The computation does not depend on them: rules are chosen,
             and errors estimated, over all prefixes of the whole sequence.
         progress: called with the number of sequences, or the part of one, that has just been finished.
+        tolerance: two successive rules that agree to this are enough; below rounding it changes nothing. The error is
+            then usually far below it, and the bound says by how much at least.
 
     Raises:
-        InputError: a sequence is impossible, or (before anything is computed) the grid would be too large.
+        InputError: a sequence is impossible, the tolerance is not from 0 to 1e-4, or (before anything is computed) the
+            grid would be too large.
     """
+    if not 0 <= tolerance <= MAX_TOLERANCE:
+        raise InputError(f"tolerance must be from 0 to {MAX_TOLERANCE:g}, not {tolerance}.")
     _, x, wanted = prepare(task, contexts, lengths, check_size)
     n_sequences, _, m = x.shape
     at = np.array(wanted, dtype=int) - m
@@ -73,7 +80,7 @@ def exact(
     with ThreadPoolExecutor(n_cores()) as workers:
         for first in range(0, n_sequences, PORTION):
             rows = slice(first, first + PORTION)
-            result = _climb(x[rows], task.concentration, workers, progress or (lambda _: None))
+            result = _climb(x[rows], task.concentration, tolerance, workers, progress or (lambda _: None))
             moments[rows], log_evidence[rows], error[rows] = result[0][:, at], result[1][:, at], result[2]
     mean, square = moments[..., :m], moments[..., m:]
     sd = np.sqrt(np.maximum(square - mean**2, 0))  # rounding can leave -1e-17 where the sd is 0
@@ -104,7 +111,7 @@ def _ladder(n: int) -> list[int]:
 
 
 def _climb(
-    x: Float[np.ndarray, "B n m"], concentration: float, workers: Executor, progress: Progress
+    x: Float[np.ndarray, "B n m"], concentration: float, tolerance: float, workers: Executor, progress: Progress
 ) -> tuple[Float[np.ndarray, "B n+1 2m"], Float[np.ndarray, "B n+1"], Float[np.ndarray, " B"]]:
     """(E[λ_g], E[λ_g²]) side by side and log Z, at the prefixes of m..T tokens; and the error estimate.
 
@@ -148,7 +155,7 @@ def _climb(
                 (np.abs(new_log_evidence - log_evidence[rows, 1:]) / (1 + np.abs(new_log_evidence))).max(axis=1),
             )
             moments[rows, 1:], log_evidence[rows, 1:] = new_moments, new_log_evidence
-            error[rows] = np.where(change < 2 * rounding, rounding + change / 8, np.inf)
+            error[rows] = np.where(change < max(2 * rounding, tolerance), rounding + change / 8, np.inf)
             if n_nodes == ladder[-1]:
                 error[rows] = rounding
             progress(int(np.isfinite(error[rows]).sum()) * share[rung + 1 :].sum())

@@ -71,7 +71,7 @@ def render_markdown(board: Board, command: str) -> str:
             r["ranks"],
             r["groups"],
         ]
-        cells += [task["text"] for task in r["tasks"]]
+        cells += [", ".join(task["scores"]) for task in r["tasks"]]
         marks = "".join(mark for mark, there in ((" *few*", row.few), (" *one seed*", row.one_seed)) if there)
         cells.append(f"{row.n_sequences}{marks}")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -112,7 +112,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "groups": " ".join(standing.groups) if standing else "",
         "tasks": [
             {
-                "text": _score(row, row.tables.get(task), [task]),
+                "scores": _task_scores(row, task),
                 "sort": _sortable(row.tables[task].score if task in row.tables else None),
                 "ranks": _ranks(row.tables.get(task)),
             }
@@ -130,12 +130,24 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
     }
 
 
+def _task_scores(row: Row, task: str) -> list[str]:
+    """The mean over a task's lengths; of a row without a cell there, each that it has."""
+    if task in row.tables or task not in row.records:
+        return [_score(row, row.tables.get(task), [task])]
+    cells = [cell for cell in row.records[task].cells if cell.excess_kl is not None]
+    return [f"{_excess_kl(cell)} at T = {cell.length}" for cell in cells] or ["–"]
+
+
+def _excess_kl(cell: CellRecord) -> str:
+    return "not ranked" if cell.excess_kl is None else "at gold" if at_gold(cell) else _g(cell.excess_kl)
+
+
 def _cell(task: str, cell: CellRecord) -> dict[str, Any]:
     gold = at_gold(cell)
     return {
         "task": task,
         "length": cell.length,
-        "excess_kl": "not ranked" if cell.excess_kl is None else "at gold" if gold else _g(cell.excess_kl),
+        "excess_kl": _excess_kl(cell),
         "interval": "" if gold else _interval(cell.excess_kl_ci),
         "kl": _g(cell.kl),
         "cross_entropy": _g(cell.cross_entropy),

@@ -573,7 +573,7 @@ def train(
         ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Adam's, at the start (default 0.01, for a standard model 0.003).")
+        float | None, typer.Option(help="Adam's, at the start; instead of the preset's.")
     ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Of initialisation and sequences, separated by commas; trained side by side.")

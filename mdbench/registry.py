@@ -150,7 +150,9 @@ SHIPPED_WEIGHTS = Path(__file__).parent / "predictors" / "weights"  # a folder f
 
 def _of_weights(folder: Path) -> str:
     kind, _, depth = folder.name.rpartition("_l")
-    return f"{depth}-layer {'disentangled' if kind == 'trained' else kind} transformer, trained; option seed"
+    model, preset = {"trained": ("disentangled", ""), "standard": ("standard", "")}.get(kind, ("disentangled", kind))
+    how = f" with the preset {preset.replace('_', '-')}" if preset else ""
+    return f"{depth}-layer {model} transformer, trained{how}; option seed"
 
 
 _BUILT_IN = [

@@ -19,8 +19,8 @@ from mdbench import cli
 from mdbench.registry import SHIPPED_WEIGHTS
 from mdbench.training_config import CARD
 
-# Name, task and length; those that it starts from, of the same task; what differs from the preset `bayes`. A name is
-# trained_l<layers> or standard_l<layers>; with -1, -2, ... it is a stage on the way there, which is not shipped.
+# Name, task and length; those that it starts from, of the same task; what differs from the preset. A name is a kind of
+# KINDS and _l<layers>; with -1, -2, ... it is a stage on the way there, which is not shipped.
 RECIPES = """
 trained_l3    mtd-q3-m2   16   random              start_length=0 learning_rate=0.02
 trained_l3    mtd-q3-m2   32   random              start_length=0 learning_rate=0.02
@@ -98,14 +98,25 @@ standard_l5   mtd-q10-m4 128   standard_l5    64   steps=400 learning_rate=0.001
 """
 
 
+# The preset of each kind, and what all of it have besides.
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "trained": ("bayes", {}),
+    "standard": ("bayes", {"model": "standard", "loss": "cross_entropy"}),
+    "paper": ("paper", {}),
+    "cross_entropy": ("cross-entropy", {}),
+    "conditional": ("conditional", {}),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """One ``mdbench train``, with options as ``preset_config`` has them."""
+    """One ``mdbench train``, with preset and options as ``preset_config`` has them."""
 
     name: str
     task: str
     length: int
     start: "Recipe | None"
+    preset: str
     options: dict[str, Any]
 
     def runs(self, folder: Path) -> Path:
@@ -123,12 +134,13 @@ def read_recipes() -> list[Recipe]:
     for row in filter(None, RECIPES.splitlines()):
         name, task, length, start, *rest = row.split()
         begin = None if start == "random" else found[start, task, rest.pop(0)]
-        kind, depth = re.match(r"(trained|standard)_l(\d+)", name).groups()
-        options = {"depth": int(depth)} | ({"model": "standard", "loss": "cross_entropy"} if kind == "standard" else {})
+        kind, depth = re.match(r"(\w+)_l(\d+)", name).groups()
+        preset, options = KINDS[kind]
+        options = {"depth": int(depth)} | options
         options |= {
             option: float(value) if "." in value else int(value) for option, value in (word.split("=") for word in rest)
         }
-        found[name, task, length] = Recipe(name, task, int(length), begin, options)
+        found[name, task, length] = Recipe(name, task, int(length), begin, preset, options)
     return list(found.values())
 
 
@@ -149,7 +161,7 @@ def commands(wanted: list[Recipe], seeds: list[int], out: Path, device: str, ane
         if recipe.start is not None:
             add(recipe.start, missing)
         for start, its_seeds in by_start.items():
-            given = {"task": recipe.task, "lengths": recipe.length} | recipe.options
+            given = {"task": recipe.task, "lengths": recipe.length, "preset": recipe.preset} | recipe.options
             given |= {} if start is None else {"start_from": start}
             given |= {"seeds": ",".join(map(str, its_seeds)), "device": device, "out": out / recipe.name}
             words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]

@@ -274,6 +274,16 @@ def test_rows_that_lack_cells_are_shown_and_not_ranked(built):
     assert (row(built, "oracle").kind, other.kind) == ("upper bound", "predictions only")
 
 
+def test_rows_that_lack_cells_show_those_that_they_have(built):
+    """Each with its length, and a dash where there is none or none with an excess KL."""
+    excess = [cell.excess_kl for (task, _), _, cell in row(built, "trained_l3").cells() if task == TASK]
+    both = [f"{value:.3g} at T = {length}" for value, length in zip(excess, (16, 32), strict=True)]
+    markdown = render_markdown(built, "x")
+    assert f" | {', '.join(both)} | " in next(line for line in markdown.splitlines() if "| trained" in line)
+    assert next(line for line in markdown.splitlines() if "| oracle" in line).endswith(" | – | – | – | 60 *few* |")
+    assert "<br>".join(both) in render_html(built, "x")
+
+
 def spoil(path, change):
     content = json.loads(path.read_text())
     change(content)

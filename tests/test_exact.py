@@ -249,6 +249,24 @@ def test_core_tasks_are_exact_to_1e12(core_task):
 # ------------------------------------------------------------------------------------- what holds for every sequence
 
 
+def test_a_tolerance_is_kept_and_its_bound_holds(core_task):
+    contexts = core_contexts(core_task, 70, 40)
+    truth, posterior = every_prefix(core_task, contexts), exact(core_task, contexts, tolerance=1e-6)
+    loose = exact(core_task, contexts, lengths=truth.lengths, tolerance=1e-6)
+    error = true_error(loose, truth.mean, truth.log_evidence)
+    assert (error <= loose.error).all()
+    assert error.max() < 1e-6
+    assert (loose.error > truth.error).any()  # it has stopped earlier
+    np.testing.assert_array_equal(loose.mean[:, -1], posterior.mean[:, 0])
+    np.testing.assert_array_equal(exact(core_task, contexts, tolerance=1e-17).mean[:, 0], truth.mean[:, -1])
+
+
+@pytest.mark.parametrize("tolerance", [-1e-9, 1e-3, math.nan])
+def test_no_tolerance_is_too_large(tolerance):
+    with pytest.raises(InputError, match="tolerance must be from 0 to 0.0001, not"):
+        exact(load_task("mtd-q3-m2"), np.zeros((1, 16), int), tolerance=tolerance)
+
+
 def test_evidence_is_within_the_bound_of_the_best_weights(core_task):
     """At α = 1, log Z ≤ max_λ ℓ(λ) ≤ log Z + log C(n+m-1, m-1); λ by EM, so ℓ(λ) is slightly below its maximum."""
     contexts = core_contexts(core_task, 96, 64)
@@ -356,7 +374,7 @@ def test_a_product_out_of_range_is_an_error_and_no_number():
         map = staticmethod(map)
 
     with pytest.raises(InputError, match="range of float64"):
-        _climb(x, 0.1, InThisThread(), lambda _: None)
+        _climb(x, 0.1, 0.0, InThisThread(), lambda _: None)
 
 
 @pytest.mark.parametrize("order", [5, 6])
@@ -385,7 +403,7 @@ def test_the_order_of_the_lags_does_not_matter(order, length):
     quadrature = sys.modules["mdbench.baselines.exact"]
     with ThreadPoolExecutor(2) as workers:
         one, other = (
-            quadrature._climb(y, 1.0, workers, lambda _: None) for y in (x, np.ascontiguousarray(x[..., back]))
+            quadrature._climb(y, 1.0, 0.0, workers, lambda _: None) for y in (x, np.ascontiguousarray(x[..., back]))
         )
     turned = other[0][..., np.concatenate([back, order + back])]
     np.testing.assert_allclose(one[0][..., :order], turned[..., :order], rtol=0, atol=2 * one[2].max())

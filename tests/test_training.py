@@ -274,7 +274,7 @@ def test_a_tiny_model_learns(tmp_path):
 
 @pytest.mark.parametrize("model", [{"model": "disentangled"}, {"model": "standard", "width": 16}])
 def test_cross_entropy_and_the_standard_model_learn_too(tmp_path, model):
-    config = preset_config("cross-entropy", 8, target="bayes", steps=600, batch=64, **model)
+    config = preset_config("conditional", 8, loss="cross_entropy", target="bayes", steps=600, batch=64, **model)
     (run,) = train(TASK, config, tmp_path)
     losses = json.loads((run / "card.json").read_text())["loss_curve"]["mean_loss"]
     trained, _ = load_run(TASK, run)
@@ -601,20 +601,15 @@ def test_schedules():
 
 def test_presets():
     paper = preset_config("paper", 192)
-    assert (paper.target, paper.loss, paper.batch, paper.steps, paper.reuse) == (
-        "token",
-        "squared_error",
-        128,
-        500000,
-        1,
-    )
-    assert preset_config("cross-entropy", 192, steps=5).loss == "cross_entropy"
+    assert paper == TrainingConfig(192, target="token", steps=500_000, learning_rate=1e-3)
+    assert (paper.loss, paper.batch, paper.reuse, paper.schedule) == ("squared_error", 128, 1, "cosine")
+    assert preset_config("cross-entropy", 192) == replace(paper, loss="cross_entropy")
     assert preset_config("bayes", 32).target == "bayes"
     assert [preset_config("bayes", length).start_length for length in (8, 16, 64)] == [8, 16, 16]
     assert [preset_config("bayes", length).first_steps for length in (8, 16, 64)] == [0, 0, 5000]
     assert preset_config("paper", 192).first_steps == 0
     assert preset_config("conditional", 192) == TrainingConfig(192)
-    assert preset_config("paper", 32, model="standard").learning_rate == 3e-3
+    assert [preset_config(name, 32, model="standard").learning_rate for name in ("paper", "bayes")] == [1e-3, 3e-3]
     assert [preset_config("paper", 32, model="standard", **given).heads for given in ({}, {"heads": 8})] == [4, 8]
     assert preset_config("paper", 32, model="standard", learning_rate=0.5).learning_rate == 0.5
     with pytest.raises(InputError, match="preset must be one of paper, cross-entropy, conditional, bayes, not 'peper'"):
@@ -639,7 +634,7 @@ def test_shipped_weights_are_what_the_recipes_make():
         while card is not None:
             recipe = made.pop()
             options = recipe.options | {"started": recipe.start is not None}
-            assert TrainingConfig(**card["config"]) == preset_config("bayes", recipe.length, **options)
+            assert TrainingConfig(**card["config"]) == preset_config(recipe.preset, recipe.length, **options)
             shipped = cards.get(recipe.runs(SHIPPED_WEIGHTS) / folder.name, card)
             assert (card["weights_sha256"], card["seed"]) == (shipped["weights_sha256"], shipped["seed"])
             card = card.get("started_from")
