@@ -547,10 +547,10 @@ def train(
     model: Annotated[str, typer.Option(help="disentangled or standard.")] = "disentangled",
     depth: Annotated[int, typer.Option(help="Number of layers.")] = 3,
     d_rel: Annotated[
-        int | None, typer.Option("--d-rel", help="Width of a disentangled model's relative-position values.")
+        int | None, typer.Option("--d-rel", help="Width of a disentangled model's relative-position values (16).")
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Of a standard model's residual stream.")] = None,
-    heads: Annotated[int | None, typer.Option(help="Of a standard model's attention.")] = None,
+    width: Annotated[int | None, typer.Option(help="Of a standard model's residual stream (64).")] = None,
+    heads: Annotated[int | None, typer.Option(help="Of a standard model's attention (4).")] = None,
     target: Annotated[str | None, typer.Option(help="token, conditional or bayes; instead of the preset's.")] = None,
     loss: Annotated[str | None, typer.Option(help="squared_error or cross_entropy; likewise.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant, cosine or restarts; likewise.")] = None,
@@ -768,7 +768,7 @@ def _whole_numbers(text: str | None, option: str) -> list[int] | None:
     try:
         return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        raise InputError(f"{option} takes whole numbers separated by commas, such as 16,32, not '{text}'.") from None
+        raise InputError(f"{option} takes whole numbers separated by commas, as in 1,2,16, not '{text}'.") from None
 
 
 def _task_summary(task: Any) -> str:

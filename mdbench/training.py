@@ -260,7 +260,8 @@ class _Start:
                 )
         self.folder = folder / f"seed{seed}"
         if not (self.folder / CARD).is_file():
-            raise InputError(f"there is no finished run in '{self.folder}' for seed {seed} to start from.")
+            hint = f"; '{folder}' is one itself: give the folder above it" if (folder / CARD).is_file() else ""
+            raise InputError(f"there is no finished run in '{self.folder}' for seed {seed} to start from{hint}.")
         found, self.card = load_run(task, self.folder)
         for name in SHAPES[config.model]:
             there, here = getattr(found.config, name), getattr(config, name)
@@ -474,9 +475,10 @@ class _Training:
                 self._fail(k, loss, self.config.steps)
 
     def _fail(self, k: int, loss: Tensor, step: int) -> NoReturn:
+        elsewhere = f", in another folder or without '{self.file}'" if self.file.exists() else ""
         raise FloatingPointError(
             f"the loss of seed {self.seeds[k]} became {loss.item()} at step {step}; "
-            f"lower the learning rate (now {self.config.learning_rate:g})."
+            f"lower the learning rate (now {self.config.learning_rate:g}){elsewhere}."
         )
 
     # --------------------------------------------------------------------------------------------- checkpoints

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from mdbench import cli, registry
 from mdbench.tasks import load_task, sample
+from mdbench.training_config import preset_config
 
 TASK = "mtd-q3-m2"
 
@@ -43,6 +45,14 @@ def test_help_imports_nothing_heavy():
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "[]"
     assert "evaluate" in found.stdout
+
+
+def test_help_of_train_tells_the_defaults_that_the_models_have():
+    options = typing.get_type_hints(cli.train, include_extras=True)
+    for model, names in (("disentangled", ["d_rel"]), ("standard", ["width", "heads"])):
+        for name in names:
+            default = getattr(preset_config("bayes", 16, model=model), name)
+            assert options[name].__metadata__[0].help.endswith(f" ({default}).")
 
 
 def test_a_reader_who_has_enough_is_no_traceback():

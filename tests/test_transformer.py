@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mdbench.errors import InputError
 from mdbench.predictors import transformer
 from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, run_model
 
@@ -84,6 +85,22 @@ def by_loops(name, model, tokens):
         outputs.append(model.readout @ last)
         maps.append(of_row)
     return torch.stack(outputs), [torch.stack(of_layer) for of_layer in zip(*maps, strict=True)]
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_attention_maps_take_what_the_model_knows(name):
+    model, tokens = random_model(name)
+    sentence = rf"with a length from 1 to {LENGTH}, not \({len(tokens)}, "
+    for wrong, message in (
+        (tokens.repeat(1, 2), sentence),
+        (tokens[:, :0], sentence),
+        (tokens[0], "contexts must be tokens"),
+        (tokens + 1, f"whole numbers from 0 to {model.n_states - 1}"),
+        (tokens - 1, "whole numbers from 0"),
+        (tokens.double(), "whole numbers from 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            model.attention_maps(wrong)
 
 
 @pytest.mark.parametrize("length", [LENGTH, LENGTH - 2])

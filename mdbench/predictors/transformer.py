@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mdbench.device import one_thread
+from mdbench.errors import InputError
 
 PART = 64  # sequences; with more, each pass asks the system for memory anew, which takes longer than to compute
 
@@ -91,7 +92,12 @@ class DisentangledTransformer(nn.Module):
         return self.layers[-1].last_row(h)[:, 0] @ self.readout.T
 
     def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch length length"]]:
-        """A of every layer, rows = queries."""
+        """A of every layer, rows = queries.
+
+        Raises:
+            InputError: the contexts are too long for the model, or hold no states of it.
+        """
+        _check_tokens(tokens, self.n_states, self.length)
         return self.trace(tokens)[1]
 
     def trace(self, tokens: Int[Tensor, "batch length"]) -> tuple[list[Tensor], list[Tensor]]:
@@ -191,7 +197,12 @@ class StandardTransformer(nn.Module):
         return self.norm(h[:, 0]) @ self.readout.T
 
     def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch heads length length"]]:
-        """A of every layer and head, rows = queries."""
+        """A of every layer and head, rows = queries.
+
+        Raises:
+            InputError: the contexts are too long for the model, or hold no states of it.
+        """
+        _check_tokens(tokens, self.n_states, self.length)
         return self.trace(tokens)[1]
 
     def trace(self, tokens: Int[Tensor, "batch length"]) -> tuple[list[Tensor], list[Tensor]]:
@@ -276,6 +287,15 @@ def _lengthened(table: Float[Tensor, "T d"], length: int) -> Float[Tensor, "leng
     64 the middle one starts at an excess KL of 0.006, the farthest at 0.014, random values at 0.009).
     """
     return torch.cat([table, table[len(table) // 2].expand(length - len(table), -1)])
+
+
+def _check_tokens(tokens: Tensor, n_states: int, length: int) -> None:
+    if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= length:
+        raise InputError(
+            f"contexts must be tokens (batch, length) with a length from 1 to {length}, not {tuple(tokens.shape)}."
+        )
+    if tokens.is_floating_point() or ((tokens < 0) | (tokens >= n_states)).any():
+        raise InputError(f"tokens must be whole numbers from 0 to {n_states - 1}.")
 
 
 def one_hot(tokens: Int[Tensor, "batch length"], n_states: int, dtype: torch.dtype) -> Float[Tensor, "batch length q"]:
