@@ -150,9 +150,9 @@ SHIPPED_WEIGHTS = Path(__file__).parent / "predictors" / "weights"  # a folder f
 
 def _of_weights(folder: Path) -> str:
     kind, _, depth = folder.name.rpartition("_l")
-    model, preset = {"trained": ("disentangled", ""), "standard": ("standard", "")}.get(kind, ("disentangled", kind))
-    how = f" with the preset {preset.replace('_', '-')}" if preset else ""
-    return f"{depth}-layer {model} transformer, trained{how}; option seed"
+    model = "standard" if kind == "standard" else "disentangled"
+    preset = "" if kind in ("trained", "standard") else f" with the preset {kind.replace('_', '-')}"
+    return f"{depth}-layer {model} transformer, trained{preset}; option seed"
 
 
 _BUILT_IN = [
