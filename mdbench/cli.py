@@ -572,9 +572,7 @@ def train(
             "contexts. What the preset says of --start-length and --candidates does not count then."
         ),
     ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Adam's, at the start; instead of the preset's.")
-    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's, at the start; instead of the preset's.")] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Of initialisation and sequences, separated by commas; trained side by side.")
     ] = "0",

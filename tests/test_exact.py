@@ -263,7 +263,7 @@ def test_a_tolerance_is_kept_and_its_bound_holds(core_task):
 
 @pytest.mark.parametrize("tolerance", [-1e-9, 1e-3, math.nan])
 def test_no_tolerance_is_too_large(tolerance):
-    with pytest.raises(InputError, match="tolerance must be from 0 to 0.0001, not"):
+    with pytest.raises(InputError, match=r"tolerance must be from 0 to 0\.0001, not"):
         exact(load_task("mtd-q3-m2"), np.zeros((1, 16), int), tolerance=tolerance)
 
 

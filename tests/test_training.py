@@ -676,7 +676,9 @@ def test_recipes_are_carried_out_from_what_is_shipped(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
     config = TrainingConfig(length=6, steps=1000, batch=4, learning_rate=1e30)
-    with pytest.raises(FloatingPointError, match=r"seed 0 became (nan|inf) at step [23]; lower the learning rate [^,]*$"):
+    with pytest.raises(
+        FloatingPointError, match=r"seed 0 became (nan|inf) at step [23]; lower the learning rate [^,]*$"
+    ):
         train(TASK, config, tmp_path)
     with pytest.raises(FloatingPointError, match=r"seed [34] became (nan|inf) at step [23]; lower the learning rate"):
         train(TASK, config, tmp_path, seeds=(3, 4))
@@ -686,7 +688,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
 @pytest.mark.parametrize("steps", [1, 100])
 def test_a_last_step_that_diverges_is_noticed(tmp_path, monkeypatch, steps):
     """No loss of a step tells of it. What has been saved stands in the way of a lower rate, which is said."""
-    message = rf"seed 5 became (nan|inf) at step {steps}; lower the .*, in another folder or without '.*seed5.checkpoint"
+    message = (
+        rf"seed 5 became (nan|inf) at step {steps}; lower the .*, in another folder or without '.*seed5.checkpoint"
+    )
     monkeypatch.setattr(TrainingConfig, "learning_rate_at", lambda _, step: 1e30 if step == steps - 1 else 1e-3)
     with pytest.raises(FloatingPointError, match=message):
         train(TASK, TrainingConfig(length=6, depth=2, steps=steps, batch=4), tmp_path, seeds=(5,))
