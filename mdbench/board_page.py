@@ -54,8 +54,9 @@ def render_markdown(board: Board, command: str) -> str:
         "that repeats each row. Score: geometric mean over all tasks and lengths of the ratio of the excess KL to that",
         f"of one tuned step of Mirror Descent (`{UNIT}`); lower is better. Ranks: those that the data do not rule out.",
         "Rows with a letter in common cannot be told apart (paired bootstrap, all pairs at once at 95%). Tasks: mean",
-        f"excess KL in nats. Lengths: {', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer",
-        "where *few* stands. *One seed*: trained with a single seed somewhere, so how much seeds matter is unknown.",
+        "excess KL in nats; of a row that lacks lengths, what it has at the others, which has no rank. Lengths:",
+        f"{', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer where *few* stands. *One seed*:",
+        "trained with a single seed somewhere, so how much seeds matter is unknown.",
         "",
         f"| # | predictor | kind | score | 95% interval | ranks | ties | {' | '.join(tasks)} | sequences |",
         "|---|---|---|---|---|---|---|" + "---|" * (len(tasks) + 1),
@@ -131,11 +132,11 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
 
 
 def _task_scores(row: Row, task: str) -> list[str]:
-    """The mean over a task's lengths; of a row without a cell there, each that it has."""
-    if task in row.tables or task not in row.records:
-        return [_score(row, row.tables.get(task), [task])]
-    cells = [cell for cell in row.records[task].cells if cell.excess_kl is not None]
-    return [f"{_excess_kl(cell)} at T = {cell.length}" for cell in cells] or ["–"]
+    """The mean over a task's lengths; of a row that lacks a cell there, each that it has."""
+    if task in row.tables:
+        return [_score(row, row.tables[task], [task])]
+    cells = row.records[task].cells if task in row.records else []
+    return [f"{_excess_kl(cell)} at T = {cell.length}" for cell in cells if cell.excess_kl is not None] or ["–"]
 
 
 def _excess_kl(cell: CellRecord) -> str:

@@ -135,9 +135,9 @@ def build_baseline(text: str, **more: Any) -> Baseline:
 
 
 def baseline_options(entry: BaselineEntry) -> dict[str, Any]:
-    """Options with their defaults."""
+    """Options with their defaults: what else a caller may choose is not for a name to set."""
     parameters = list(inspect.signature(entry.load()).parameters.values())[2:]  # after task and contexts
-    return {p.name: p.default for p in parameters if p.name not in ("lengths", "progress")}
+    return {p.name: p.default for p in parameters if p.name not in ("lengths", "progress", "tolerance")}
 
 
 # ----------------------------------------------------------------------------------------------------- predictors

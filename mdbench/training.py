@@ -356,7 +356,7 @@ class _Training:
         self.parameters = rows.requires_grad_()
         self.parameters.grad = torch.zeros_like(rows)
         self.adam = torch.optim.Adam([rows], lr=rate, fused=True, capturable=not on_cpu)
-        self.step = tensors.get("step", torch.zeros((), device=self.device)).clone()  # number of steps done
+        self.step = tensors.get("step", torch.zeros((), device=self.device))  # number of steps done
         state = {name: self.rows[name] for name in ("exp_avg", "exp_avg_sq")}
         self.adam.state[rows] = {"step": self.step, **state}
 
@@ -475,10 +475,9 @@ class _Training:
                 self._fail(k, loss, self.config.steps)
 
     def _fail(self, k: int, loss: Tensor, step: int) -> NoReturn:
-        elsewhere = f", in another folder or without '{self.file}'" if self.file.exists() else ""
         raise FloatingPointError(
             f"the loss of seed {self.seeds[k]} became {loss.item()} at step {step}; "
-            f"lower the learning rate (now {self.config.learning_rate:g}){elsewhere}."
+            f"lower the learning rate (now {self.config.learning_rate:g}), in another folder."
         )
 
     # --------------------------------------------------------------------------------------------- checkpoints
@@ -496,6 +495,9 @@ class _Training:
         found = _read_metadata(self.file)
         with safetensors.safe_open(self.file, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if tuple(found["seeds"]) != self.seeds:
+            there = ", ".join(map(str, found["seeds"]))
+            raise InputError(f"'{self.file}' is a checkpoint of seed {there}; remove it to begin anew.")
         _check_identity(found, self.identity, self.out)
         for before, now in zip(found["started_from"], self.started_from, strict=True):
             _check_start(before, now, self.out)
