@@ -57,8 +57,8 @@ class Batches:
         batch: sequences a step.
         reuse: steps that each sequence serves: 1 is fresh sequences each step; more, in new random batches each time,
             share the cost of the target among them.
-        seed: of the sequences. A run that starts from another one of its seed gets the same again, on the CPU at a longer
-            T the same with more tokens.
+        seed: of the sequences. A run that starts from another one of its seed gets the same again; on the CPU, at a
+            longer T, the same with more tokens.
         device: where they are drawn; two kinds of devices draw different ones.
     """
 
