@@ -62,8 +62,8 @@ def exact(
         lengths: the prefixes to return (default: T alone). The computation does not depend on them: rules are chosen,
             and errors estimated, over all prefixes of the whole sequence.
         progress: called with the number of sequences, or the part of one, that has just been finished.
-        tolerance: two successive rules that agree to this are enough; below rounding it changes nothing. The error is
-            then usually far below it, and the bound says by how much at least.
+        tolerance: no option of the name. Two successive rules that agree to this are enough; below rounding it changes
+            nothing. The error is then usually far below it, and the bound says by how much at least.
 
     Raises:
         InputError: a sequence is impossible, the tolerance is not from 0 to 1e-4, or (before anything is computed) the

@@ -596,7 +596,8 @@ def train(
     configs = [preset_config(preset, length, started=start_from is not None, **changes) for length in wanted]
     of_seeds = _whole_numbers(seeds, "--seeds") or []
     for config in configs:  # before the first of them has taken its hours
-        training.check_training(loaded, config, seeds=of_seeds, device=device, start_from=start_from)
+        folder = out / loaded.name / f"T{config.length}"
+        training.check_training(loaded, config, folder, seeds=of_seeds, device=device, start_from=start_from)
     for config in configs:
         folder = out / loaded.name / f"T{config.length}"
         try:

@@ -69,7 +69,7 @@ def reason_of(error: BaseException) -> str:
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An :class:`InputError` for a name that nobody knows, with the nearest one that somebody does."""
-    known = sorted(known)
+    known = sorted(set(known))
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
     return InputError(f"no {kind} '{name}'; {hint}")

@@ -85,16 +85,14 @@ def train(
         FloatingPointError: a loss is not finite.
         ChildProcessError: the process that trained a seed was ended.
     """
-    check_training(task, config, seeds=seeds, device=device, start_from=start_from)
     out, start_from = Path(out), None if start_from is None else Path(start_from)
-    identity = _identity(task, config)
+    check_training(task, config, out, seeds=seeds, device=device, start_from=start_from)
     folders = [out / f"seed{seed}" for seed in seeds]
     with _alone_in(make_folder(out)):
         for left in (left for folder in (out, *folders) for left in folder.glob(".mdbench-*")):
             left.unlink()  # by a process that was ended while it wrote
-        for seed, folder in zip(seeds, folders, strict=True):
+        for folder in folders:
             if (folder / CARD).exists():
-                _check_finished(task, identity, _start(task, config, start_from, seed), folder)
                 (folder / CHECKPOINT).unlink(missing_ok=True)  # only its removal was interrupted
         groups = _groups(out, seeds, device)
         n_seeds = sum(map(len, groups))
@@ -141,12 +139,13 @@ def _seeds_of_checkpoint(out: Path) -> tuple[int, ...]:
 def check_training(
     task: Task,
     config: TrainingConfig,
+    out: Path,
     *,
     seeds: Sequence[int],
     device: str = "cpu",
-    start_from: str | Path | None = None,
+    start_from: Path | None = None,
 ) -> None:
-    """Raise :class:`InputError` for what :func:`train` would refuse, whatever stands in its folder."""
+    """Raise :class:`InputError` for what :func:`train` would refuse."""
     task.check_length(config.length)
     task.check_length(config.first_length)
     if not device.startswith("cuda") and device != "cpu":
@@ -158,8 +157,16 @@ def check_training(
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError("seeds must be at least one, and each given once.")
     Batches(task, config.length, config.target, config.batch, config.reuse, seeds[0], device)  # if it can be had
+    unfinished = [out]
     for seed in seeds:
-        _start(task, config, None if start_from is None else Path(start_from), seed)
+        start, folder = _start(task, config, start_from, seed), out / f"seed{seed}"
+        if (folder / CARD).exists():
+            _check_finished(task, config, start, folder)
+        else:
+            unfinished.append(folder)
+    for folder in unfinished:
+        if (folder / CHECKPOINT).exists():
+            _check_identity(_read_metadata(folder / CHECKPOINT), _identity(task, config), folder)
 
 
 def train_here(
@@ -183,7 +190,7 @@ def train_here(
         beside, fewer = (f" and {n} seeds side by side", " train fewer seeds at once,") if n > 1 else ("", "")
         raise InputError(
             f"{config.depth} layers at T = {config.length} with {config.batch} sequences a step{beside} do not fit "
-            f"into the memory of '{device}'; lower batch,{fewer} or take a shorter length."
+            f"into the memory of '{device}'; lower batch,{fewer} or take a shorter length or a smaller model."
         ) from None
 
 
@@ -214,19 +221,22 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _check_finished(task: Task, identity: dict[str, Any], start: _Start | None, folder: Path) -> None:
+def _check_finished(task: Task, config: TrainingConfig, start: _Start | None, folder: Path) -> None:
     """Raise :class:`InputError` unless the finished run in ``folder`` is the one that was asked for, and whole."""
     try:
         found = json.loads((folder / CARD).read_text(encoding="utf-8"))
         there = {"task_hash": found["task_hash"], "config": found["config"]}
-        _check_identity(there, identity, folder)
+        _check_identity(there, _identity(task, config), folder)
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError):
         raise InputError(
             f"'{folder / CARD}' is not a card that this version of `mdbench train` wrote; remove it to train this seed "
             "again."
         ) from None
     _check_start(found.get("started_from"), _described(start), folder)
-    load_run(task, folder)  # the weights are those of the card
+    try:
+        load_run(task, folder)  # the weights are those of the card
+    except InputError as error:
+        raise InputError(f"{error} Remove '{folder / CARD}' to train this seed again.") from None
 
 
 def _read_metadata(file: Path) -> dict[str, Any]:

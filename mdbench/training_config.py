@@ -16,7 +16,7 @@ DISENTANGLED, STANDARD = "disentangled", "standard"
 SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
 SHAPES = {DISENTANGLED: ("model", "d_rel"), STANDARD: ("model", "width", "heads")}  # besides depth and length
 CONSTANT, COSINE, RESTARTS = "constant", "cosine", "restarts"
-DEEPEST = 10
+DEEPEST = {DISENTANGLED: 10, STANDARD: 100}  # each layer of a disentangled model doubles its width
 LOSS_EVERY = 100  # steps averaged into one point of the loss curve
 WEIGHTS, CARD = "weights.safetensors", "card.json"  # the files of a run
 
@@ -91,8 +91,8 @@ class TrainingConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.model == DISENTANGLED and self.depth > DEEPEST:
-            raise InputError(f"depth must be at most {DEEPEST}, not {self.depth}: each layer doubles the width.")
+        if self.depth > DEEPEST[self.model]:
+            raise InputError(f"depth of a {self.model} model must be at most {DEEPEST[self.model]}, not {self.depth}.")
         if self.model == STANDARD and self.width % self.heads:
             raise InputError(f"heads must divide width {self.width}; {self.heads} do not.")
         if not 0 <= self.start_length <= self.length:

@@ -213,6 +213,9 @@ def test_train_tune_and_use_a_task_of_ones_own(mdbench, tmp_path):
         code, stdout, _ = mdbench(*arguments)
         assert (code, stdout.split()) == (0, [str(folder) for folder in folders])
     assert "holds a run with depth = 3, not 2" in mdbench(*arguments, "--depth", 2)[2]
+    later = ("--lengths", "8,6", "--depth", 2)  # what stands at 6 is said before 8 is trained
+    assert "T6/seed0' holds a run with depth = 3, not 2" in mdbench(*arguments, *later)[2]
+    assert not (runs / "mine" / "T8").exists()
     code, stdout, _ = mdbench(
         "evaluate", "--predictor", f"run:{folders[1]}", "--task", task, "--n-sequences", 8, "--no-references", "--json"
     )
@@ -284,7 +287,10 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
         (("evaluat",), "No such command 'evaluat'"),
         (("tune", "--task", TASK, "--steps", "0", "--out", "t.json"), "steps must be a whole number from 1"),
         (("tune", "--task", TASK, "--out", "no/t.json"), "there is no folder"),
-        (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--depth", 100), "depth must be at most 10"),
+        (
+            ("train", "--task", TASK, "--lengths", "16", "--out", "r", "--depth", 100),
+            "depth of a disentangled model must be at most 10",
+        ),
         (("train", "--task", TASK, "--lengths", "16", "--out", "r", "--learning-rate", "nan"), "learning_rate must be"),
         (("evaluate", "--predictor", "run:nowhere", "--task", TASK), "'nowhere' is not a finished run"),
         (("show", "md11"), "did you mean 'md1'?"),

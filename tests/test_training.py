@@ -762,7 +762,7 @@ def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
         (run / "weights.safetensors").write_bytes(content)
         with pytest.raises(InputError, match=f"does not hold the weights of its card: {why}"):
             load_run(TASK, run)
-        with pytest.raises(InputError, match="does not hold the weights of its card"):
+        with pytest.raises(InputError, match=r"of its card: .*\. Remove '.*card.json' to train this seed again\."):
             train(TASK, config, tmp_path)
 
 
@@ -773,7 +773,8 @@ def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
         ({"model": "rnn"}, "model must be one of disentangled, standard"),
         ({"schedule": "linear"}, "schedule must be one of constant, cosine, restarts"),
         ({"steps": 0}, "steps must be at least 1"),
-        ({"depth": 11}, "depth must be at most 10, not 11: each layer doubles the width"),
+        ({"depth": 11}, "depth of a disentangled model must be at most 10, not 11"),
+        ({"depth": 101, "model": "standard"}, "depth of a standard model must be at most 100, not 101"),
         ({"model": "standard", "heads": 5}, "heads must divide width 64; 5 do not"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),
         ({"start_length": 7}, "start_length must be from 0 to the length 6, not 7"),

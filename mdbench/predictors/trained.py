@@ -143,6 +143,6 @@ def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedMode
         if hashlib.sha256(content).hexdigest() != weights_hash:
             raise RuntimeError("their SHA-256 is another")
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"'{folder / WEIGHTS}' does not hold the weights of its card: {reason}") from None
-    return TrainedModel(model.to(device), config, card, f"'{folder}'"), card
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"'{folder / WEIGHTS}' does not hold the weights of its card: {reason}.") from None
+    return TrainedModel(model.to(device).requires_grad_(False), config, card, f"'{folder}'"), card
