@@ -77,7 +77,8 @@ def test_targets(reuse, length):
     task = load_task("mtd-q3-m2")
     contexts = {}
     for target in ("token", "conditional", "bayes"):
-        contexts[target], found = Batches(task, length, target, 32, reuse, 1, "cpu")[BLOCK + 3]
+        batches = Batches(task, length, target, 8, reuse, 1, "cpu")
+        contexts[target], found = map(torch.cat, zip(*(batches[BLOCK + k] for k in range(BLOCK)), strict=True))
         assert found.dtype == torch.float32
         np.testing.assert_allclose(found.sum(dim=1).numpy(), 1, atol=1e-6)
         if target == "token":
