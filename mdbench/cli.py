@@ -595,11 +595,10 @@ def train(
     wanted = _whole_numbers(lengths, "--lengths") or []
     configs = [preset_config(preset, length, started=start_from is not None, **changes) for length in wanted]
     of_seeds = _whole_numbers(seeds, "--seeds") or []
-    for config in configs:  # before the first of them has taken its hours
-        folder = out / loaded.name / f"T{config.length}"
+    folders = [out / loaded.name / f"T{config.length}" for config in configs]
+    for config, folder in zip(configs, folders, strict=True):  # before the first of them has taken its hours
         training.check_training(loaded, config, folder, seeds=of_seeds, device=device, start_from=start_from)
-    for config in configs:
-        folder = out / loaded.name / f"T{config.length}"
+    for config, folder in zip(configs, folders, strict=True):
         try:
             with report.progress_bars() as progress:
                 advance = progress(f"{loaded.name}, T = {config.length}: steps", config.steps)
