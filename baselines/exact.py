@@ -38,6 +38,7 @@ GROUP = 128  # nodes in one matrix product: too small for XLA to split over thre
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
+FIRST_LOOSE_RULE = 8  # the same where a tolerance is given
 MAX_TOLERANCE = 1e-4  # far from where a Gauss rule's error is no longer its distance to the next
 MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
 
@@ -102,11 +103,11 @@ def check_size(n: int, m: int) -> None:
         )
 
 
-def _ladder(n: int) -> list[int]:
+def _ladder(n: int, first_rule: int = FIRST_RULE) -> list[int]:
     """Numbers of nodes per stick to try, the last of which is exact for second moments."""
-    rungs, exact_rule = [FIRST_RULE], (n + 4) // 2
+    rungs, exact_rule = [first_rule], (n + 4) // 2
     while rungs[-1] < exact_rule:
-        rungs.append(round(FIRST_RULE * 2 ** (len(rungs) / 2)))
+        rungs.append(round(first_rule * 2 ** (len(rungs) / 2)))
     return [*rungs[:-1], exact_rule]
 
 
@@ -126,7 +127,8 @@ def _climb(
     log_evidence[:, 1:] = np.inf  # no rule yet to agree with
     error = np.full(n_sequences, np.inf)
     rounding = ROUNDING * np.sqrt(n)
-    ladder = _ladder(n)
+    enough = max(2 * rounding, tolerance)
+    ladder = _ladder(n, FIRST_RULE if enough > tolerance else FIRST_LOOSE_RULE)
     work = np.array([float(rung) ** (m - 1) for rung in ladder])
     share = work / work.sum()
     width = CHUNK.get(m, 1)
@@ -155,7 +157,7 @@ def _climb(
                 (np.abs(new_log_evidence - log_evidence[rows, 1:]) / (1 + np.abs(new_log_evidence))).max(axis=1),
             )
             moments[rows, 1:], log_evidence[rows, 1:] = new_moments, new_log_evidence
-            error[rows] = np.where(change < max(2 * rounding, tolerance), rounding + change / 8, np.inf)
+            error[rows] = np.where(change < enough, rounding + change / 8, np.inf)
             if n_nodes == ladder[-1]:
                 error[rows] = rounding
             progress(int(np.isfinite(error[rows]).sum()) * share[rung + 1 :].sum())

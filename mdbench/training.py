@@ -37,7 +37,7 @@ from mdbench.files import make_folder, write_text, write_whole
 from mdbench.gold import check_gold
 from mdbench.predictors.trained import TrainedModel, load_run
 from mdbench.predictors.transformer import Transformer
-from mdbench.tasks import Task
+from mdbench.tasks import Task, load_task
 from mdbench.training_config import (
     CARD,
     DISENTANGLED,
@@ -61,7 +61,7 @@ KEPT = ("seeds", "started_from", "seconds", "trials", "devices")  # in it, besid
 
 
 def train(
-    task: Task,
+    task: str | Path | Task,
     config: TrainingConfig,
     out: str | Path,
     *,
@@ -70,7 +70,7 @@ def train(
     start_from: str | Path | None = None,
     progress: Callable[[float], None] = lambda _steps: None,
 ) -> list[Path]:
-    """Train, or go on training, the runs ``out/seed<k>``; return these folders.
+    """Train, or go on training, the runs ``out/seed<k>`` on a task or the one of that name or file; return the folders.
 
     With ``start_from`` each begins where the finished run ``start_from/seed<k>`` ended, which has the same kind of
     model, as many layers or fewer, and the same length or a shorter one (see ``begin_with`` of the models).
@@ -86,9 +86,11 @@ def train(
         ChildProcessError: the process that trained a seed was ended.
     """
     out, start_from = Path(out), None if start_from is None else Path(start_from)
-    check_training(task, config, out, seeds=seeds, device=device, start_from=start_from)
+    task = task if isinstance(task, Task) else load_task(task)
+    starts = _check_request(task, config, seeds, device, start_from)
     folders = [out / f"seed{seed}" for seed in seeds]
     with _alone_in(make_folder(out)):
+        _check_runs(task, config, out, starts)
         for left in (left for folder in (out, *folders) for left in folder.glob(".mdbench-*")):
             left.unlink()  # by a process that was ended while it wrote
         for folder in folders:
@@ -146,6 +148,13 @@ def check_training(
     start_from: Path | None = None,
 ) -> None:
     """Raise :class:`InputError` for what :func:`train` would refuse."""
+    _check_runs(task, config, out, _check_request(task, config, seeds, device, start_from))
+
+
+def _check_request(
+    task: Task, config: TrainingConfig, seeds: Sequence[int], device: str, start_from: Path | None
+) -> dict[int, _Start | None]:
+    """Raise :class:`InputError` for what no folder could make good; return what each seed starts from."""
     task.check_length(config.length)
     task.check_length(config.first_length)
     if not device.startswith("cuda") and device != "cpu":
@@ -153,13 +162,18 @@ def check_training(
     check_device(device)
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise InputError(f"a seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
+            raise InputError(f"a seed must be a whole number (int) from 0 to 2^63 - 1, not {seed!r}.")
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError("seeds must be at least one, and each given once.")
     Batches(task, config.length, config.target, config.batch, config.reuse, seeds[0], device)  # if it can be had
+    return {seed: _start(task, config, start_from, seed) for seed in seeds}
+
+
+def _check_runs(task: Task, config: TrainingConfig, out: Path, starts: dict[int, _Start | None]) -> None:
+    """Raise :class:`InputError` unless all runs and checkpoints of these seeds in ``out`` are the ones asked for."""
     unfinished = [out]
-    for seed in seeds:
-        start, folder = _start(task, config, start_from, seed), out / f"seed{seed}"
+    for seed, start in starts.items():
+        folder = out / f"seed{seed}"
         if (folder / CARD).exists():
             _check_finished(task, config, start, folder)
         else:

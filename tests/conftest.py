@@ -1,12 +1,25 @@
 """Shared fixtures: tasks, and a cache folder that no other run sees."""
 
 import itertools
+import os
 from fractions import Fraction
 
+import jax
 import numpy as np
 import pytest
 
 from mdbench.tasks import Task, load_task, sample
+
+
+def pytest_configure(config):
+    """What one worker or process has compiled, no other compiles: half of the suite's time."""
+    options = {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }
+    for name, value in options.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)  # for processes that tests start
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,15 +1,16 @@
-"""The board: statistics against known truths, what is refused, and the same bytes twice."""
+"""The board: what is refused, the same bytes twice, and its page as a person meets it, in a real browser."""
 
 import html
-import itertools
 import json
+import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 from mdbench import board
-from mdbench.board import SUITE, _Excess, _table, tie_groups
+from mdbench.board import SUITE
 from mdbench.board_page import render_html, render_markdown
 from mdbench.errors import InputError
 from mdbench.records import score_predictions
@@ -17,199 +18,8 @@ from mdbench.tasks import load_task, public_sequences
 from tests.test_records import run
 
 TASK = "mtd-q3-m2"
-CELLS = [(TASK, 16), (TASK, 32), ("mtd-q5-m3", 16)]
-
-
-pytestmark = pytest.mark.xdist_group("board")  # one worker makes the folder, for the page's tests too
-
-
-@pytest.fixture
-def few_draws(monkeypatch):
-    """A quarter of the bootstrap's draws, where it is repeated many times."""
-    board._Resampling._counts.cache_clear()
-    monkeypatch.setattr(board, "DRAWS", 500)
-    yield
-    board._Resampling._counts.cache_clear()
-
-
-def rows(values, gold_error=1e-20):
-    """Rows of one table from arrays (cells, N), or (cells, R, N)."""
-    return {
-        name: {
-            place: _Excess(v if v.ndim == 2 else v[None], gold_error)
-            for place, v in zip(CELLS, np.asarray(array, float), strict=True)
-        }
-        for name, array in values.items()
-    }
-
-
-def noise(rng, n, mean=1.0):
-    return rng.gamma(0.5, 2 * mean, size=(len(CELLS), n))  # skew, as excess KL is
-
-
-# -------------------------------------------------------------------------------------------------------- statistics
-
-
-def test_scores_are_the_means_that_they_say():
-    rng = np.random.default_rng(0)
-    values = {"a": noise(rng, 300), "unit": noise(rng, 300, 2.0)}
-    by_mean = _table(rows(values), None)
-    assert by_mean["a"].score == pytest.approx(values["a"].mean(axis=1).mean(), rel=1e-12)
-    complete = rows(values)
-    by_ratio = _table(complete, complete["unit"])
-    ratios = values["a"].mean(axis=1) / values["unit"].mean(axis=1)
-    assert by_ratio["a"].score == pytest.approx(np.exp(np.log(ratios).mean()), rel=1e-12)
-    assert by_ratio["unit"].score == pytest.approx(1.0, rel=1e-12)
-    low, high = by_ratio["a"].interval
-    assert low < by_ratio["a"].score < high
-
-
-def test_no_cell_drowns_the_others():
-    """A cell whose numbers are a thousand times larger has no more weight in the suite."""
-    rng = np.random.default_rng(1)
-    values = {"a": noise(rng, 200), "unit": noise(rng, 200)}
-    scale = np.array([1.0, 1000.0, 1e-3])[:, None]
-    plain, scaled = rows(values), rows({name: v * scale for name, v in values.items()})
-    assert _table(plain, plain["unit"])["a"].score == pytest.approx(_table(scaled, scaled["unit"])["a"].score, rel=1e-9)
-
-
-@pytest.mark.usefixtures("few_draws")
-@pytest.mark.parametrize("ratio", [False, True])
-def test_equal_rows_are_rarely_told_apart(ratio):
-    """Family-wise error of all six pairs of four equally good rows: at most 5%, so at most 5% + 4 standard errors."""
-    rng = np.random.default_rng(2)
-    wrong, repeats = 0, 150
-    for _ in range(repeats):
-        common = noise(rng, 200)  # what makes a sequence hard is hard for all
-        complete = rows({name: common + noise(rng, 200) for name in "abcd"})
-        standing = _table(complete, complete["a"] if ratio else None)
-        wrong += any(s.ranks != (1, 4) for s in standing.values())
-    assert wrong / repeats <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / repeats)
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_intervals_cover_as_often_as_they_claim():
-    rng = np.random.default_rng(3)
-    covered, repeats = 0, 200
-    for _ in range(repeats):
-        low, high = _table(rows({"a": noise(rng, 200)}), None)["a"].interval
-        covered += low <= 1.0 <= high
-    assert abs(covered / repeats - 0.95) <= 4 * np.sqrt(0.05 * 0.95 / repeats)
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_rank_intervals_hold_the_true_ranks():
-    rng = np.random.default_rng(4)
-    means = {"a": 1.0, "b": 1.02, "c": 1.5, "d": 5.0}
-    wrong, separated = 0, 0
-    for _ in range(60):
-        standing = _table(rows({name: noise(rng, 150, mean) for name, mean in means.items()}), None)
-        truth = {name: k + 1 for k, name in enumerate(means)}
-        wrong += any(not s.ranks[0] <= truth[name] <= s.ranks[1] for name, s in standing.items())
-        separated += standing["d"].ranks == (4, 4)
-    assert wrong / 60 <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 60)
-    assert separated > 55
-
-
-def test_comparisons_are_paired():
-    """A small difference on every sequence is seen although the intervals of the means overlap widely."""
-    rng = np.random.default_rng(5)
-    hard = noise(rng, 300)
-    standing = _table(rows({"a": hard, "b": hard * 1.02}), None)
-    assert standing["a"].interval[1] > standing["b"].interval[0]
-    assert (standing["a"].ranks, standing["b"].ranks) == ((1, 1), (2, 2))
-    independent = _table(rows({"a": hard, "b": noise(rng, 300) * 1.02}), None)
-    assert independent["a"].ranks == (1, 2)
-
-
-def test_training_seeds_are_noise_too():
-    """Three seeds far apart: what sequences alone would separate is a tie."""
-    rng = np.random.default_rng(6)
-    hard = noise(rng, 400)
-    seeds = np.stack([hard * 0.5, hard * 1.0, hard * 1.6], axis=1)  # (cells, R, N), mean 1.03
-    assert _table(rows({"a": hard, "b": seeds}), None)["a"].ranks == (1, 2)
-    assert _table(rows({"a": hard, "b": seeds.mean(axis=1)}), None)["a"].ranks == (1, 1)
-
-
-@pytest.mark.usefixtures("few_draws")
-@pytest.mark.parametrize("ratio", [False, True])
-def test_training_seeds_are_few_and_no_better_than_they_are(ratio):
-    """Three seeds that scatter about the other row's mean are told apart from it in at most 5% of trainings."""
-    rng = np.random.default_rng(10)
-    hard, wrong, repeats = noise(rng, 300), 0, 200
-    for _ in range(repeats):
-        scale = rng.normal(1.0, 0.05, (len(CELLS), 3, 1))  # each training ends a little elsewhere
-        complete = rows({"a": hard, "b": hard[:, None] * scale})
-        wrong += _table(complete, complete["a"] if ratio else None)["a"].ranks != (1, 2)
-    assert wrong / repeats <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / repeats)
-
-
-def test_one_sequence_and_rounding_separate_nothing():
-    rng = np.random.default_rng(11)
-    one = noise(rng, 1)
-    assert _table(rows({"a": one, "b": one * 2}), None)["a"].ranks == (1, 2)
-    many = noise(rng, 50)
-    complete = rows({"a": many, "b": many * (1 + 1e-14)})
-    for unit in (None, complete["a"]):
-        assert _table(complete, unit)["b"].ranks == (1, 2)
-    few = _table(rows({"a": noise(rng, 400), "b": noise(rng, 2)}), None)["b"]
-    assert few.interval[0] > 0
-
-
-def test_a_row_with_fewer_sequences_is_compared_on_those():
-    """On its own few sequences it is better on each, though these are hard ones and its mean is higher."""
-    rng = np.random.default_rng(7)
-    values = noise(rng, 500)
-    values[:, :100] *= 5
-    standing = _table(rows({"all": values, "few": values[:, :100] * 0.9}), None)
-    assert standing["few"].score > standing["all"].score
-    assert standing["few"].ranks == (1, 1)
-
-
-def test_infinite_scores_come_last_and_tie():
-    rng = np.random.default_rng(8)
-    broken = noise(rng, 50)
-    broken[1, 7] = np.inf
-    complete = rows({"a": noise(rng, 50), "x": broken, "y": broken * 2})
-    for unit in (None, complete["a"]):
-        standing = _table(complete, unit)
-        assert standing["a"].ranks == (1, 1)
-        assert standing["x"].ranks == standing["y"].ranks == (2, 3)
-        assert standing["x"].score == np.inf
-        assert standing["x"].interval is None
-        assert set(standing["x"].groups) & set(standing["y"].groups)
-
-
-def test_what_is_at_gold_ties():
-    rng = np.random.default_rng(9)
-    tiny = noise(rng, 50) * 1e-22
-    complete = rows({"a": tiny, "b": tiny * 3, "unit": noise(rng, 50)}, gold_error=1e-18)
-    complete["b"] = {place: _Excess(e.values, 3e-18) for place, e in complete["b"].items()}  # known less well
-    for unit in (None, complete["unit"]):
-        standing = _table(complete, unit)
-        assert standing["a"].ranks == standing["b"].ranks == (1, 2)
-        assert standing["unit"].ranks == (3, 3)
-
-
-@pytest.mark.parametrize("k", [1, 2, 3, 5, 7])
-def test_rows_share_a_letter_just_if_they_are_not_told_apart(k):
-    rng = np.random.default_rng(k)
-    for density in (0.0, 0.2, 0.5, 0.8, 1.0):
-        for _ in range(20):
-            apart = np.triu(rng.random((k, k)) < density, 1)
-            letters = tie_groups(apart | apart.T)
-            for i, j in itertools.combinations(range(k), 2):
-                assert bool(set(letters[i]) & set(letters[j])) == (not apart[i, j])
-            assert all(letters)
-    chain = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], bool)
-    assert tie_groups(chain) == [("a",), ("a", "b"), ("b",)]
-
-
-def test_letters_go_on_after_z():
-    assert [board._letters(n) for n in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
-
-
-# ------------------------------------------------------------------------------------------------------------- boards
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 NASTY = [
     '<script>alert("x")</script>',
@@ -226,7 +36,7 @@ def folder(tmp_path_factory):
     """Records on the suite core of a few sequences, with names that would do harm if they could."""
     place = tmp_path_factory.mktemp("board")
     names = [p for name in ("md1", "md2", "bayes", "exact", "uniform", "oracle") for p in ("--predictor", name)]
-    options = ("--n-sequences", 60, "--no-references", "--record", "--leaderboard", place)
+    options = ("--n-sequences", 30, "--no-references", "--record", "--leaderboard", place)
     assert run("evaluate", *names, *options) == 0
     assert run("evaluate", "--predictor", "trained_l3", "--lengths", "16,32", *options) == 0
     tokens = public_sequences(TASK).tokens
@@ -280,7 +90,7 @@ def test_rows_that_lack_cells_show_those_that_they_have(built):
     both = [f"{value:.3g} at T = {length}" for value, length in zip(excess, (16, 32), strict=True)]
     markdown = render_markdown(built, "x")
     assert f" | {', '.join(both)} | " in next(line for line in markdown.splitlines() if "| trained" in line)
-    assert next(line for line in markdown.splitlines() if "| oracle" in line).endswith(" | – | – | – | 60 *few* |")
+    assert next(line for line in markdown.splitlines() if "| oracle" in line).endswith(" | – | – | – | 30 *few* |")
     assert " at T = 16 | – | – | " in next(line for line in markdown.splitlines() if "| " + "n" * 300 in line)
     assert "<br>".join(both) in render_html(built, "x")
 
@@ -382,3 +192,159 @@ def test_the_page_needs_no_network(built):
     assert 'src="' not in before_vega
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
+
+
+# ------------------------------------------------------------------------------------------------------------ browser
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("there is no Chromium (Debian's package chromium)")
+    assert CHROMIUM, "CI has to test the page: install chromium"
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def address(built, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(render_html(built, "mdbench leaderboard build"), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The open page; whatever goes wrong in it fails the test."""
+    faults = []
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    page = context.new_page()
+    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: (faults.append("a dialog: a name ran as a script"), dialog.dismiss()))
+    local = ("file:", "data:", "blob:")
+    page.on("request", lambda request: None if request.url.startswith(local) else faults.append(request.url))
+    page.goto(address)
+    page.wait_for_selector("#kl svg")
+    yield page
+    page.wait_for_timeout(100)
+    context.close()
+    assert faults == []
+
+
+def names(page):
+    return page.eval_on_selector_all("tr.row:not([hidden])", "rows => rows.map(row => row.dataset.name)")
+
+
+def test_sorting_by_any_column_and_back(page):
+    initial = names(page)
+    assert initial[2:5] == ["md2", "md1", "uniform"]
+    page.click("th button:text-is('predictor')")
+    assert names(page) == page.evaluate("names => [...names].sort((a, b) => a.localeCompare(b))", initial)
+    page.click("th button:text-is('predictor')")
+    assert names(page) == page.evaluate("names => [...names].sort((a, b) => b.localeCompare(a))", initial)
+    assert page.get_attribute("th:has(button:text-is('predictor'))", "aria-sort") == "descending"
+    page.click("th button:text-is('mtd-q5-m3')")
+    ranked = [name for name in names(page) if name in ("md2", "md1", "uniform")]
+    assert ranked == ["md2", "md1", "uniform"]
+    page.click("th button:text-is('#')")
+    assert names(page) == initial
+    details = page.eval_on_selector_all(
+        "tr.row", "rows => rows.every(row => row.nextElementSibling.matches('.detail'))"
+    )
+    assert details
+
+
+def test_filtering_by_name_and_kind(page):
+    everyone = len(names(page))
+    page.fill("#filter", "MD")
+    assert names(page) == ["md2", "md1"]
+    assert page.inner_text("#count") == f"2 of {everyone} rows"
+    page.fill("#filter", "")
+    page.uncheck(".kind-filter[value='predictions only']")
+    assert len(names(page)) == everyone - len(NASTY)
+    page.uncheck(".kind-filter[value=predictor]")
+    assert set(names(page)) == {"bayes", "exact", "oracle"}
+    page.wait_for_function("!document.querySelector('#cost').textContent.includes('md2')")
+
+
+def test_a_row_opens_by_keyboard_to_its_provenance(page):
+    button = page.locator("tr[data-name=md2] td.name button")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.get_attribute("aria-expanded") == "true"
+    text = page.inner_text("#" + button.get_attribute("aria-controls"))
+    assert "mdbench evaluate --predictor md2 --task mtd-q5-m3" in text
+    assert re.search(r"from\s+mdbench \d", text)
+    assert text.count("mtd-q10-m4") >= 4
+    page.keyboard.press("Space")
+    assert not page.locator("tr[data-name=md2] + tr.detail").is_visible()
+
+
+def test_charts_follow_the_ticked_rows(page):
+    def drawn():
+        return page.inner_text("#excess")
+
+    assert "uniform" in drawn()
+    page.uncheck("input.charted[value=uniform]")
+    page.wait_for_function("!document.querySelector('#excess').textContent.includes('uniform')")
+    page.check("input.charted[value=bayes]")
+    page.wait_for_function("document.querySelector('#excess').textContent.includes('bayes')")
+    assert "at gold" in drawn()
+    for box in page.query_selector_all("input.charted:not(:checked)"):
+        if box.is_enabled():
+            box.check()
+    assert page.locator("input.charted:checked").count() == 8
+    assert page.locator("input.charted:not(:checked):enabled").count() == 0
+
+
+def test_names_do_no_harm(page):
+    assert set(NASTY) <= set(names(page))
+    for k in range(len(names(page))):
+        page.locator("tr.row td.name button").nth(k).click()
+    for box in page.query_selector_all("input.charted:checked"):
+        box.uncheck()
+    assert "No row to draw" in page.inner_text("#excess")
+    for name in NASTY:
+        page.locator("input.charted").nth(names(page).index(name)).check()
+    page.wait_for_function("document.querySelector('#excess').textContent.includes('<script>')")
+    page.wait_for_function("document.querySelector('#excess').textContent.includes('模型')")
+    assert page.locator("img").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_it_fits_a_phone_and_can_be_read_in_the_dark(page, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_timeout(400)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    colour = {what: page.evaluate(f"getComputedStyle(document.body).{what}") for what in ("backgroundColor", "color")}
+    assert _contrast(*colour.values()) > 7
+    page.wait_for_selector("#excess svg")
+    title = page.evaluate("getComputedStyle(document.querySelector('#excess svg .role-axis-title text')).fill")
+    assert _contrast(title, colour["backgroundColor"]) > 7
+
+
+def _contrast(a, b):
+    """Of two CSS colours, by WCAG 2."""
+
+    def luminance(colour):
+        rgb = [int(n) for n in re.findall(r"\d+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_without_javascript_the_table_is_there(browser, address):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert "md2" in page.inner_text("#board")
+    context.close()

@@ -12,7 +12,7 @@ import pytest
 
 from mdbench import baselines
 from mdbench.baselines import exact
-from mdbench.baselines.exact import MAX_WORK, _climb, _ladder
+from mdbench.baselines.exact import MAX_TOLERANCE, MAX_WORK, _climb, _ladder
 from mdbench.baselines.jacobi import beta_rule
 from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods, load_task
@@ -249,13 +249,14 @@ def test_core_tasks_are_exact_to_1e12(core_task):
 # ------------------------------------------------------------------------------------- what holds for every sequence
 
 
-def test_a_tolerance_is_kept_and_its_bound_holds(core_task):
+@pytest.mark.parametrize("tolerance", [1e-6, MAX_TOLERANCE])
+def test_a_tolerance_is_kept_and_its_bound_holds(core_task, tolerance):
     contexts = core_contexts(core_task, 70, 40)
-    truth, posterior = every_prefix(core_task, contexts), exact(core_task, contexts, tolerance=1e-6)
-    loose = exact(core_task, contexts, lengths=truth.lengths, tolerance=1e-6)
+    truth, posterior = every_prefix(core_task, contexts), exact(core_task, contexts, tolerance=tolerance)
+    loose = exact(core_task, contexts, lengths=truth.lengths, tolerance=tolerance)
     error = true_error(loose, truth.mean, truth.log_evidence)
     assert (error <= loose.error).all()
-    assert error.max() < 1e-6
+    assert error.max() < tolerance
     assert (loose.error > truth.error).any()  # it has stopped earlier
     np.testing.assert_array_equal(loose.mean[:, -1], posterior.mean[:, 0])
     np.testing.assert_array_equal(exact(core_task, contexts, tolerance=1e-17).mean[:, 0], truth.mean[:, -1])

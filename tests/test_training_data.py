@@ -72,9 +72,10 @@ def test_each_sequence_serves_reuse_steps_and_then_new_ones_come():
     assert not torch.equal(batches[0][0], batches[BLOCK][0])  # in another order
 
 
-@pytest.mark.parametrize(("reuse", "length"), [(1, 128), (2, 12)])  # at the longer one the tolerance has an effect
-def test_targets(reuse, length):
-    task = load_task("mtd-q3-m2")
+# In the first case the tolerance has an effect.
+@pytest.mark.parametrize(("name", "reuse", "length"), [("mtd-q3-m2", 1, 128), ("mtd-q5-m3", 2, 12)])
+def test_targets(name, reuse, length):
+    task = load_task(name)
     contexts = {}
     for target in ("token", "conditional", "bayes"):
         batches = Batches(task, length, target, 8, reuse, 1, "cpu")
@@ -85,7 +86,7 @@ def test_targets(reuse, length):
             assert set(found.unique().tolist()) == {0.0, 1.0}
         if target == "bayes":
             bayes = next_token_probs(task, exact(task, contexts[target].numpy()).mean[:, 0], contexts[target].numpy())
-            np.testing.assert_allclose(found.numpy(), bayes, rtol=1e-7)  # float32's own rounding is 6e-8
+            np.testing.assert_allclose(found.numpy(), bayes, rtol=1.2e-7)  # twice float32's rounding
     assert torch.equal(contexts["token"], contexts["bayes"])
 
 

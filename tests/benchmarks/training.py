@@ -27,7 +27,7 @@ from mdbench.device import n_cores, one_thread, peak_memory
 from mdbench.predictors.transformer import DisentangledAttention, StandardLayer
 from mdbench.tasks import load_task
 from mdbench.training_config import preset_config
-from mdbench.training_data import BLOCK, Batches
+from mdbench.training_data import Batches
 
 SEEDS = (0, 1, 2)
 WINDOWS = 9  # of 100 steps that are measured at least: a seed may be one ahead of another
@@ -116,10 +116,10 @@ def drawing_seconds(task, config, device) -> float:
     rounds = config.reuse * math.ceil(5 / config.reuse)  # so that sequences are drawn as often as in a long run
     started = time.perf_counter()
     for k in range(config.reuse, config.reuse + rounds):
-        data[k * BLOCK]
+        data[k * data.n_batches]
     if device != "cpu":
         torch.cuda.synchronize()
-    return (time.perf_counter() - started) / (rounds * BLOCK)
+    return (time.perf_counter() - started) / (rounds * data.n_batches)
 
 
 def as_the_formula(model: nn.Module) -> None:
@@ -175,13 +175,14 @@ def plain_rate(task, config, device, seconds, formula: bool) -> float:
 
     for k in range(5):
         step(k)
-    steps, started = BLOCK, time.perf_counter()
-    while steps % BLOCK or time.perf_counter() - started < seconds:
+    first = steps = data.n_batches
+    started = time.perf_counter()
+    while steps % data.n_batches or time.perf_counter() - started < seconds:
         step(steps)
         steps += 1
     if device != "cpu":
         torch.cuda.synchronize()
-    return (steps - BLOCK) / (time.perf_counter() - started)
+    return (steps - first) / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":
