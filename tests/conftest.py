@@ -18,8 +18,9 @@ def pytest_configure(config):
         "jax_persistent_cache_min_compile_time_secs": 0.1,
     }
     for name, value in options.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)  # for processes that tests start
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
+            os.environ[name.upper()] = str(value)  # for processes that tests start
 
 
 @pytest.fixture(autouse=True, scope="session")
