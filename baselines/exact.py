@@ -38,7 +38,7 @@ GROUP = 128  # nodes in one matrix product: too small for XLA to split over thre
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
-FIRST_LOOSE_RULE = 8  # the same where a tolerance is given
+FIRST_LOOSE_RULE = 8  # the same where a tolerance above rounding is given
 MAX_TOLERANCE = 1e-4  # far from where a Gauss rule's error is no longer its distance to the next
 MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
 

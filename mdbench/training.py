@@ -170,7 +170,7 @@ def _check_request(
 
 
 def _check_runs(task: Task, config: TrainingConfig, out: Path, starts: dict[int, _Start | None]) -> None:
-    """Raise :class:`InputError` unless all runs and checkpoints of these seeds in ``out`` are the ones asked for."""
+    """Raise :class:`InputError` for a run or a checkpoint in ``out`` of another task, configuration or start."""
     unfinished = [out]
     for seed, start in starts.items():
         folder = out / f"seed{seed}"
@@ -180,7 +180,11 @@ def _check_runs(task: Task, config: TrainingConfig, out: Path, starts: dict[int,
             unfinished.append(folder)
     for folder in unfinished:
         if (folder / CHECKPOINT).exists():
-            _check_identity(_read_metadata(folder / CHECKPOINT), _identity(task, config), folder)
+            found = _read_metadata(folder / CHECKPOINT)
+            _check_identity(found, _identity(task, config), folder)
+            for seed, before in zip(found["seeds"], found["started_from"], strict=True):
+                if seed in starts:
+                    _check_start(before, _described(starts[seed]), folder)
 
 
 def train_here(

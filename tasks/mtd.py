@@ -33,7 +33,7 @@ jax.config.update("jax_enable_x64", True)
 
 MOST_TOKENS = 10**9  # in one draw
 CHUNK = 1024  # sequences drawn per compiled call; no result depends on it
-SHORTEST = 128  # to compile takes longer than to draw: what is compiled draws this many tokens, or 2, 4, .. times that
+STRIDE = 128  # contexts of up to so many tokens are cut from one that long: compiling takes seconds for each length
 
 
 def mtd(task: Task, tokens: Int[Array, " length"] | None = None, length: int | None = None) -> None:
@@ -154,13 +154,14 @@ def sample(
     key = jax.random.key(seed)
     for word in (int(stream), int(task.task_hash[:8], 16)):
         key = jax.random.fold_in(key, word)
-    draw = _compiled_draw(task, max(SHORTEST, 1 << (length - 1).bit_length()) + 1)
+    draw = _compiled_draw(task, -(-length // STRIDE) * STRIDE + 1)
+    cut = slice(length + 1), slice(length + 1 - task.order), slice(None)  # of tokens, lags and weights
     parts = []
     for first in range(start, start + n_sequences, CHUNK):
-        chunk = jax.tree.map(np.asarray, draw(key, np.arange(first, first + CHUNK, dtype=np.uint32)))
-        parts.append(jax.tree.map(lambda a, n=start + n_sequences - first: a[:n], chunk))
+        n = start + n_sequences - first
+        chunk = draw(key, np.arange(first, first + CHUNK, dtype=np.uint32))
+        parts.append([np.asarray(array)[:n, columns].copy() for array, columns in zip(chunk, cut, strict=True)])
     tokens, lags, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    tokens, lags = tokens[:, : length + 1], lags[:, : length + 1 - task.order]
     return Sample(tokens, lags, weights, next_token_probs(task, weights, tokens[:, :-1]))
 
 

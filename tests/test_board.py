@@ -197,7 +197,7 @@ def test_the_page_needs_no_network(built):
 # ------------------------------------------------------------------------------------------------------------ browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None and not os.environ.get("CI"):
         pytest.skip("there is no Chromium (Debian's package chromium)")
@@ -210,7 +210,7 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(built, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(render_html(built, "mdbench leaderboard build"), encoding="utf-8")

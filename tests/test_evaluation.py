@@ -254,7 +254,7 @@ def test_a_task_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("name", "lengths", "factor", "opponent"),
     [
-        ("trained_l3", None, 1.1, "md1"),
+        pytest.param("trained_l3", None, 1.1, "md1", marks=pytest.mark.slow),
         ("trained_l3", [192, 256], 1.1, "md1"),
         ("trained_l5", [16, 32, 64, 128], 1.3, "md2"),
     ],

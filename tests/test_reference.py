@@ -12,7 +12,7 @@ from mdbench.tasks import Task, lag_likelihoods, load_task, next_token_probs
 from tests.conftest import contexts_of
 
 
-@pytest.mark.parametrize("name", ["mtd-q5-m3", "mtd-q10-m4"])
+@pytest.mark.parametrize("name", ["mtd-q5-m3", pytest.param("mtd-q10-m4", marks=pytest.mark.slow)])
 def test_intervals_cover_the_truth_as_often_as_they_claim(name):
     task = load_task(name)
     contexts = contexts_of(task, 64, 200)

@@ -99,11 +99,11 @@ def test_nuts_and_svi_run_on_mtd_and_find_the_exact_posterior():
 
 
 def test_a_sequence_depends_on_task_seed_and_index_alone(core_task):
-    many = sample(core_task, 40, 60, seed=3)
+    many = sample(core_task, 140, 60, seed=3)
     fewer_and_shorter = sample(core_task, 16, 20, seed=3)
     np.testing.assert_array_equal(many.tokens[:20, :17], fewer_and_shorter.tokens)
     np.testing.assert_array_equal(many.weights[:20], fewer_and_shorter.weights)
-    later = sample(core_task, 40, 10, seed=3, start=50)
+    later = sample(core_task, 140, 10, seed=3, start=50)
     np.testing.assert_array_equal(many.tokens[50:], later.tokens)
 
 

@@ -29,7 +29,7 @@ from mdbench.predictors.trained import load_run
 from mdbench.predictors.transformer import DisentangledTransformer
 from mdbench.registry import SHIPPED_WEIGHTS, build_predictor
 from mdbench.tasks import Task, load_task, next_token_probs, sample
-from mdbench.training import train
+from mdbench.training import check_training, train
 from mdbench.training_config import TrainingConfig, preset_config
 
 TASK = load_task("mtd-q3-m2")
@@ -120,6 +120,8 @@ def test_a_run_that_starts_from_another_goes_on_from_its_weights(tmp_path, monke
                 start_from=tmp_path / "small",
                 progress=stop_after(stop),
             )
+        with pytest.raises(InputError, match="started from other weights, or from none"):
+            check_training(TASK, large, tmp_path / "broken", seeds=(1,))
     (broken,) = train(TASK, large, tmp_path / "broken", seeds=(1,), start_from=tmp_path / "small")
     assert_same_weights(unbroken, broken)
     before, after = weights_of(tmp_path / "small" / "seed1"), weights_of(unbroken)
@@ -273,7 +275,7 @@ def test_a_checkpoint_of_other_seeds_is_kept(tmp_path, monkeypatch):
 
 def test_a_tiny_model_learns(tmp_path):
     """In seconds, it loses at most a tenth of what ignoring the context loses, and its card says so."""
-    (run,) = train(TASK, preset_config("bayes", 16, steps=2000, batch=64), tmp_path)
+    (run,) = train("mtd-q3-m2", preset_config("bayes", 16, steps=2000, batch=64), tmp_path)
     model, card = load_run(TASK, run)
     assert card["task_hash"] == TASK.task_hash
     contexts = sample(TASK, 16, 1024, seed=1).tokens[:, :-1].astype(np.int64)

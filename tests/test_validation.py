@@ -62,13 +62,13 @@ def test_an_honest_sampler_passes():
 @pytest.mark.parametrize(
     ("fault", "caught_by"),
     [
-        ("swapped lags", ["z-scores", "ranks"]),
+        pytest.param("swapped lags", ["z-scores", "ranks"], marks=pytest.mark.slow),
         ("wrong prior", ["z-scores", "ranks"]),
         ("few draws", ["gates"]),
         ("never moves", ["gates", "z-scores", "ranks"]),
-        ("too narrow", ["ranks"]),
+        pytest.param("too narrow", ["ranks"], marks=pytest.mark.slow),
         # Its ranks of λ are uniform, since the prior is calibrated on average over the data.
-        ("ignores the data", ["z-scores", "ranks of log likelihood"]),
+        pytest.param("ignores the data", ["z-scores", "ranks of log likelihood"], marks=pytest.mark.slow),
     ],
 )
 def test_planted_faults_are_caught(fault, caught_by):
