@@ -55,6 +55,7 @@ trained_l6    mtd-q5-m3   32   trained_l5     32   steps=1500 learning_rate=0.00
 paper_l3         mtd-q5-m3 16  random
 cross_entropy_l3 mtd-q5-m3 16  random
 conditional_l3   mtd-q5-m3 16  random
+conditional_l3   mtd-q5-m3 32  random
 
 trained_l3    mtd-q10-m4  16   random              start_length=0 learning_rate=0.02
 trained_l3    mtd-q10-m4  32   random              start_length=0 learning_rate=0.02
