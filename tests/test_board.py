@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     """Records on the suite core of a few sequences, with names that would do harm if they could."""
     place = tmp_path_factory.mktemp("board")
     names = [p for name in ("md1", "md2", "bayes", "exact", "uniform", "oracle") for p in ("--predictor", name)]
-    options = ("--n-sequences", 30, "--no-references", "--record", "--leaderboard", place)
+    options = ("--n-sequences", 60, "--no-references", "--record", "--leaderboard", place)
     assert run("evaluate", *names, *options) == 0
     assert run("evaluate", "--predictor", "trained_l3", "--lengths", "16,32", *options) == 0
     tokens = public_sequences(TASK).tokens
@@ -90,7 +90,7 @@ def test_rows_that_lack_cells_show_those_that_they_have(built):
     both = [f"{value:.3g} at T = {length}" for value, length in zip(excess, (16, 32), strict=True)]
     markdown = render_markdown(built, "x")
     assert f" | {', '.join(both)} | " in next(line for line in markdown.splitlines() if "| trained" in line)
-    assert next(line for line in markdown.splitlines() if "| oracle" in line).endswith(" | – | – | – | 30 *few* |")
+    assert next(line for line in markdown.splitlines() if "| oracle" in line).endswith(" | – | – | – | 60 *few* |")
     assert " at T = 16 | – | – | " in next(line for line in markdown.splitlines() if "| " + "n" * 300 in line)
     assert "<br>".join(both) in render_html(built, "x")
 

@@ -89,7 +89,7 @@ def test_targets(name, reuse, length):
             assert set(found.unique().tolist()) == {0.0, 1.0}
         if target == "bayes":
             bayes = next_token_probs(task, exact(task, contexts[target].numpy()).mean[:, 0], contexts[target].numpy())
-            np.testing.assert_allclose(found.numpy(), bayes, rtol=1e-6)
+            np.testing.assert_allclose(found.numpy(), bayes, rtol=6e-7)  # what TOLERANCE says, and float32's rounding
     assert torch.equal(contexts["token"], contexts["bayes"])
 
 
