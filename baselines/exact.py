@@ -62,7 +62,7 @@ def exact(
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone). The computation does not depend on them: rules are chosen,
             and errors estimated, over all prefixes of the whole sequence.
-        progress: called with the number of sequences, or the part of one, that has just been finished.
+        progress: called with the number of sequences that have just been finished.
         tolerance: no option of the name. Two successive rules that agree to this are enough; below rounding it changes
             nothing. The error is then usually far below it, and the bound says by how much at least.
 
@@ -129,10 +129,8 @@ def _climb(
     rounding = ROUNDING * np.sqrt(n)
     enough = max(2 * rounding, tolerance)
     ladder = _ladder(n, FIRST_RULE if enough > tolerance else FIRST_LOOSE_RULE)
-    work = np.array([float(rung) ** (m - 1) for rung in ladder])
-    share = work / work.sum()
     width = CHUNK.get(m, 1)
-    for rung, n_nodes in enumerate(ladder):
+    for n_nodes in ladder:
         pending = np.flatnonzero(error == np.inf)
         if not pending.size:
             break
@@ -147,7 +145,6 @@ def _climb(
             sums = np.zeros(())
             for _ in slices:
                 sums = sums + next(partial)
-                progress(len(rows) * share[rung] / len(slices))
             _check_range(sums)
             evidence = sums[..., :m].sum(axis=-1)
             new_moments = sums / evidence[..., None]
@@ -160,7 +157,7 @@ def _climb(
             error[rows] = np.where(change < enough, rounding + change / 8, np.inf)
             if n_nodes == ladder[-1]:
                 error[rows] = rounding
-            progress(int(np.isfinite(error[rows]).sum()) * share[rung + 1 :].sum())
+            progress(int(np.isfinite(error[rows]).sum()))  # whole sequences: at which rung one ends nobody knows before
     return moments, log_evidence, error
 
 

@@ -72,6 +72,7 @@ def _polynomial(v: np.ndarray, centre: np.ndarray, square: np.ndarray) -> tuple[
     slope_before, slope = before, before
     for centre_k, square_k in zip(centre, square, strict=True):
         distance = v - centre_k
-        slope_before, slope = slope, value + distance * slope - square_k * slope_before
-        before, value = value, distance * value - square_k * before
+        # An mpmath number on the left would print the whole array before it lets NumPy multiply.
+        slope_before, slope = slope, value + distance * slope - slope_before * square_k
+        before, value = value, distance * value - before * square_k
     return value, slope

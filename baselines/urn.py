@@ -5,9 +5,9 @@ P(next lag = g | c) = (α + c_g) / (mα + s). The filter carries w_s(c) = P(c, t
 
     w_{s+1}(c + e_g) += w_s(c) · (α + c_g) / (mα + s) · x_{m+s+1}(g),        w_0(0) = 1.
 
-All terms are positive, so nothing cancels. Counts are packed: a state is (c_1, .., c_{m-1}) alone, since c_m = s - d
-with d = c_1 + .. + c_{m-1} its *grade*, and its index within the grade does not depend on s. A step therefore updates
-each grade in place from itself (lag m) and from the grade below (the other lags), highest grade first.
+All terms are positive, so nothing cancels. Counts are packed: a state is (c_1, .., c_{m-1}) alone, since c_m = s minus
+their sum. The states that share (c_1, .., c_{m-2}) are a *row*, in which c_{m-1} runs; a step updates each row in place
+from itself (lags m-1 and m) and from the rows with one count less (the other lags), those of the highest sum first.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,12 +24,16 @@ from scipy.special import softmax
 
 from mdbench.baselines.posterior import Draws, Posterior, Progress, check_whole_number, prefix_seeds, prepare
 from mdbench.baselines.softmax import draw_log_gamma
+from mdbench.compilation import compiled
 from mdbench.device import n_cores
 from mdbench.errors import InputError
 from mdbench.tasks import Task
 
 MEMORY_LIMIT = 4 * 2**30  # bytes, over all threads
 RESCALE_EVERY = 64  # steps; relative to uniform weights the evidence grows by at most m a step
+LARGE = 600  # the sum is kept near 2^600: far from where small weights lose digits, and take ten times as long
+ABREAST = 8  # steps that go over the rows together, each one sum behind the one before: what they touch stays in a cache
+CHUNK = 16  # sequences in one task of a thread
 
 
 def urn(
@@ -57,165 +60,193 @@ def urn(
     check_whole_number("urn", "draws", draws, 0)
     contexts, x, wanted = prepare(task, contexts, lengths, check_size)
     batch, n, m = x.shape
-    chunk, workers = plan(n, m)
-    seeds = prefix_seeds(contexts, wanted, seed)
+    steps = [length - m for length in wanted]
+    seeds = prefix_seeds(contexts, wanted, seed) if draws else None
     drawn = np.empty((1, draws, batch, len(wanted), m))
-    grades = _grades(n, m)
-    coefficients = [[task.concentration + c for c in grade.counts] for grade in grades]
-
     mean, sd = np.empty((2, batch, len(wanted), m))
     log_evidence = np.empty((batch, len(wanted)))
 
     def run(start: int) -> None:
-        rows = slice(start, min(start + chunk, batch))
-        padded = np.ones((chunk, n, m))
-        padded[: rows.stop - start] = x[rows]
+        rows = range(start, min(start + CHUNK, batch))
+        for i in rows:
 
-        def draw(weights, step: int, prefix: int) -> None:
-            for i, words in enumerate(seeds[rows, prefix] if draws else []):
-                rng = np.random.default_rng(words)
-                counts = _draw_counts([w[:, i] for w in weights], grades, step, draws, rng)
-                log_gamma = draw_log_gamma(task.concentration + counts, counts.shape, rng)
-                drawn[0, :, start + i, prefix] = softmax(log_gamma, axis=-1)
+            def draw(weights, prefix: int, i: int = i) -> None:
+                if seeds is not None:
+                    rng = np.random.default_rng(seeds[i, prefix])
+                    counts = _draw_counts(weights, n, m, steps[prefix], draws, rng)
+                    log_gamma = draw_log_gamma(task.concentration + counts, counts.shape, rng)
+                    drawn[0, :, i, prefix] = softmax(log_gamma, axis=-1)
 
-        moments = _filter(padded, grades, coefficients, task.concentration, [length - m for length in wanted], draw)
-        for into, values in zip((mean, sd, log_evidence), moments, strict=True):
-            into[rows] = values[: rows.stop - start]
+            mean[i], sd[i], log_evidence[i] = _filter(x[i], task.concentration, steps, draw)
         if progress:
-            progress(rows.stop - start)
+            progress(len(rows))
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run, range(0, batch, chunk)))
+    with ThreadPoolExecutor(_threads(n, m)) as pool:
+        list(pool.map(run, range(0, batch, CHUNK)))
     error = np.full(batch, _rounding_bound(n, m))
-    settings = {"seed": seed}
-    kept = Draws(drawn, settings=settings) if draws else None
+    kept = Draws(drawn, settings={"seed": seed}) if draws else None
     return Posterior("urn", wanted, mean, sd, log_evidence, error, draws=kept)
 
 
-def _filter(x, grades, coefficients, alpha: float, report_at: list[int], draw: Callable[[Any, int, int], None]):
-    """Run the filter over likelihoods (B, n, m); return mean (B, P, m), sd and log evidence at those step counts."""
-    batch, n, m = x.shape
+def _filter(
+    x: Float[np.ndarray, "n m"], alpha: float, report_at: Sequence[int], draw: Callable[[Any, int], None]
+) -> tuple[Float[np.ndarray, "P m"], Float[np.ndarray, "P m"], Float[np.ndarray, " P"]]:
+    """Posterior mean, sd and log evidence of one sequence after each of these numbers of transitions, ascending."""
+    n, m = x.shape
     scale = x.mean(axis=-1)  # work relative to uniform weights; log evidence gets the scale back
-    relative = np.ascontiguousarray((x / scale[..., None]).transpose(1, 2, 0))  # (n, m, B)
-    log_scale = np.concatenate([np.zeros((1, batch)), np.cumsum(np.log(scale.T), axis=0)])
-    exponent = np.zeros(batch, dtype=np.int64)
-    weights = [np.zeros((grade.size, batch)) for grade in grades]
-    weights[0][:] = 1.0
-    largest = max(grade.size for grade in grades)
-    buffers = np.empty((2, largest, batch))
-
-    means, sds, log_evidences = [], [], []
-    for step in range(n + 1):
-        if step in report_at:
-            draw(weights[: step + 1], step, report_at.index(step))
-            first, second, total = _moments(weights[: step + 1], grades, coefficients, alpha, step)
-            mean = first / total
-            means.append(mean)
-            sds.append(np.sqrt(np.maximum(second / total - mean**2, 0.0)))
-            log_evidences.append(log_scale[step] + np.log(total) + exponent * math.log(2.0))
-        if step == n:
-            break
-        likelihood = relative[step] / (m * alpha + step)
-        for d in range(min(step + 1, len(grades) - 1), -1, -1):
-            weights[d] *= (alpha + max(step - d, 0)) * likelihood[m - 1]
-            if d > 0:
-                _move_up(weights[d], weights[d - 1], grades[d], coefficients[d - 1], likelihood, buffers)
-        if (step + 1) % RESCALE_EVERY == 0:
-            shift = np.frexp(sum(w.sum(axis=0) for w in weights))[1]
-            exponent += shift
-            for w in weights:
-                np.ldexp(w, -shift, out=w)
-    return (
-        np.stack(means, axis=1).transpose(2, 1, 0),
-        np.stack(sds, axis=1).transpose(2, 1, 0),
-        np.array(log_evidences).T,
-    )
+    log_scale = np.concatenate([[0.0], np.cumsum(np.log(scale))])
+    mean, sd, log_evidence = np.ones((len(report_at), m)), np.zeros((len(report_at), m)), log_scale[list(report_at)]
+    if m == 1:
+        for prefix in range(len(report_at)):
+            draw(np.ones(1), prefix)
+        return mean, sd, log_evidence
+    rows = _rows(n, m)
+    relative = np.ascontiguousarray(x / scale[:, None])
+    up, down = alpha - 1 + np.arange(n + 1), alpha + np.arange(n)[::-1].copy()
+    weights = np.zeros(_n_states(n, m))
+    weights[rows.end[0]] = 2.0**LARGE
+    done, exponent = 0, -LARGE
+    for prefix, step in enumerate(report_at):
+        while done < step:
+            to = min(step, (done // ABREAST + 1) * ABREAST)
+            _advance(weights, *rows[:4], up, down, relative, done, to)
+            done = to
+            if done % RESCALE_EVERY == 0:
+                shift = math.frexp(weights.sum())[1] - LARGE
+                exponent += shift
+                weights *= math.ldexp(1.0, -shift)
+        sums, size = np.zeros((step + 1, 2 * m + 1)), m * alpha + step
+        _moments(weights, rows.end, rows.sums, rows.counts, rows.of_sum, alpha, step, sums)
+        first, second, total = np.split(sums.sum(axis=0), [m, 2 * m])
+        mean[prefix] = first / size / total
+        sd[prefix] = np.sqrt(np.maximum(second / (size * (size + 1)) / total - mean[prefix] ** 2, 0.0))
+        log_evidence[prefix] += math.log(total[0]) + exponent * math.log(2.0)
+        draw(weights, prefix)
+    return mean, sd, log_evidence
 
 
-def _move_up(target, source, grade: _Grade, coefficients, likelihood, buffers) -> None:
-    """Add to a grade what comes from the one below: for each lag g < m, (α + c_g) · x(g) · w(c) goes to c + e_g."""
-    moved, gathered = buffers[0, : len(source)], buffers[1, : len(target)]
-    for g, tail in enumerate(grade.arrives):
-        np.multiply(source, coefficients[g][:, None], out=moved)
-        moved *= likelihood[g]
-        if isinstance(tail, slice):
-            target[tail] += moved
-        else:
-            # np.add.at is far slower than gathering every row and zeroing those that nothing reaches.
-            np.take(moved, tail, axis=0, out=gathered, mode="clip")
-            gathered[grade.unreached[g]] = 0.0
-            target += gathered
+@compiled
+def _advance(weights, end, source, counts, of_sum, up, down, x, start, stop):
+    """Steps ``start`` to ``stop - 1`` over likelihoods x (n, m); ``up`` is α - 1, α, .., ``down`` ends in α + 1, α."""
+    n, m = x.shape
+    alpha = down[n - 1]
+    highest = n if m > 2 else 0
+    for front in range(min(start + 1, highest), start - stop, -1):
+        for step in range(start, stop):
+            row_sum = front + step - start  # rows of the sum below are as the step before left them
+            if row_sum < 0 or row_sum > highest:
+                continue
+            size = m * alpha + step
+            last, last_but_one = x[step, m - 1] / size, x[step, m - 2] / size
+            k = step + 1 - row_sum  # c_{m-1} is k, .., 0 along the row
+            rising = down[n - k :]
+            for r in range(of_sum[row_sum], of_sum[row_sum + 1]):
+                row = weights[end[r] - k : end[r] + 1]
+                fewer = weights[end[r] - k + 1 : end[r] + 1]  # c_{m-1} - 1
+                for i in range(k):
+                    row[i] = row[i] * (up[i] * last) + fewer[i] * (rising[i] * last_but_one)
+                row[k] *= up[k] * last
+                for g in range(m - 2):
+                    if counts[r, g] > 0:
+                        factor = (alpha + (counts[r, g] - 1)) * x[step, g] / size
+                        below = weights[source[r, g] - k : source[r, g] + 1]
+                        for i in range(k + 1):
+                            row[i] += below[i] * factor
 
 
-def _moments(weights, grades, coefficients, alpha: float, step: int):
-    """Σ_c w(c) E[λ_g | c], Σ_c w(c) E[λ_g² | c] (both (m, B)) and Σ_c w(c)."""
-    m, batch = len(coefficients[0]) + 1, weights[0].shape[1]
-    first, second, total = np.zeros((m, batch)), np.zeros((m, batch)), np.zeros(batch)
-    for d, w in enumerate(weights[: len(grades)]):
-        a = np.array([*coefficients[d], np.full(len(w), alpha + step - d)])  # (m, K): α + c_g
-        first += a @ w
-        second += (a * (a + 1)) @ w
-        total += w.sum(axis=0)
-    size = m * alpha + step
-    return first / size, second / (size * (size + 1)), total
+@compiled
+def _moments(weights, end, sums, counts, of_sum, alpha, step, into):
+    """Σ_c w(c) (α + c_g) for each g, then Σ_c w(c) (α + c_g)(α + c_g + 1), then Σ_c w(c), for each sum of a row.
+
+    Row by row and sum by sum, so that few roundings add up.
+    """
+    m = counts.shape[1] + 2
+    for r in range(of_sum[step + 1]):
+        k, row_sum = step - sums[r], sums[r]
+        mass = one = two = last_one = last_two = 0.0
+        for i in range(k + 1):
+            w = weights[end[r] - k + i]
+            a, b = alpha + (k - i), alpha + i  # of lags m-1 and m
+            mass += w
+            one += w * a
+            two += w * a * (a + 1)
+            last_one += w * b
+            last_two += w * b * (b + 1)
+        for g in range(m - 2):
+            a = alpha + counts[r, g]
+            into[row_sum, g] += mass * a
+            into[row_sum, m + g] += mass * a * (a + 1)
+        into[row_sum, m - 2] += one
+        into[row_sum, m - 1] += last_one
+        into[row_sum, 2 * m - 2] += two
+        into[row_sum, 2 * m - 1] += last_two
+        into[row_sum, 2 * m] += mass
 
 
-def _draw_counts(weights, grades, step: int, n: int, rng) -> Float[np.ndarray, "n m"]:
-    """Counts (c_1, .., c_m) of n independent draws with probabilities ∝ the weights of all grades."""
-    used = grades[: len(weights)]
-    cumulative = np.cumsum(np.concatenate(weights))
-    states = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
-    if not used[0].counts:  # order 1: one state
-        return np.full((n, 1), float(step))
-    counts = np.stack(
-        [np.concatenate(columns) for columns in zip(*(grade.counts for grade in used), strict=True)], axis=-1
-    )
-    drawn = counts[np.minimum(states, len(counts) - 1)]
+def _draw_counts(weights, n: int, m: int, step: int, n_draws: int, rng) -> Float[np.ndarray, "D m"]:
+    """Counts (c_1, .., c_m) of independent draws with probabilities ∝ the weights after ``step`` transitions."""
+    index, counts = _states(n, m)
+    reached = int(np.searchsorted(counts.sum(axis=1), step, side="right"))
+    cumulative = np.cumsum(weights[index[:reached]])
+    states = np.searchsorted(cumulative, rng.random(n_draws) * cumulative[-1], side="right")
+    drawn = counts[np.minimum(states, reached - 1)].astype(np.float64)
     return np.column_stack([drawn, step - drawn.sum(axis=1)])
 
 
 # ------------------------------------------------------------------------------------------------- packed counts
 
 
-@dataclass(frozen=True)
-class _Grade:
-    """The states (c_1, .., c_{m-1}) with one sum d, in lexicographic order.
+class _Rows(NamedTuple):
+    """Where the states are that share (c_1, .., c_{m-2}), rows in order of their sum, lexicographic within one.
 
-    c -> c + e_g keeps that order, so the images of the grade below are reached one after the other: ``arrives[g]`` is
-    the slice of this grade that they fill or, where they are no slice, for each state the source row to take, and
-    ``unreached[g]`` are the states with c_g = 0.
+    Attributes:
+        end: (R,) index of the state with c_{m-1} = 0; c_{m-1} = k stands k places before it.
+        source: (R, m-2) ``end`` of the row with one less of c_g; 0 where c_g = 0.
+        counts: (R, m-2) the c_g.
+        of_sum: (n+2,) how many rows have a smaller sum than 0, 1, .., n+1.
+        sums: (R,) c_1 + .. + c_{m-2}.
     """
 
-    size: int
-    counts: tuple[Float[np.ndarray, " K"], ...]
-    arrives: tuple[slice | Int[np.ndarray, " K"], ...]
-    unreached: tuple[Int[np.ndarray, " U"], ...]
+    end: Int[np.ndarray, " R"]
+    source: Int[np.ndarray, "R m-2"]
+    counts: Int[np.ndarray, "R m-2"]
+    of_sum: Int[np.ndarray, " n+2"]
+    sums: Int[np.ndarray, " R"]
 
 
 @functools.lru_cache(maxsize=4)
-def _grades(n: int, m: int) -> list[_Grade]:
+def _rows(n: int, m: int) -> _Rows:
+    by_sum = [_compositions(total, m - 2) for total in range(n + 1)]
+    sizes = np.array([len(counts) for counts in by_sum])
+    of_sum = np.concatenate([[0], np.cumsum(sizes)])
+    counts = np.concatenate(by_sum)
+    sums = np.repeat(np.arange(n + 1), sizes)
+    end = np.cumsum(n + 1 - sums) - 1
+    source = np.zeros_like(counts)
+    for total in range(1, n + 1):
+        here, below = slice(of_sum[total], of_sum[total + 1]), slice(of_sum[total - 1], of_sum[total])
+        for g in range(m - 2):  # c -> c + e_g keeps the order: its images are reached one after the other
+            source[here, g][counts[here, g] > 0] = end[below]
+    return _Rows(end, source, counts, of_sum, sums)
+
+
+@functools.lru_cache(maxsize=4)
+def _states(n: int, m: int) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, "K m-1"]]:
+    """Index and (c_1, .., c_{m-1}) of every state, by the sum of these counts, lexicographic within one."""
     if m == 1:
-        return [_Grade(1, (), (), ())]
-    grades = []
-    for d in range(n + 1):
-        counts = _compositions(d, m - 1)
-        arrives: list[Any] = []
-        unreached = []
-        for g in range(m - 1):
-            reached = counts[:, g] > 0
-            where = np.flatnonzero(reached)
-            if d > 0 and where[-1] - where[0] + 1 == len(where):
-                arrives.append(slice(where[0], where[-1] + 1))
-            else:
-                arrives.append(np.maximum(np.cumsum(reached) - 1, 0))
-            unreached.append(np.flatnonzero(~reached))
-        columns = tuple(counts[:, g].astype(np.float64) for g in range(m - 1))
-        grades.append(_Grade(len(counts), columns, tuple(arrives), tuple(unreached)))
-    return grades
+        return np.zeros(1, dtype=int), np.zeros((1, 0), dtype=int)
+    rows = _rows(n, m)
+    sizes = n + 1 - rows.sums
+    index = np.arange(sizes.sum())
+    counts = np.column_stack([np.repeat(rows.counts, sizes, axis=0), np.repeat(rows.end, sizes) - index])
+    order = np.lexsort([*counts.T[::-1], counts.sum(axis=1)])
+    return index[order], counts[order]
 
 
 def _compositions(total: int, parts: int) -> Int[np.ndarray, "K parts"]:
     """All non-negative integer vectors of that many parts and that sum, in lexicographic order."""
+    if parts == 0:
+        return np.zeros((int(total == 0), 0), dtype=int)
     if parts == 1:
         return np.array([[total]])
     blocks = []
@@ -225,33 +256,24 @@ def _compositions(total: int, parts: int) -> Int[np.ndarray, "K parts"]:
     return np.concatenate(blocks)
 
 
-def plan(n: int, m: int) -> tuple[int, int]:
-    """(sequences filtered together, threads) for n transitions of order m.
+def _n_states(n: int, m: int) -> int:
+    return math.comb(n + m - 1, m - 1)
 
-    The largest grade of a chunk stays within about a megabyte, to be in the cache, and all threads within the limit.
 
-    Raises:
-        InputError: not even one thread fits.
-    """
-    chunk = min(max(2**17 // math.comb(n + m - 2, max(m - 2, 0)), 8), 1024)
+def _threads(n: int, m: int) -> int:
+    """How many fit: each carries the weights of one sequence, and all share the rows."""
+    rows = math.comb(n + m - 2, m - 2) if m > 1 else 0
+    return min((MEMORY_LIMIT - 16 * m * rows) // (8 * _n_states(n, m)), n_cores())
 
-    def threads_that_fit(n: int) -> int:
-        states = math.comb(n + m - 1, m - 1)
-        return (MEMORY_LIMIT - 40 * (m - 1) * states) // (8 * chunk * states)
 
-    threads = threads_that_fit(n)
-    if threads < 1:
-        fits = max((k for k in range(1, n) if threads_that_fit(k) >= 1), default=1)
+def check_size(n: int, m: int) -> None:
+    """Raise :class:`InputError` for n transitions of order m that do not fit into memory, not even for one thread."""
+    if _threads(n, m) < 1:
+        fits = max((k for k in range(1, n) if _threads(k, m) >= 1), default=1)
         raise InputError(
             f"the urn needs more than {MEMORY_LIMIT / 2**30:.0f} GiB for order {m} at length {n + m}; "
             f"length {fits + m} would fit."
         )
-    return chunk, min(threads, n_cores())
-
-
-def check_size(n: int, m: int) -> None:
-    """Raise :class:`InputError` for n transitions of order m that do not fit into memory."""
-    plan(n, m)
 
 
 def _rounding_bound(n: int, m: int) -> float:

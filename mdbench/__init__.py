@@ -12,6 +12,7 @@ Nothing heavy is imported before it is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mdbench.compilation import settle_jax
 from mdbench.errors import InputError, Unsupported
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ __all__ = [
     "posterior",
     "sample",
 ]
+
+settle_jax()
 
 
 def __getattr__(name: str) -> Any:

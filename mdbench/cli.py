@@ -33,6 +33,9 @@ Gold = Annotated[str, typer.Option("--gold", help="Baseline to measure against; 
 Suite = Annotated[str | None, typer.Option("--suite", help="Suite of tasks; core if neither this nor --task is given.")]
 NSequences = Annotated[int, typer.Option("--n-sequences", help="Sequences for each task and length.")]
 Leaderboard = Annotated[Path, typer.Option("--leaderboard", help="Folder of the leaderboard: records/, index.html.")]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Compute all anew: what other commands kept in the cache does not count.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sequences.")]
 
 
@@ -121,6 +124,10 @@ def evaluate(
         float | None, typer.Option(help="With --isolate: seconds for building it, and for 256 contexts (600).")
     ] = None,
     memory_limit: Annotated[float | None, typer.Option(help="With --isolate: GiB of memory (8).")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder that keeps what is finished: the same command goes on there.")
+    ] = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Score predictors against the exact posterior, or another gold."""
     from mdbench.files import check_writable, make_folder, write_text, write_whole
@@ -158,7 +165,10 @@ def evaluate(
             references=evaluation.REFERENCES if references or (references is None and not record) else (),
             gold=gold,
             isolate=limits if isolate else None,
+            work=work,
+            cache="none" if no_cache else "all",
             progress=progress,
+            done=None if as_json else lambda part: report.print_evaluation(part, predictor, progress),
         )
     if per_sequence is not None:
         frame = found.per_sequence
@@ -172,7 +182,7 @@ def evaluate(
     if as_json:
         print(found.to_json())
     else:
-        report.print_evaluation(found, highlighted=predictor)
+        report.print_notes(found)
     if found.failed:
         names = ", ".join(dict.fromkeys(f"'{f.predictor}'" for f in found.failed))
         _fail(f"{names} failed; the others have been scored.", 1)
@@ -189,6 +199,7 @@ def compare(
     seed: Seed = 0,
     device: Device = "cpu",
     gold: Gold = "exact",
+    no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
     """Compare two predictors by the paired difference of their excess KL."""
@@ -205,6 +216,7 @@ def compare(
             seed=seed,
             device=device,
             gold=gold,
+            cache="none" if no_cache else "all",
             progress=progress,
         )
     if as_json:
@@ -371,6 +383,7 @@ def identify(
     seed: Seed = 0,
     device: Device = "cpu",
     shown: Annotated[int, typer.Option(help="Rows of the ranking to show.")] = 8,
+    no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
     """Which algorithm is this predictor running? Known ones are fitted to its predictions."""
@@ -384,6 +397,7 @@ def identify(
             n_sequences=n_sequences,
             seed=seed,
             device=device,
+            cache="none" if no_cache else "all",
             progress=progress,
         )
     if as_json:
@@ -678,6 +692,7 @@ def validate(
     calibration_length: Annotated[int, typer.Option(help="T of the simulation-based calibration.")] = 32,
     n_simulations: Annotated[int, typer.Option(help="Simulations of it.")] = 1000,
     seed: Seed = 0,
+    no_cache: NoCache = False,
     as_json: Json = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report: validation.html and validation.json.")
@@ -685,7 +700,7 @@ def validate(
 ) -> None:
     """Every posterior method against the exact one, and simulation-based calibration; exit code 1 if one fails."""
     from mdbench import report, validation
-    from mdbench.files import cache_folder, check_writable, make_folder, write_text
+    from mdbench.files import check_writable, make_folder, write_text
 
     targets = {} if out is None else {kind: out / f"validation.{kind}" for kind in ("html", "json")}
     if out is not None:
@@ -701,7 +716,7 @@ def validate(
             calibration_length=calibration_length,
             n_simulations=n_simulations,
             seed=seed,
-            partial=cache_folder() / "validation.partial.json",
+            cache=not no_cache,
             progress=progress,
         )
     if targets:

@@ -18,7 +18,6 @@ from jaxtyping import Int
 from scipy import stats
 
 from mdbench.errors import InputError, PredictorError, Unsupported, foreign, reason_of
-from mdbench.evaluation import name_of
 from mdbench.files import json_ready
 from mdbench.isolation import Isolated, Limits
 from mdbench.predictor import (
@@ -31,6 +30,7 @@ from mdbench.predictor import (
     to_numpy,
 )
 from mdbench.registry import build_predictor, is_built_in
+from mdbench.running import name_of
 from mdbench.scoring import cells
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, next_token_probs, sample, task_names
 

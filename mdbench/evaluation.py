@@ -6,7 +6,6 @@ import html
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -22,16 +21,17 @@ from mdbench.errors import InputError, PredictorError, Unsupported, foreign
 from mdbench.files import json_ready
 from mdbench.gold import check_gold
 from mdbench.isolation import Isolated, Limits
-from mdbench.predictor import FunctionPredictor, Predictor, check_length, check_output, runs_of
-from mdbench.registry import BUILT_IN, EXACT, build_baseline, build_predictor, is_built_in
+from mdbench.predictor import FunctionPredictor, Predictor, check_length, runs_of
+from mdbench.registry import BUILT_IN, EXACT, build_baseline, build_predictor
+from mdbench.running import Answers, answers, is_told, may_refuse, name_of, predict_timed
 from mdbench.scoring import COLUMNS, SCORES, Cell, Progress, Result, Scores, cells, no_progress, paired_difference
 from mdbench.statistics import MeanInterval, sequences_to_separate
+from mdbench.store import Cache, Store, store
 from mdbench.tasks import Task, load_suite, load_task
 
 SCHEMA_VERSION = 1
 REFERENCES = ("bayes", "md1", "constructed_l3", "uniform")
 FAILED = "failed"
-CHUNK = 256  # contexts in one call of predict, padded to that; no option changes it, so no score depends on one
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,21 @@ class Evaluation:
     cards: dict[tuple[str, str], Any] = field(repr=False)
     defaults: dict[str, dict[str, Any]] = field(repr=False)
     predictions: dict[tuple[str, str, int], Float[np.ndarray, "R N q"]] = field(repr=False)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """One of several tasks, from those of each."""
+        frames = [part.per_sequence for part in parts if len(part.per_sequence)]
+        return cls(
+            [r for part in parts for r in part.results],
+            [s for part in parts for s in part.skipped],
+            [f for part in parts for f in part.failed],
+            [t for part in parts for t in part.ties],
+            pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
+            {key: card for part in parts for key, card in part.cards.items()},
+            {name: defaults for part in parts for name, defaults in part.defaults.items()},
+            {key: probs for part in parts for key, probs in part.predictions.items()},
+        )
 
     @property
     def table(self) -> pd.DataFrame:
@@ -146,7 +161,10 @@ def evaluate(
     references: Sequence[str] = REFERENCES,
     gold: str = "exact",
     isolate: Limits | None = None,
+    work: str | Path | None = None,
+    cache: Cache = "all",
     progress: Progress | None = None,
+    done: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """Score predictors on every cell (task, length) of some tasks or a suite, against gold.
 
@@ -162,7 +180,10 @@ def evaluate(
         gold: the baseline that excess KL is measured against: an exact one, or one that passes its gates on every
             sequence, such as ``reference`` for orders that exact methods do not reach.
         isolate: run the given predictors (those given by name) in processes of their own, within these limits.
+        work: a folder in which every finished cell is kept: the same call goes on there after an interruption.
+        cache: what the cache folder may answer: ``all`` (gold, and predictors that are built in), ``gold`` or ``none``.
         progress: called to show progress; in a notebook there is a bar if none is given.
+        done: called with the evaluation of each task once it is there, and something that was asked for has a score.
 
     Raises:
         InputError: bad arguments, or an explicitly asked length that a given predictor cannot serve.
@@ -176,58 +197,83 @@ def evaluate(
     for name in asked:
         if gold_entry.standing != EXACT and name.partition(":")[0] == gold_entry.name:
             raise InputError(f"'{name}' is the gold itself, noise and all; measure it against another, such as exact.")
+        if work is not None and not isinstance(everyone[name], str):
+            raise InputError(f"'{name}' is an object, and what is kept must have a name: give it as file.py:{name}.")
     cells_of = grid(task, suite, lengths)
     for task_, task_lengths in cells_of:
         check_gold(task_, max(task_lengths), gold)
+    kept_gold = store(work, cache != "none")
 
-    skipped: list[Skipped] = []
-    failed: list[Skipped] = []
-    servers: dict[tuple[str, int], dict[str, _Server]] = {}  # (task, length) -> predictor name -> what serves it
+    served: list[tuple[Task, dict[int, dict[str, _Server]], list[Skipped], list[Skipped]]] = []
     for task_, task_lengths in cells_of:
-        servers |= {(task_.name, length): {} for length in task_lengths}
+        skipped: list[Skipped] = []
+        failed: list[Skipped] = []
+        servers: dict[int, dict[str, _Server]] = {length: {} for length in task_lengths}
         for name, predictor in everyone.items():
             limits = isolate if name in asked else None
-            for length, served in _serve(predictor, task_, task_lengths, device, limits):
-                if isinstance(served, PredictorError):
-                    failed.append(Skipped(name, task_.name, length, str(served), FAILED))
-                elif not isinstance(served, Unsupported):
-                    servers[task_.name, length][name] = served
+            for length, found in _serve(predictor, task_, task_lengths, device, limits, work, cache):
+                if isinstance(found, PredictorError):
+                    failed.append(Skipped(name, task_.name, length, str(found), FAILED))
+                elif not isinstance(found, Unsupported):
+                    servers[length][name] = found
                 elif lengths is not None and asked == [name]:
-                    raise served
+                    raise found
                 else:
-                    skipped.append(Skipped(name, task_.name, length, str(served), served.label))
-    if not any(servers.values()) and not failed:
-        raise InputError(skipped[0].reason)
+                    skipped.append(Skipped(name, task_.name, length, str(found), found.label))
+        served.append((task_, servers, skipped, failed))
+    if not any(by_name or failed for _, servers, _, failed in served for by_name in servers.values()):
+        raise InputError(next(s.reason for _, _, skipped, _ in served for s in skipped))
 
-    cards = {
-        (name, task): server.built.card
-        for (task, _), by_name in servers.items()
-        for name, server in by_name.items()
-        if hasattr(server.built, "card")
-    }
+    parts: list[Evaluation] = []
+    n_shown = 0
+    for task_, servers, skipped, failed in served:
+        parts.append(_evaluate_task(task_, servers, skipped, failed, n_sequences, seed, gold, kept_gold, progress))
+        if done and any(r.predictor in asked for part in parts for r in part.results):
+            for part in parts[n_shown:]:
+                done(part)
+            n_shown = len(parts)
+    whole = Evaluation.merged(parts)
+    if whole.failed and not any(r.predictor in asked for r in whole.results):
+        raise PredictorError(next((f for f in whole.failed if f.predictor in asked), whole.failed[0]).reason)
+    for part in parts[n_shown:] if done else []:
+        done(part)
+    return whole
+
+
+def _evaluate_task(
+    task: Task,
+    servers: dict[int, dict[str, _Server]],
+    skipped: list[Skipped],
+    failed: list[Skipped],
+    n_sequences: int,
+    seed: int,
+    gold: str,
+    kept_gold: Store,
+    progress: Progress,
+) -> Evaluation:
+    """Every cell of one task."""
     frames, results, ties, predictions = [], [], [], {}
-    for task_, task_lengths in cells_of:
-        by_length = {length: servers[task_.name, length] for length in task_lengths}
-        for cell, scored, failures in _score_task(task_, by_length, n_sequences, seed, gold, progress):
-            failed += failures
-            found = [cell.summarise(name, s.scores, s.seconds) for name, s in scored.items()]
-            ranked = sorted(found, key=_rank_key)
-            results += ranked
-            ties += _ties(ranked, {name: s.scores.mean_excess_kl for name, s in scored.items()})
-            for name, s in scored.items():
-                where = {"predictor": name, "task": task_.name, "length": cell.length}
-                frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *SCORES]])
-                predictions[name, task_.name, cell.length] = s.probs
-    if failed and not any(r.predictor in asked for r in results):
-        raise PredictorError(next((f for f in failed if f.predictor in asked), failed[0]).reason)
-    of_isolated = {
-        name: server.built.defaults
-        for by_name in servers.values()
-        for name, server in by_name.items()
-        if isinstance(server.built, Isolated)
-    }
-    per_sequence = pd.concat(frames, ignore_index=True)
-    return Evaluation(results, skipped, failed, ties, per_sequence, cards, of_isolated, predictions)
+    for cell, scored, failures in _score_task(task, servers, n_sequences, seed, gold, kept_gold, progress):
+        failed = failed + failures
+        found = [cell.summarise(name, s.scores, s.seconds) for name, s in scored.items()]
+        ranked = sorted(found, key=_rank_key)
+        results += ranked
+        ties += _ties(ranked, {name: s.scores.mean_excess_kl for name, s in scored.items()})
+        for name, s in scored.items():
+            where = {"predictor": name, "task": task.name, "length": cell.length}
+            frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *SCORES]])
+            predictions[name, task.name, cell.length] = s.probs
+    built = {name: server.built for by_name in servers.values() for name, server in by_name.items()}
+    return Evaluation(
+        results,
+        skipped,
+        failed,
+        ties,
+        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
+        {(name, task.name): one.card for name, one in built.items() if hasattr(one, "card")},
+        {name: one.defaults for name, one in built.items() if isinstance(one, Isolated)},
+        predictions,
+    )
 
 
 @dataclass(frozen=True)
@@ -317,13 +363,6 @@ def default_progress() -> Progress:
     return start
 
 
-def name_of(predictor: str | Predictor) -> str:
-    """The name it was asked for by, or that of the function, or of its class."""
-    if isinstance(predictor, str):
-        return predictor
-    return getattr(predictor, "__name__", type(predictor).__name__)  # of a function, or of the class of an object
-
-
 def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, str | Predictor], list[str]]:
     """Name -> predictor of all that are to be scored, and the names of those that were asked for."""
     given = [predictors] if isinstance(predictors, str) or not isinstance(predictors, Iterable) else list(predictors)
@@ -331,7 +370,7 @@ def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, s
         raise InputError("give at least one predictor.")
     asked = []
     for p in given:
-        if isinstance(p, type) or not (isinstance(p, str) or hasattr(p, "predict") or _is_told(p) or callable(p)):
+        if isinstance(p, type) or not (isinstance(p, str) or hasattr(p, "predict") or is_told(p) or callable(p)):
             raise InputError(
                 "a predictor is a name, a function from contexts to probabilities or an object with a method "
                 f"predict(contexts), not {p!r}."
@@ -341,7 +380,7 @@ def _name_predictors(predictors, references: Sequence[str]) -> tuple[dict[str, s
             raise InputError(f"'{asked[-1]}' is a built-in predictor; give yours another __name__.")
         if asked.count(asked[-1]) > 1:
             raise InputError(f"two predictors are called '{asked[-1]}'; give each once, and a __name__ of its own.")
-    plain = [p if isinstance(p, str) or hasattr(p, "predict") or _is_told(p) else FunctionPredictor(p) for p in given]
+    plain = [p if isinstance(p, str) or hasattr(p, "predict") or is_told(p) else FunctionPredictor(p) for p in given]
     everyone: dict[str, str | Predictor] = dict(zip(asked, plain, strict=True))
     return everyone | {name: name for name in references if name not in everyone}, asked
 
@@ -372,16 +411,24 @@ def grid(task, suite: str | None, lengths: int | Sequence[int] | None) -> list[t
 
 @dataclass(frozen=True)
 class _Server:
-    """A built predictor at one length: what predicts there, one for each training seed."""
+    """A built predictor at one length: what predicts there, one for each training seed, and where answers are kept."""
 
     built: Any
     runs: Sequence[Any]
+    kept: Answers | None
 
 
 def _serve(
-    predictor: str | Predictor, task: Task, lengths: list[int], device: str, isolate: Limits | None
+    predictor: str | Predictor,
+    task: Task,
+    lengths: list[int],
+    device: str,
+    isolate: Limits | None,
+    work: str | Path | None,
+    cache: Cache,
 ) -> Iterator[tuple[int, _Server | Unsupported | PredictorError]]:
     """For each length what predicts there, or why it cannot."""
+    kept = None
     try:
         if not isinstance(predictor, str):
             built: Any = predictor
@@ -389,10 +436,12 @@ def _serve(
             built = Isolated(predictor, task, device, isolate)
         else:
             built = build_predictor(predictor, task, device)
+        if isinstance(predictor, str):
+            kept = answers(predictor, task, device, work, cache, getattr(built, "defaults", None) if isolate else None)
     except (Unsupported, PredictorError) as refusal:
         yield from ((length, refusal) for length in lengths)
         return
-    name, passing = name_of(predictor), _may_refuse(predictor)
+    name, passing = name_of(predictor), may_refuse(predictor)
     for length in lengths:
         try:
             with foreign(f"predictor '{name}' failed when asked for length {length}", Unsupported, *passing):
@@ -401,16 +450,17 @@ def _serve(
         except (Unsupported, PredictorError) as refusal:
             yield length, refusal
         else:
-            yield length, _Server(built, runs)
-
-
-def _may_refuse(predictor: str | Predictor) -> tuple[type[Exception], ...]:
-    """An InputError of what is built in is about the input, one of anything else is that predictor's failure."""
-    return (InputError,) if isinstance(predictor, str) and is_built_in(predictor) else ()
+            yield length, _Server(built, runs, kept)
 
 
 def _score_task(
-    task: Task, servers: dict[int, dict[str, _Server]], n: int, seed: int, gold: str, progress: Progress
+    task: Task,
+    servers: dict[int, dict[str, _Server]],
+    n: int,
+    seed: int,
+    gold: str,
+    kept_gold: Store,
+    progress: Progress,
 ) -> Iterator[tuple[Cell, dict[str, _Scored], list[Skipped]]]:
     """For each length, what every predictor that serves it said, with its scores; and the failures."""
     lengths = [length for length, by_name in servers.items() if by_name]
@@ -418,17 +468,20 @@ def _score_task(
         return
     n_runs = sum(len(server.runs) for by_name in servers.values() for server in by_name.values())
     advance: Callable[[float], None] | None = None
-    for cell in cells(task, lengths, n, seed, gold, progress):
+    for cell in cells(task, lengths, n, seed, gold, progress, kept_gold):
         advance = advance or progress(f"{task.name}: predictors", n * n_runs)  # after the gold's own
         scored, failures = {}, []
         for name, server in servers[cell.length].items():
             try:
-                timed = [_predict_timed(name, run, task, cell.contexts, cell.weights, advance) for run in server.runs]
+                timed = [
+                    predict_timed(name, run, task, cell.contexts, cell.weights, advance, server.kept, k)
+                    for k, run in enumerate(server.runs)
+                ]
             except PredictorError as error:
                 failures.append(Skipped(name, task.name, cell.length, str(error), FAILED))
                 continue
             probs, seconds = np.stack([p for p, _ in timed]), float(np.mean([s for _, s in timed]))
-            scored[name] = _Scored(probs, cell.score(probs, told=_is_told(server.built)), seconds)
+            scored[name] = _Scored(probs, cell.score(probs, told=is_told(server.built)), seconds)
         yield cell, scored, failures
 
 
@@ -439,54 +492,6 @@ class _Scored:
     probs: Float[np.ndarray, "R N q"]
     scores: Scores
     seconds: float
-
-
-def _is_told(predictor: Any) -> bool:
-    """Whether it gets the weights λ, as the oracle does."""
-    return hasattr(predictor, "predict_given_weights")
-
-
-def predict(
-    name: str,
-    predictor: Any,
-    task: Task,
-    contexts: np.ndarray,
-    weights: Float[np.ndarray, "N m"] | None = None,
-    advance: Callable[[float], None] = lambda _k: None,
-) -> Float[np.ndarray, "N q"]:
-    """Checked predictions, made in padded chunks of one size: no predictor sees how many sequences there are.
-
-    ``weights`` are for those that are told λ.
-    """
-    return _predict_timed(name, predictor, task, contexts, weights, advance)[0]
-
-
-def _predict_timed(
-    name: str,
-    predictor: Any,
-    task: Task,
-    contexts: np.ndarray,
-    weights: Float[np.ndarray, "N m"] | None,
-    advance: Callable[[float], None],
-) -> tuple[Float[np.ndarray, "N q"], float]:
-    """:func:`predict`, and its seconds at the median time of a chunk: where there are several, without compilation."""
-    parts, seconds = [], []
-    for start in range(0, len(contexts), CHUNK):
-        # Past the end the last sequence is repeated; every predictor gets a copy of its own.
-        rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
-        chunk = contexts[rows].astype(np.int64)
-        started = time.perf_counter()
-        where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
-        with foreign(f"predictor '{name}' failed on {where}", *_may_refuse(name)):
-            if weights is not None and _is_told(predictor):
-                output = predictor.predict_given_weights(chunk, weights[rows])
-            else:
-                output = predictor.predict(chunk)
-        real = min(CHUNK, len(contexts) - start)
-        parts.append(check_output(name, output, (CHUNK, task.n_states))[:real])
-        seconds.append(time.perf_counter() - started)
-        advance(real)
-    return np.concatenate(parts), float(np.median(seconds)) * len(seconds)
 
 
 def _rank_key(result: Result) -> float:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
+import hashlib
 import math
 import os
+import platform
+import re
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +19,9 @@ from typing import Any
 import platformdirs
 
 from mdbench.errors import InputError
+
+TEMPORARY = ".mdbench-"  # how names of files begin that are still being written
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -23,7 +32,8 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """
     path = Path(path)
     check_writable(path)
-    temporary = path.with_name(f".mdbench-{uuid.uuid4().hex}{path.suffix}")
+    _remove_leftovers(path.parent)
+    temporary = path.with_name(f"{TEMPORARY}{_HOST}-{os.getpid()}-{uuid.uuid4().hex}{path.suffix}")
     try:
         write(temporary)
         os.replace(temporary, path)
@@ -31,6 +41,18 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
         raise InputError(f"cannot write '{path}': {error.strerror or error}.") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@functools.cache  # once for each folder
+def _remove_leftovers(folder: Path) -> None:
+    """Temporary files of writers that were killed: those of this machine that run no more, and any a day old."""
+    import psutil  # not needed to say what there is
+
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{TEMPORARY}*"):
+            of_host = re.match(rf"{re.escape(TEMPORARY + _HOST)}-(\d+)-", path.name)
+            if (of_host and not psutil.pid_exists(int(of_host[1]))) or time.time() - path.stat().st_mtime > 86400:
+                path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -63,6 +85,12 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot make the folder '{path}': {error.strerror}.") from None
     return Path(path)
+
+
+def can_make(folder: Path) -> bool:
+    """Whether a folder is there, or could be made, and could be written to."""
+    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), None)
+    return there is not None and there.is_dir() and os.access(there, os.W_OK)
 
 
 def cache_folder() -> Path:

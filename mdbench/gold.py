@@ -1,37 +1,25 @@
 """The posterior that predictors are held against: exact, or sampled with every sequence passing its gates.
 
-Computed once and kept on disk (``MDBENCH_CACHE`` names another folder than the user's cache), under a name made of all
-that it depends on: task, tokens, prefixes, method with all its options, the source of the baselines and the libraries
-below them. A file carries its own checksum, so a damaged one is noticed; it is written under a name of its own and then
-moved into place, so processes that share the folder cannot spoil it.
+Computed once and kept on disk (:mod:`mdbench.store`; ``MDBENCH_CACHE`` names another folder than the user's cache), a
+cell for some hundred sequences, under a name made of all that it depends on: task, tokens, prefixes, method with all
+its options, the source of the baselines and the libraries below them.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import io
-import json
-import logging
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.errors import InputError
-from mdbench.files import cache_folder, make_folder, write_whole
 from mdbench.registry import APPROXIMATE, BASELINES, EXACT, GATED, Baseline, baseline_options, build_baseline
+from mdbench.store import Arrays, Store, code_hash, hash_of, store
 from mdbench.tasks import Task
 
-log = logging.getLogger(__name__)
-
-FORMAT = 1  # raised when the files hold something else
+SHARD = 256  # sequences in one cell; no number depends on it
 LEAST_CONCENTRATION = 0.3
 
 
@@ -58,36 +46,55 @@ def gold_posterior(
     lengths: Sequence[int],
     method: str = "exact",
     progress: Callable[[float], None] | None = None,
+    kept: Store | None = None,
 ) -> Gold:
-    """The gold by that method, from the cache where it is there.
+    """The gold by that method, from where it is ``kept`` as far as it is there; by default that is the cache folder.
 
     Raises:
         InputError: the method may not serve as gold, cannot do this size, or leaves a sequence that fails its gates.
     """
     baseline = check_gold(task, contexts.shape[1], method)
     lengths = sorted(set(lengths))
-    path = _file(task, contexts, lengths, baseline)
-    arrays = _read(path)
-    if arrays is None:
-        found = baseline(task, contexts, lengths=lengths, progress=progress)
-        failed = np.flatnonzero(found.failed)
-        if failed.size:
-            gates = [c.name for c in found.checks_made if c.passed is not None and not c.passed[failed[0]].all()]
-            raise InputError(
-                f"'{method}' cannot be gold for task '{task.name}': {failed.size} of {len(contexts)} sequences fail a "
-                f"gate, the first of them sequence {failed[0] + 1} ({', '.join(gates)}); give more draws or take exact."
-            )
-        arrays = {
-            "mean": found.mean,
-            "error": np.zeros(len(contexts)) if found.error is None else found.error,
-            "next_token_se": np.zeros((len(contexts), len(lengths), task.n_states))
-            if found.next_token_se is None
-            else found.next_token_se,
-        }
-        _write(path, arrays)
-    elif progress:
-        progress(len(contexts))
-    return Gold(baseline.label, **arrays)
+    kept = store() if kept is None else kept
+    parts, failed, gates = [], [], ""
+    for start in range(0, len(contexts), SHARD):
+        shard = contexts[start : start + SHARD]
+        n, p = len(shard), len(lengths)
+        shapes = {"mean": (n, p, task.order), "error": (n,), "next_token_se": (n, p, task.n_states)}
+        computed = False
+
+        def compute(shard=shard, shapes=shapes) -> Arrays:
+            nonlocal computed
+            computed = True
+            found = baseline(task, shard, lengths=lengths, progress=progress)
+            if found.failed.any():
+                raise _Failed(found)
+            arrays = {name: getattr(found, name) for name in shapes}
+            return {name: np.zeros(shapes[name]) if a is None else a for name, a in arrays.items()}
+
+        try:
+            parts.append(kept.arrays("gold", _key(task, shard, lengths, baseline), shapes, compute))
+        except _Failed as error:
+            of_shard = np.flatnonzero(error.found.failed)
+            first = [c for c in error.found.checks_made if c.passed is not None and not c.passed[of_shard[0]].all()]
+            gates = gates or ", ".join(c.name for c in first)
+            failed += [start + int(k) for k in of_shard]
+        if progress and not computed:
+            progress(n)
+    if failed:
+        raise InputError(
+            f"'{method}' cannot be gold for task '{task.name}': {len(failed)} of {len(contexts)} sequences fail a "
+            f"gate, the first of them sequence {failed[0] + 1} ({gates}); give more draws or take exact."
+        )
+    return Gold(baseline.label, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+class _Failed(Exception):
+    """Some sequences of a shard fail a gate."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.found = found
 
 
 def check_gold(task: Task, length: int, method: str) -> Baseline:
@@ -113,58 +120,14 @@ def check_gold(task: Task, length: int, method: str) -> Baseline:
     return baseline
 
 
-def _file(task: Task, contexts, lengths, baseline) -> Path:
-    """Where the gold of just this is kept."""
-    key = {
+def _key(task: Task, contexts: np.ndarray, lengths: Sequence[int], baseline: Baseline) -> dict[str, Any]:
+    """All that the gold of just this depends on."""
+    return {
         "task": task.task_hash,
-        "data": hashlib.sha256(np.ascontiguousarray(contexts, dtype="<i8").tobytes()).hexdigest(),
+        "data": hash_of(contexts),
         "shape": list(contexts.shape),
         "lengths": list(map(int, lengths)),
         "method": baseline.entry.name,
         "options": {k: str(v) for k, v in (baseline_options(baseline.entry) | baseline.options).items()},
-        "code": code_hash(),
-        "format": FORMAT,
+        "code": code_hash("mdbench.baselines", "mdbench.tasks"),
     }
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    return cache_folder() / "gold" / f"{name}.gold"
-
-
-@functools.cache
-def code_hash() -> str:
-    """Of the baselines' source and the libraries that compute: a change of either makes old gold stale."""
-    digest = hashlib.sha256()
-    for package in ("mdbench.baselines", "mdbench.tasks"):
-        sources = [file for file in resources.files(package).iterdir() if file.name.endswith(".py")]
-        for file in sorted(sources, key=lambda file: file.name):
-            digest.update(file.read_bytes())
-    for library in ("numpy", "jax", "jaxlib", "numpyro", "scipy", "torch", "pyro-ppl", "arviz"):
-        digest.update(f"{library} {version(library)}".encode())
-    return digest.hexdigest()
-
-
-def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a file, or None if it is not there or not what was written."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    checksum, payload = content[:32], content[32:]
-    if hashlib.sha256(payload).digest() == checksum:
-        try:
-            with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (ValueError, zipfile.BadZipFile):
-            pass
-    log.warning("'%s' is damaged; computing that gold anew ...", path)
-    return None
-
-
-def _write(path: Path, arrays: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    payload = buffer.getvalue()
-    try:
-        make_folder(path.parent)
-        write_whole(path, lambda temporary: temporary.write_bytes(hashlib.sha256(payload).digest() + payload))
-    except InputError as error:
-        log.warning("%s The gold is computed again next time.", error)

@@ -17,14 +17,16 @@ from scipy import stats
 from mdbench import metrics
 from mdbench.device import check_device
 from mdbench.errors import InputError
-from mdbench.evaluation import name_of, predict
 from mdbench.files import json_ready
+from mdbench.gold import gold_posterior
 from mdbench.predictor import Predictor, check_length, runs_of
 from mdbench.predictors.algorithms import ALGORITHMS, Algorithm
 from mdbench.predictors.fitting import fit, fit_positive, kl, lag_rows, mix
 from mdbench.registry import build_baseline, build_predictor
+from mdbench.running import Answers, answers, name_of, predict
 from mdbench.scoring import Progress
 from mdbench.statistics import CONFIDENCE, mean_interval
+from mdbench.store import Cache, Store, store
 from mdbench.tasks import Stream, Task, lag_likelihoods, load_task, sample
 
 RESOLUTION = 1e-9  # nats; predictions this near to each other are the same but for rounding and the search for scalars
@@ -110,6 +112,7 @@ def identify(
     n_sequences: int = 1024,
     seed: int = 0,
     device: str = "cpu",
+    cache: Cache = "all",
     progress: Progress | None = None,
 ) -> Identification:
     """Fit every known algorithm to a predictor by KL in function space, and judge the fits on other sequences.
@@ -121,6 +124,7 @@ def identify(
         n_sequences: to fit on; as many others judge, and as many of each other prior.
         seed: of the sequences.
         device: torch device for predictors that have one.
+        cache: as for :func:`mdbench.evaluate`.
         progress: called to show progress.
 
     Raises:
@@ -140,7 +144,9 @@ def identify(
         loaded.check_length(length)
         check_length(built, length)
     advance = progress(f"{name}: algorithms", len(wanted) * len(ALGORITHMS)) if progress else lambda _k: None
-    fitted = [_fit_all(built, name, loaded, length, n_sequences, seed, advance) for length in wanted]
+    kept = answers(predictor, loaded, device, None, cache) if isinstance(predictor, str) else None
+    gold = store(cache=cache != "none")
+    fitted = [_fit_all(built, name, loaded, length, n_sequences, seed, advance, kept, gold) for length in wanted]
     verdicts = [_verdict(here, [other for other in fitted if other is not here]) for here in fitted]
     return Identification(name, loaded.name, n_sequences, seed, verdicts, _exponents(verdicts))
 
@@ -154,6 +160,7 @@ class _Sequences:
     x: Float[jax.Array, "N n m"]
     lag_rows: Float[jax.Array, "N m q"]  # π(y_{T+1-g}, ·)
     predicted: Float[np.ndarray, "N q"]
+    gold: Store
 
     def probs(self, weights: Any) -> Float[jax.Array, "N q"]:
         """p_λ."""
@@ -161,17 +168,15 @@ class _Sequences:
 
     def distance(self, algorithm: Algorithm, scalars: Sequence[float]) -> Float[np.ndarray, " N"]:
         """KL(p̂ ‖ algorithm) of each sequence."""
-        if algorithm.baseline is not None:
+        if algorithm.baseline == "exact":
+            length = self.contexts.shape[1]
+            weights: Any = gold_posterior(self.task, self.contexts, [length], kept=self.gold).mean[:, 0]
+        elif algorithm.baseline is not None:
             weights = build_baseline(algorithm.baseline)(self.task, self.contexts).mean[:, 0]
         else:
             assert algorithm.estimate is not None
             weights = algorithm.estimate(self.x, jnp.asarray(scalars), self.task.concentration)
         return metrics.kl(self.predicted, metrics.normalise(np.asarray(self.probs(weights))))
-
-
-def _sequences(built: Predictor, name: str, task: Task, contexts: np.ndarray) -> _Sequences:
-    x = jnp.asarray(lag_likelihoods(task, contexts))
-    return _Sequences(task, contexts, x, lag_rows(task, contexts), predict(name, built, task, contexts))
 
 
 @dataclass(frozen=True)
@@ -186,12 +191,23 @@ class _Fitted:
 
 
 def _fit_all(
-    built: Predictor, name: str, task: Task, length: int, n: int, seed: int, advance: Callable[[float], None]
+    built: Predictor,
+    name: str,
+    task: Task,
+    length: int,
+    n: int,
+    seed: int,
+    advance: Callable[[float], None],
+    kept: Answers | None,
+    gold: Store,
 ) -> _Fitted:
     built = runs_of(built, length)[0]
 
     def drawn(task_: Task, stream: Stream) -> _Sequences:
-        return _sequences(built, name, task, sample(task_, length, n, seed, stream=stream).tokens[:, :-1])
+        contexts = sample(task_, length, n, seed, stream=stream).tokens[:, :-1]
+        x = jnp.asarray(lag_likelihoods(task, contexts))
+        predicted = predict(name, built, task, contexts, kept)
+        return _Sequences(task, contexts, x, lag_rows(task, contexts), predicted, gold)
 
     to_fit, to_judge = drawn(task, Stream.CALIBRATION), drawn(task, Stream.EVALUATION)
     others = {prior: drawn(with_prior(task, alpha), Stream.EVALUATION) for prior, alpha in OTHER_PRIORS.items()}

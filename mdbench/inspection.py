@@ -15,7 +15,6 @@ from scipy.special import softmax
 from mdbench import metrics
 from mdbench.device import check_device, one_thread
 from mdbench.errors import InputError
-from mdbench.evaluation import name_of, predict
 from mdbench.files import json_ready
 from mdbench.identification import OTHER_PRIORS, with_prior
 from mdbench.predictor import Predictor, check_length, runs_of
@@ -23,6 +22,7 @@ from mdbench.predictors.constructed import Constructed, ConstructedL3
 from mdbench.predictors.reweighting import STAGES, responsibilities
 from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, Transformer
 from mdbench.registry import build_baseline, build_predictor
+from mdbench.running import name_of, predict
 from mdbench.statistics import MeanInterval, mean_interval
 from mdbench.tasks import Stream, Task, lag_likelihoods, load_task, next_token_probs, sample
 

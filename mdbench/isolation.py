@@ -66,6 +66,8 @@ class Isolated:
         self.text, self.limits = text, limits or Limits()
         self._ended_by: PredictorError | None = None  # what ended the process: all later calls fail alike
         self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        own = tempfile.TemporaryDirectory(prefix="mdbench-isolated-")  # ours holds gold, and code that we run
+        kept_there = {"MDBENCH_CACHE": own.name, "JAX_COMPILATION_CACHE_DIR": f"{own.name}/jax"}
         child_reads, self._write_to = os.pipe()
         self._read_from, child_writes = os.pipe()
         self._process = subprocess.Popen(
@@ -73,13 +75,14 @@ class Isolated:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._errors,
+            env=os.environ | kept_there,
             pass_fds=(child_reads, child_writes),
             start_new_session=True,  # so that what it starts ends with it
         )
         os.close(child_reads)
         os.close(child_writes)
         os.set_blocking(self._write_to, False)
-        self.close = weakref.finalize(self, _end, self._process, (self._write_to, self._read_from))
+        self.close = weakref.finalize(self, _end, self._process, (self._write_to, self._read_from), own)
         request = {"do": "build", "text": text, "task": task_to_json(task), "device": device}
         built = self._ask(request)[0]
         self.defaults: dict[str, Any] = built["defaults"]  # of its options
@@ -191,13 +194,15 @@ class _Run:
         return self.of.predict_run(contexts, self.run)
 
 
-def _end(process: subprocess.Popen, pipes: Sequence[int]) -> None:
+def _end(process: subprocess.Popen, pipes: Sequence[int], own: tempfile.TemporaryDirectory) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for pipe in pipes:
         with contextlib.suppress(OSError):
             os.close(pipe)
+    with contextlib.suppress(OSError):
+        own.cleanup()
 
 
 def _frame(header: dict[str, Any], array: Any = None) -> bytes:

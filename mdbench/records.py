@@ -667,6 +667,7 @@ def rerun(
         device=device,
         references=(),
         isolate=limits if record.predictor.kind == CONTRIBUTED else None,
+        cache="gold",  # what is verified answers anew
         progress=progress,
     )
     if found.failed or found.skipped:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from mdbench.board import SUITE, UNIT, Board, all_at_gold
-from mdbench.contract import Check
-from mdbench.evaluation import Comparison, Evaluation, Skipped
-from mdbench.identification import Identification
-from mdbench.inspection import Inspection
-from mdbench.scoring import COLUMNS, Result, is_at_gold
 from mdbench.tasks import load_task
-from mdbench.validation import Validation
+
+if TYPE_CHECKING:  # a table of names needs none of these
+    from mdbench.board import Board
+    from mdbench.contract import Check
+    from mdbench.evaluation import Comparison, Evaluation, Skipped
+    from mdbench.identification import Identification
+    from mdbench.inspection import Inspection
+    from mdbench.scoring import Result
+    from mdbench.validation import Validation
 
 
 def console() -> Console:
@@ -30,53 +32,103 @@ def console() -> Console:
     return Console(emoji=False) if sys.stdout.isatty() else Console(width=120, emoji=False)
 
 
-@contextlib.contextmanager
-def progress_bars() -> Iterator[Callable[[str, int], Callable[[float], None]]]:
-    """``progress(description, total)`` returning ``advance(k)``, as bars on stderr or, without a terminal, as lines."""
-    stderr = Console(stderr=True, emoji=False)
-    if not stderr.is_terminal:
-        yield functools.partial(_progress_lines, stderr)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        "left:",
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr, transient=True) as bars:
+class Bars:
+    """``bars(description, total)`` returning ``advance(k)``: bars on stderr or, without a terminal, lines.
 
-        def start(description: str, total: int) -> Callable[[float], None]:
-            bar = bars.add_task(description, total=total)
-            return lambda k: bars.advance(bar, k)
-
-        yield start
-
-
-def _progress_lines(stderr: Console, description: str, total: int) -> Callable[[float], None]:
-    """A line at the start, and one whenever ten more seconds have passed.
-
-    The time left is judged from the second call on: the first may report what an earlier, interrupted run did.
+    The time left is judged from what has been done; where that is nothing, none is shown.
     """
-    stderr.print(f"{description} ({total}) ...", highlight=False, markup=False, soft_wrap=True)
-    shown, done = time.monotonic(), 0.0
-    first: tuple[float, float] | None = None
 
-    def advance(k: float) -> None:
-        nonlocal done, shown, first
-        done += k
-        now = time.monotonic()
-        first = first or (now, done)
-        if now - shown >= 10 and first[1] < done < total:
-            shown, left = now, (now - first[0]) * (total - done) / (done - first[1])
-            line = f"{description}: {done:.0f} of {total}, about {left:.0f} s left ..."
-            stderr.print(line, highlight=False, markup=False, soft_wrap=True)
+    def __init__(self, stderr: Console) -> None:
+        self.stderr = stderr
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            _TimeLeft(),
+        )
+        self.bars = Progress(*columns, console=stderr, transient=True) if stderr.is_terminal else None
 
-    return advance
+    def __call__(self, description: str, total: int) -> Callable[[float], None]:
+        clock = _Clock(total)
+        if (bars := self.bars) is not None:
+            bar = bars.add_task(description, total=total, clock=clock)
+
+            def advance(k: float) -> None:
+                clock.advance(k)
+                bars.advance(bar, k)
+
+            return advance
+        self._line(f"{description} ({total}) ...")
+        shown = time.monotonic()
+
+        def say(k: float) -> None:
+            nonlocal shown
+            clock.advance(k)
+            now = time.monotonic()
+            if now - shown >= PERIOD and clock.done < total:
+                shown = now
+                left = f", {clock.left}" if clock.left else ""
+                self._line(f"{description}: {clock.done:.0f} of {total}{left} ...")
+
+        return say
+
+    def _line(self, text: str) -> None:
+        self.stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """While something else is printed."""
+        if self.bars is not None:
+            self.bars.stop()
+        try:
+            yield
+        finally:
+            if self.bars is not None:
+                self.bars.start()
 
 
-ALWAYS_SHOWN = COLUMNS[:5]
+class _Clock:
+    """How much is done, and how long the rest takes if it goes on as it went.
+
+    Judged from the second call on: the first may report what an earlier, interrupted run did.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0.0
+        self.first: tuple[float, float] | None = None
+        self.last = (0.0, 0.0)
+
+    def advance(self, k: float) -> None:
+        self.done += k
+        if k > 0:
+            self.last = (time.monotonic(), self.done)
+            self.first = self.first or self.last
+
+    @property
+    def left(self) -> str:
+        """``about 12 s left``, or nothing where that is not known."""
+        if self.first is None or self.last[1] <= self.first[1] or self.done >= self.total:
+            return ""
+        rate = (self.last[0] - self.first[0]) / (self.last[1] - self.first[1])
+        return f"about {rate * (self.total - self.done):.0f} s left"
+
+
+class _TimeLeft(ProgressColumn):
+    def render(self, task: Any) -> Text:
+        return Text(task.fields["clock"].left)
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Bars]:
+    """:class:`Bars` while a command runs."""
+    bars = Bars(Console(stderr=True, emoji=False))
+    with bars.bars or contextlib.nullcontext():
+        yield bars
+
+
+PERIOD = 10.0  # seconds between lines of progress
+ALWAYS_SHOWN = 5  # columns
 
 
 def print_whole(table: Table) -> None:
@@ -93,6 +145,8 @@ def _full_width(table: Table) -> int:
 
 def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), highlighted: Sequence[str] = ()) -> None:
     """One table a task: for each length the predictors in the order given."""
+    from mdbench.scoring import COLUMNS
+
     out = console()
     n_sequences, seed = results[0].n_sequences, results[0].seed
     rows: list[Result | Skipped] = [*results, *skipped]
@@ -109,20 +163,29 @@ def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), hi
             for s in (s for s in skipped if (s.task, s.length) == cell):
                 table.add_row(str(s.length), escape(s.predictor), escape(s.label), style="dim")
             table.add_section()
-        while len(table.columns) > len(ALWAYS_SHOWN) and _full_width(table) > out.width:
+        while len(table.columns) > ALWAYS_SHOWN and _full_width(table) > out.width:
             table.columns.pop()  # a narrow terminal does without the last columns
         print_whole(table)
 
 
-def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str]) -> None:
-    """One table a task: for each length the predictors by excess KL, then the notes."""
-    print_results(evaluation.results, [*evaluation.skipped, *evaluation.failed], highlighted)
+def print_evaluation(evaluation: Evaluation, highlighted: Sequence[str], bars: Bars) -> None:
+    """One table a task: for each length the predictors by excess KL."""
+    with bars.hidden():
+        if evaluation.results:
+            print_results(evaluation.results, [*evaluation.skipped, *evaluation.failed], highlighted)
+        sys.stdout.flush()
+
+
+def print_notes(evaluation: Evaluation) -> None:
+    """What is missing and why, ties, scores by training seed."""
     for note in evaluation.notes:
         print_line(note)
 
 
 def print_board(board: Board) -> None:
     """The ranking, and what is not in it."""
+    from mdbench.board import SUITE, UNIT, all_at_gold
+
     headings = ("#", "predictor", "kind", "score", "95% interval", "ranks", "ties")
     rows = []
     for row in board.rows:
@@ -165,6 +228,8 @@ def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     """One row a cell."""
+    from mdbench.scoring import is_at_gold
+
     first = comparisons[0]
     title = f"{first.a} and {first.b}: excess KL in nats, {first.n_sequences} sequences a cell, differences paired"
     headings = ("task", "T", first.a, first.b, "difference", "95% interval", "better")

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from mdbench import metrics
 from mdbench.gold import gold_posterior
 from mdbench.statistics import MeanInterval, mean_interval
+from mdbench.store import Store
 from mdbench.tasks import Task, evaluation_sequences, next_token_probs
 
 Progress = Callable[[str, int], Callable[[float], None]]
@@ -188,12 +189,16 @@ def cells(
     seed: int,
     gold: str = "exact",
     progress: Progress = no_progress,
+    kept: Store | None = None,
 ) -> Iterator[Cell]:
-    """The cells of a task, shortest first, on the sequences of that seed with the gold of that name."""
+    """The cells of a task, shortest first, on the sequences of that seed with the gold of that name.
+
+    Gold is ``kept`` there, by default in the cache folder.
+    """
     lengths = sorted(set(lengths))
     drawn = evaluation_sequences(task, max(lengths), n_sequences, seed)
     advance = progress(f"{task.name}: gold by {gold}", n_sequences)
-    found = gold_posterior(task, drawn.tokens[:, :-1], lengths, gold, advance)
+    found = gold_posterior(task, drawn.tokens[:, :-1], lengths, gold, advance, kept)
     for k, length in enumerate(lengths):
         contexts = drawn.tokens[:, :length].astype(np.int64)
         yield Cell(

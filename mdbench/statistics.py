@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -39,7 +39,7 @@ def mean_interval(values: Float[np.ndarray, " N"]) -> MeanInterval:
     if len(values) < 2 or not np.isfinite(mean):
         return MeanInterval(mean, None, None)
     se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * se
+    half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * se
     return MeanInterval(mean, se, (mean - half, mean + half))
 
 
@@ -50,7 +50,7 @@ def sequences_to_separate(difference: MeanInterval, n: int) -> int | None:
     """
     if difference.se is None or difference.mean == 0:
         return None
-    z = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)
+    z = float(special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER))
     needed = n * (z * difference.se / difference.mean) ** 2
     return math.ceil(needed) if math.isfinite(needed) else None
 

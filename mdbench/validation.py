@@ -15,7 +15,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,10 @@ from scipy import stats
 
 from mdbench.baselines import Posterior, exact
 from mdbench.errors import InputError
-from mdbench.files import json_ready, make_folder, write_text
-from mdbench.gold import code_hash
+from mdbench.files import json_ready
 from mdbench.registry import APPROXIMATE, BASELINES, Baseline, build_baseline
 from mdbench.statistics import holm
+from mdbench.store import Store, code_hash, store
 from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, sample
 
 LEVEL = 0.01  # of all tests of a run together
@@ -132,7 +131,7 @@ def validate(
     calibration_length: int = 32,
     n_simulations: int = 1000,
     seed: int = 0,
-    partial: Path | None = None,
+    cache: bool = True,
     progress: Callable[[str, int], Callable[[float], None]] | None = None,
 ) -> Validation:
     """Run accuracy and calibration of methods on tasks.
@@ -145,7 +144,7 @@ def validate(
         calibration_length: T of the calibration runs.
         n_simulations: of the calibration runs.
         seed: of the sequences and of the methods.
-        partial: file in which finished parts are kept until all are done, so that an interrupted run goes on there.
+        cache: take finished parts from the cache folder: an interrupted run goes on there.
         progress: called to show progress.
 
     Raises:
@@ -166,9 +165,7 @@ def validate(
     if n_sequences < 2 or n_simulations < 5 * BINS:
         raise InputError(f"validate needs at least 2 sequences and {5 * BINS} simulations, 5 for each bin of ranks.")
     begin = progress or (lambda _description, _total: lambda _k: None)
-    done = _Partial(
-        partial, [code_hash(), RANK_DRAWS, BINS, length, n_sequences, calibration_length, n_simulations, seed]
-    )
+    kept = store(cache=cache)
 
     accuracies, calibrations = [], []
     for task in loaded:
@@ -176,15 +173,16 @@ def validate(
             method = build_baseline(name, **ACCURACY_OPTIONS.get(name, {}))
             n = min(n_sequences, FEWER.get(name, n_sequences))
             advance = begin(f"{task.name}: accuracy of {name}", n)
-            accuracies.append(done.get(accuracy, name, method, task, length, n, seed, advance))
+            accuracies.append(_kept(kept, accuracy, Accuracy, name, method, task, length, n, seed, advance))
             method = build_baseline(name, **CALIBRATION_OPTIONS.get(name, {}))
             if not method.has_draws:
                 continue
             advance = begin(f"{task.name}: calibration of {name}", n_simulations)
             calibrations.append(
-                done.get(calibration, name, method, task, calibration_length, n_simulations, seed, advance)
+                _kept(
+                    kept, calibration, Calibration, name, method, task, calibration_length, n_simulations, seed, advance
+                )
             )
-    done.remove()
     return Validation(accuracies, calibrations, judge(accuracies, calibrations))
 
 
@@ -333,37 +331,27 @@ def _approximate(method: str) -> bool:
     return method in BASELINES and BASELINES[method].standing == APPROXIMATE
 
 
-class _Partial:
-    """Finished parts of an unfinished run, in a file; parts of a run with other settings do not count."""
+def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], name: str, method: Baseline, *given: Any) -> Any:
+    """What ``run`` returns, as it is kept if it is there."""
+    task, length, n, seed, advance = given
+    computed = False
 
-    def __init__(self, path: Path | None, settings: list[Any]) -> None:
-        self.path, self.settings = path, json.loads(json.dumps(settings))
-        self.parts: dict[str, Any] = {}
-        if path and path.exists():
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8"))
-                if stored["settings"] == self.settings:
-                    self.parts = stored["parts"]
-            except (OSError, ValueError, KeyError, TypeError):
-                pass  # a part that cannot be read is done again
+    def compute() -> Any:
+        nonlocal computed
+        computed = True
+        return asdict(run(name, method, *given))
 
-    def get(self, run: Callable[..., Any], name: str, method: Baseline, task: Task, length, n, seed, progress) -> Any:
-        """What ``run`` returns, from the file if it is there."""
-        key = f"{run.__name__} {task.task_hash} {method.label}"
-        if key in self.parts:
-            progress(n)
-            kind = {accuracy: Accuracy, calibration: Calibration}[run]
-            return kind(**{k: _tuples(v) for k, v in self.parts[key].items()} | {"task": task.name})
-        found = run(name, method, task, length, n, seed, progress)
-        self.parts[key] = asdict(found)
-        if self.path:
-            make_folder(self.path.parent)
-            write_text(self.path, json.dumps({"settings": self.settings, "parts": self.parts}))
-        return found
-
-    def remove(self) -> None:
-        if self.path:
-            self.path.unlink(missing_ok=True)
+    key = {
+        "run": run.__name__,
+        "task": task.task_hash,
+        "method": method.label,
+        "numbers": [length, n, seed, RANK_DRAWS, BINS],
+        "code": code_hash("mdbench", "mdbench.baselines", "mdbench.tasks"),
+    }
+    found = kept.json("validation", key, compute)
+    if not computed:
+        advance(n)
+    return kind(**{name: _tuples(value) for name, value in found.items()} | {"task": task.name})
 
 
 def _tuples(value: Any) -> Any:

@@ -12,9 +12,9 @@ r"""The mixture of transition distributions as a NumPyro model, and sequences dr
 
 from __future__ import annotations
 
-import enum
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,17 +26,14 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 
 from mdbench.errors import InputError
-from mdbench.tasks.task import Task, next_token_probs
-
-# Everything here is float64; jax decides that once for the process.
-jax.config.update("jax_enable_x64", True)
+from mdbench.tasks.task import Stream, Task, next_token_probs
 
 MOST_TOKENS = 10**9  # in one draw
 CHUNK = 1024  # sequences drawn per compiled call; no result depends on it
 STRIDE = 128  # contexts of up to so many tokens are cut from one that long: compiling takes seconds for each length
 
 
-def mtd(task: Task, tokens: Int[Array, " length"] | None = None, length: int | None = None) -> None:
+def mtd_model(task: Task, tokens: Int[Array, " length"] | None = None, length: int | None = None) -> None:
     """NumPyro model of one sequence with z summed out: λ is its only latent (for NUTS and SVI).
 
     Give ``tokens`` to condition on them, or none and ``length`` to draw them.
@@ -58,7 +55,7 @@ def mtd(task: Task, tokens: Int[Array, " length"] | None = None, length: int | N
 
 
 def mtd_lags(task: Task, tokens: Int[Array, " length"] | None = None, length: int | None = None) -> None:
-    """NumPyro model of one sequence with the lags z explicit (for enumeration and Gibbs); arguments as :func:`mtd`."""
+    """NumPyro model of one sequence with explicit lags z (for enumeration, Gibbs); arguments as :func:`mtd_model`."""
     weights = _weights(task)
     transition = jnp.asarray(task.transition)
     if tokens is not None:
@@ -78,7 +75,7 @@ def mtd_lags(task: Task, tokens: Int[Array, " length"] | None = None, length: in
 
 
 def _weights(task: Task):
-    return numpyro.sample("weights", dist.Dirichlet(jnp.full(task.order, float(task.concentration))))
+    return numpyro.sample("weights", dist.Dirichlet(jnp.full(task.order, task.concentration, dtype=float)))
 
 
 def _initial(task: Task):
@@ -107,14 +104,6 @@ def _n_transitions(task: Task, length: int | None) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------- sampling
-
-
-class Stream(enum.IntEnum):
-    """Key streams that never meet, whatever the seed."""
-
-    EVALUATION = 0
-    CALIBRATION = 1
-    TRAINING = 2
 
 
 @dataclass(frozen=True)
@@ -154,24 +143,36 @@ def sample(
     key = jax.random.key(seed)
     for word in (int(stream), int(task.task_hash[:8], 16)):
         key = jax.random.fold_in(key, word)
-    draw = _compiled_draw(task, -(-length // STRIDE) * STRIDE + 1)
+    draw = _compiled_draw(task.order, -(-length // STRIDE) * STRIDE + 1)
     cut = slice(length + 1), slice(length + 1 - task.order), slice(None)  # of tokens, lags and weights
     parts = []
     for first in range(start, start + n_sequences, CHUNK):
         n = start + n_sequences - first
-        chunk = draw(key, np.arange(first, first + CHUNK, dtype=np.uint32))
+        chunk = draw(key, np.arange(first, first + CHUNK, dtype=np.uint32), task.transition, float(task.concentration))
         parts.append([np.asarray(array)[:n, columns].copy() for array, columns in zip(chunk, cut, strict=True)])
     tokens, lags, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Sample(tokens, lags, weights, next_token_probs(task, weights, tokens[:, :-1]))
 
 
+class _Numbers(NamedTuple):
+    """What the models read of a task, as arguments of compiled code: tasks of one shape share it."""
+
+    order: int
+    transition: Float[Array, "q q"]
+    concentration: Float[Array, ""]
+
+    @property
+    def n_states(self) -> int:
+        return len(self.transition)
+
+
 @functools.lru_cache(maxsize=16)
-def _compiled_draw(task: Task, length: int):
-    def draw_one(key, index):
+def _compiled_draw(order: int, length: int):
+    def draw_one(key, index, transition, concentration):
         model = handlers.seed(mtd_lags, jax.random.fold_in(key, index))
-        sites = handlers.trace(model).get_trace(task, length=length)
+        sites = handlers.trace(model).get_trace(_Numbers(order, transition, concentration), length=length)
         value = {name: sites[name]["value"] for name in ("initial", "token", "lag", "weights")}
         tokens = jnp.concatenate([value["initial"], value["token"]])
         return tokens, value["lag"] + 1, value["weights"]
 
-    return jax.jit(jax.vmap(draw_one, in_axes=(None, 0)))
+    return jax.jit(jax.vmap(draw_one, in_axes=(None, 0, None, None)))

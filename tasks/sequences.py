@@ -10,7 +10,6 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.tasks.mtd import sample
 from mdbench.tasks.task import Task, load_task, task_names
 
 PUBLIC_SEED, N_PUBLIC = 0, 2048
@@ -61,6 +60,8 @@ def evaluation_sequences(task: Task, length: int, n_sequences: int, seed: int) -
         public = _public(task)
         if public is not None and n_sequences <= len(public.tokens) and length < public.tokens.shape[1]:
             return Sequences(public.tokens[:n_sequences, : length + 1], public.weights[:n_sequences])
+    from mdbench.tasks.mtd import sample  # jax, which the public ones do without
+
     drawn = sample(task, length, n_sequences, seed)
     return Sequences(drawn.tokens, drawn.weights)
 

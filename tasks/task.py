@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import json
@@ -23,6 +24,14 @@ GROUP = "mdbench.tasks"
 ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
 LONGEST = 1_000_000  # tokens in a context
 CONCENTRATIONS = (1e-10, 1e10)  # beyond, float64 holds no useful posterior
+
+
+class Stream(enum.IntEnum):
+    """Key streams that never meet, whatever the seed."""
+
+    EVALUATION = 0
+    CALIBRATION = 1
+    TRAINING = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,8 @@ from mdbench.tasks import (
     lag_likelihoods,
     load_suite,
     load_task,
-    mtd,
     mtd_lags,
+    mtd_model,
     next_token_probs,
     sample,
     suite_names,
@@ -47,7 +47,7 @@ def log_joint_by_hand(tokens, weights):
 
 
 def test_density_of_mtd_is_the_closed_form():
-    density, _ = log_density(mtd, (TASK, jnp.asarray(TOKENS)), {}, {"weights": jnp.asarray(WEIGHTS)})
+    density, _ = log_density(mtd_model, (TASK, jnp.asarray(TOKENS)), {}, {"weights": jnp.asarray(WEIGHTS)})
     assert density == pytest.approx(log_joint_by_hand(TOKENS, WEIGHTS), abs=1e-12)
 
 
@@ -68,7 +68,7 @@ def test_mtd_lags_can_be_enumerated_by_numpyro():
 def test_density_of_drawing_is_that_of_conditioning():
     """The branch that draws (a scan) and the one that is given tokens (a plate) are one model."""
     sites = {"weights": WEIGHTS, "initial": TOKENS[:2], "token": TOKENS[2:]}
-    drawing, _ = log_density(mtd, (TASK,), {"length": len(TOKENS)}, jax.tree.map(jnp.asarray, sites))
+    drawing, _ = log_density(mtd_model, (TASK,), {"length": len(TOKENS)}, jax.tree.map(jnp.asarray, sites))
     assert drawing == pytest.approx(log_joint_by_hand(TOKENS, WEIGHTS), abs=1e-12)
 
 
@@ -85,12 +85,12 @@ def test_nuts_and_svi_run_on_mtd_and_find_the_exact_posterior():
     """Any NumPyro inference takes the model; NUTS within 5 standard errors at a pessimistic ESS of a tenth."""
     contexts = jnp.asarray(sample(TASK, 60, 1, seed=1).tokens[0, :-1])
     gold = urn(TASK, np.asarray(contexts)[None])
-    nuts = MCMC(NUTS(mtd), num_warmup=300, num_samples=1000, progress_bar=False)
+    nuts = MCMC(NUTS(mtd_model), num_warmup=300, num_samples=1000, progress_bar=False)
     nuts.run(jax.random.key(0), TASK, contexts)
     draws = np.asarray(nuts.get_samples()["weights"])
     assert np.abs(draws.mean(axis=0) - gold.mean[0, 0]).max() < 5 * gold.sd[0, 0].max() / np.sqrt(100)
     assert gold.sd[0, 0].max() < 0.25  # the prior's is 0.25: the data say something
-    svi = SVI(mtd, AutoNormal(mtd), optim.Adam(0.02), Trace_ELBO())
+    svi = SVI(mtd_model, AutoNormal(mtd_model), optim.Adam(0.02), Trace_ELBO())
     losses = svi.run(jax.random.key(0), 300, TASK, contexts, progress_bar=False).losses
     assert losses[-50:].mean() < losses[:50].mean()
 
@@ -163,7 +163,7 @@ def test_mtd_and_mtd_lags_draw_from_the_same_distribution():
     keys = jax.random.split(jax.random.key(0), 20_000)
     counts = [
         np.unique(jax.vmap(lambda key, m=model: first_two(m, key))(keys) @ jnp.array([1, 3, 9]), return_counts=True)[1]
-        for model in (mtd, mtd_lags)
+        for model in (mtd_model, mtd_lags)
     ]
     assert stats.chi2_contingency(np.array(counts)).pvalue > 1e-4
 

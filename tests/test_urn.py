@@ -95,9 +95,9 @@ def test_relabelling_the_states_changes_nothing(core_task):
 
 
 def test_what_does_not_fit_is_refused_before_it_starts():
-    task = Task("large", np.full((3, 3), 1 / 3), order=6)
+    task = Task("large", np.full((3, 3), 1 / 3), order=7)
     with pytest.raises(
-        InputError, match=r"the urn needs more than 4 GiB for order 6 at length 128; length \d+ would fit"
+        InputError, match=r"the urn needs more than 4 GiB for order 7 at length 128; length \d+ would fit"
     ):
         urn(task, np.zeros((1, 128), dtype=int))
 

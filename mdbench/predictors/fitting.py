@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.optimize import minimize, minimize_scalar
 
 from mdbench.tasks import Task
 
@@ -39,6 +38,8 @@ def fit_positive(objective: Callable[[float], float], low: float, high: float) -
 
     The objective may have several valleys, so look everywhere on a logarithmic scale before going downhill.
     """
+    from scipy.optimize import minimize_scalar
+
     grid = np.linspace(np.log(low), np.log(high), GRID)
     values = np.array([objective(float(np.exp(point))) for point in grid])
     if not np.isfinite(values).any():
@@ -58,6 +59,8 @@ def fit(
     objective: Objective, starts: Iterable[Float[np.ndarray, " k"]], *arrays: Any
 ) -> Float[np.ndarray, " k"] | None:
     """Argmin of a differentiable ``objective(scalars, *arrays)``, by BFGS on its logarithm; None if none is finite."""
+    from scipy.optimize import minimize
+
     compiled = _log_and_gradient(objective)
 
     def for_scipy(scalars: np.ndarray) -> tuple[float, np.ndarray]:

@@ -7,19 +7,21 @@ The same update is EG_η of Helmbold, Schapire, Singer and Warmuth (Machine Lear
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mdbench.errors import InputError
 from mdbench.tasks import Task, lag_likelihoods, next_token_probs
 
 STEP_SIZES = ("tuned", "theory", "smooth")
 MOST_STEPS = 100_000
+STRIDE = 128  # transitions: contexts of up to so many more share compiled code
 LARGEST_LOG_RATIO = 600.0  # log of x/⟨λ, x⟩: keeps a gradient finite where a weight has all but vanished
 
 
@@ -76,11 +78,19 @@ def check_steps(steps: int) -> None:
         raise InputError(f"steps must be a whole number from 1 to {MOST_STEPS}, not {steps!r}.")
 
 
-@jax.jit
-def mirror_descent(x: Float[Array, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:
+def mirror_descent(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:
     """λ^k from the lag likelihoods, with one step size."""
-    log_x = jnp.log(x)
-    return jnp.exp(jax.lax.fori_loop(0, steps, lambda _, log_weights: _step(log_x, log_weights, eta), _start(x)))
+    n = x.shape[1]
+    filled = np.pad(x, ((0, 0), (0, -n % STRIDE), (0, 0)), constant_values=1.0)
+    return _descend_evenly(filled, n, eta, steps)
+
+
+@jax.jit
+def _descend_evenly(x: Float[Array, "batch n m"], n: int, eta: float, steps: int) -> Float[Array, "batch m"]:
+    """The first ``n`` transitions count: one compilation for many lengths."""
+    log_x, counts = jnp.log(x), jnp.arange(x.shape[1]) < n
+    step = functools.partial(_step, log_x, eta=eta, counts=counts)
+    return jnp.exp(jax.lax.fori_loop(0, steps, lambda _, log_weights: step(log_weights), _start(x)))
 
 
 def descend(x: Float[Array, "batch n m"], etas: Float[Array, " k"]) -> Float[Array, "batch m"]:
@@ -93,8 +103,11 @@ def _start(x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
     return jnp.full((x.shape[0], x.shape[2]), -math.log(x.shape[2]))
 
 
-def _step(log_x: Float[Array, "batch n m"], log_weights: Float[Array, "batch m"], eta) -> Float[Array, "batch m"]:
+def _step(
+    log_x: Float[Array, "batch n m"], log_weights: Float[Array, "batch m"], eta, counts: Bool[Array, " n"] | None = None
+) -> Float[Array, "batch m"]:
     """One step, in logarithms: a large one takes a weight below what float64 can hold."""
     log_mixture = jax.nn.logsumexp(log_weights[:, None, :] + log_x, axis=-1, keepdims=True)  # log⟨λ, x_t⟩
-    gradient = jnp.exp(jnp.minimum(log_x - log_mixture, LARGEST_LOG_RATIO)).sum(axis=1)
+    ratio = jnp.exp(jnp.minimum(log_x - log_mixture, LARGEST_LOG_RATIO))
+    gradient = ratio.sum(axis=1, where=None if counts is None else counts[:, None])
     return jax.nn.log_softmax(log_weights + eta * gradient)

@@ -12,6 +12,7 @@ Only position T is read, so in the last layer nothing else is computed. A shorte
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mdbench.device import one_thread
+from mdbench.device import n_cores, one_thread
 from mdbench.errors import InputError
 
 PART = 64  # sequences; with more, each pass asks the system for memory anew, which takes longer than to compute
@@ -336,6 +337,12 @@ def keys_to_offsets(attention: Float[Tensor, "... T T"]) -> Float[Tensor, "... T
 def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
     """The model's output in float64, computed on the model's device, ``PART`` sequences at a time."""
     device = next(model.parameters()).device
-    with one_thread(), torch.no_grad():
-        parts = torch.from_numpy(contexts).to(device).split(PART)
-        return torch.cat([model(part) for part in parts]).cpu().numpy().astype(np.float64)
+    parts = torch.from_numpy(contexts).to(device).split(PART)
+
+    def run(part: Tensor) -> Tensor:
+        with torch.no_grad():  # of each thread its own
+            return model(part)
+
+    with one_thread(), ThreadPoolExecutor(n_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        found = list(map(run, parts) if device.type != "cpu" else pool.map(run, parts))
+    return torch.cat(found).cpu().numpy().astype(np.float64)

@@ -27,7 +27,7 @@ from mdbench.predictors.fitting import fit, fit_positive, kl, lag_rows, mix
 from mdbench.predictors.mirror_descent import check_steps, mirror_descent
 from mdbench.predictors.reweighting import STAGES, n_scalars, reweighted, start
 from mdbench.registry import build_baseline
-from mdbench.tasks import Stream, Task, lag_likelihoods, next_token_probs, sample
+from mdbench.tasks import Task, lag_likelihoods, next_token_probs
 
 VERSION = 3  # raised when another way of tuning makes cached values stale
 N_CALIBRATION = 2048
@@ -172,6 +172,8 @@ def cache_file(task: Task, wanted: Wanted, length: int) -> Path:
 @functools.lru_cache(maxsize=2)
 def _calibration(task: Task, length: int):
     """(lag likelihoods, contexts, p_B) of the calibration sequences."""
+    from mdbench.tasks import Stream, sample  # NumPyro, which a table of tuned numbers does without
+
     contexts = sample(task, length, N_CALIBRATION, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
     baseline = build_baseline("exact")
     try:

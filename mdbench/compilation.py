@@ -1,0 +1,100 @@
+"""What compiles: jax's settings, and where compiled code is kept between commands.
+
+jax reads its settings from the environment when it is imported, so they are put there before: importing mdbench
+imports no jax, and processes that it starts have the same. Those that would draw other numbers from the same seed, or
+compute in single precision, are ours whatever the environment says. Compiled code is kept in the cache folder, for one
+processor and one set of library versions: another processor may lack instructions that it uses.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import sys
+import threading
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mdbench.files import cache_folder, can_make
+
+JAX_SETTINGS: dict[str, bool | int | str] = {
+    "jax_enable_x64": True,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+}
+LEAST_SECONDS = 0.1  # of a compilation that is worth a file
+LIBRARIES = ("jax", "jaxlib", "numba", "llvmlite")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def settle_jax() -> None:
+    """Give jax its settings, now if it has been imported, else through the environment."""
+    settings = dict(JAX_SETTINGS)
+    folder = compiled_folder()
+    if folder is not None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        settings |= {"jax_compilation_cache_dir": str(folder / "jax")}
+        settings |= {"jax_persistent_cache_min_compile_time_secs": LEAST_SECONDS}
+    for name, value in settings.items():
+        os.environ[name.upper()] = str(int(value) if isinstance(value, bool) else value)
+        if "jax" in sys.modules:
+            sys.modules["jax"].config.update(name, value)
+
+
+@functools.cache
+def machine() -> str:
+    """Of the processor's features and the versions of what compiles: where code compiled here may run."""
+    digest = hashlib.sha256(f"{platform.machine()} {sys.version}".encode())
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0].splitlines()
+    except OSError:  # not Linux
+        lines = [platform.processor()]
+    wanted = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU")
+    digest.update("\n".join(line for line in lines if line.startswith(wanted) and "MHz" not in line).encode())
+    for library in LIBRARIES:
+        try:
+            digest.update(f"{library} {version(library)}".encode())
+        except PackageNotFoundError:
+            continue
+    return digest.hexdigest()[:16]
+
+
+def compiled_folder() -> Path | None:
+    """Where compiled code is kept; None where nothing can be."""
+    folder = cache_folder() / "compiled" / machine()
+    return folder if can_make(folder) else None
+
+
+def compiled(function: Function) -> Function:
+    """``function`` compiled by numba at its first call, to run without the interpreter's lock.
+
+    numba is imported then, not before.
+    """
+    lock, found = threading.Lock(), []
+
+    def compile_it() -> Callable[..., Any]:
+        import numba
+
+        folder = compiled_folder()
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, "" if folder is None else str(folder / "numba")
+        try:
+            return numba.njit(
+                function, nogil=True, cache=folder is not None, fastmath={"contract"}, error_model="numpy"
+            )
+        finally:
+            numba.config.CACHE_DIR = before
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        if not found:
+            with lock:
+                if not found:
+                    found.append(compile_it())
+        return found[0](*arguments)
+
+    return call  # type: ignore[return-value]
