@@ -16,8 +16,9 @@ What cannot be computed (constant draws, say) fails.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,20 @@ def _by_arviz(function: str, values: Float[np.ndarray, "C D ..."], **options: An
     import xarray
 
     dims = ("chain", "draw", *(f"d{k}" for k in range(values.ndim - 2)))
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"), _without_numba(arviz):
         warnings.simplefilter("ignore")
         return getattr(arviz, function)(xarray.Dataset({"x": (dims, values)}), **options)["x"].values
+
+
+@contextlib.contextmanager
+def _without_numba(arviz: Any) -> Iterator[None]:
+    """Where numba is installed, ArviZ before 1.0 takes a variance in one pass: NaN for draws that are nearly equal."""
+    switch = getattr(arviz, "Numba", None)
+    if switch is None or not switch.numba_flag:
+        yield
+        return
+    switch.disable_numba()
+    try:
+        yield
+    finally:
+        switch.enable_numba()

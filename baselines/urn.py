@@ -32,7 +32,7 @@ from mdbench.tasks import Task
 MEMORY_LIMIT = 4 * 2**30  # bytes, over all threads
 RESCALE_EVERY = 64  # steps; relative to uniform weights the evidence grows by at most m a step
 LARGE = 600  # the sum is kept near 2^600: far from where small weights lose digits, and take ten times as long
-ABREAST = 8  # steps that go over the rows together, each one sum behind the one before: what they touch stays in a cache
+ABREAST = 8  # steps that go over the rows together, one sum behind each other: what they touch stays in a cache
 CHUNK = 16  # sequences in one task of a thread
 
 

@@ -2,8 +2,9 @@
 
 jax reads its settings from the environment when it is imported, so they are put there before: importing mdbench
 imports no jax, and processes that it starts have the same. Those that would draw other numbers from the same seed, or
-compute in single precision, are ours whatever the environment says. Compiled code is kept in the cache folder, for one
-processor and one set of library versions: another processor may lack instructions that it uses.
+compute in single precision, are ours whatever the environment says. Compiled code is kept in the cache folder (unless
+``JAX_COMPILATION_CACHE_DIR`` names another) for one processor and one set of library versions: another processor may
+lack instructions that it uses.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ JAX_SETTINGS: dict[str, bool | int | str] = {
     "jax_threefry_partitionable": True,
     "jax_random_seed_offset": 0,
 }
+KEPT = "JAX_COMPILATION_CACHE_DIR"  # where jax keeps compiled code, and numba here too; empty: nowhere
 LEAST_SECONDS = 0.1  # of a compilation that is worth a file
 LIBRARIES = ("jax", "jaxlib", "numba", "llvmlite")
 
@@ -36,10 +38,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def settle_jax() -> None:
     """Give jax its settings, now if it has been imported, else through the environment."""
     settings = dict(JAX_SETTINGS)
-    folder = compiled_folder()
-    if folder is not None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        settings |= {"jax_compilation_cache_dir": str(folder / "jax")}
-        settings |= {"jax_persistent_cache_min_compile_time_secs": LEAST_SECONDS}
+    folder = cache_folder() / "compiled" / machine()
+    if KEPT not in os.environ and can_make(folder):
+        settings |= {KEPT.lower(): str(folder), "jax_persistent_cache_min_compile_time_secs": LEAST_SECONDS}
     for name, value in settings.items():
         os.environ[name.upper()] = str(int(value) if isinstance(value, bool) else value)
         if "jax" in sys.modules:
@@ -64,12 +65,6 @@ def machine() -> str:
     return digest.hexdigest()[:16]
 
 
-def compiled_folder() -> Path | None:
-    """Where compiled code is kept; None where nothing can be."""
-    folder = cache_folder() / "compiled" / machine()
-    return folder if can_make(folder) else None
-
-
 def compiled(function: Function) -> Function:
     """``function`` compiled by numba at its first call, to run without the interpreter's lock.
 
@@ -80,8 +75,8 @@ def compiled(function: Function) -> Function:
     def compile_it() -> Callable[..., Any]:
         import numba
 
-        folder = compiled_folder()
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, "" if folder is None else str(folder / "numba")
+        folder = os.environ.get(KEPT)
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, f"{folder}/numba" if folder else ""
         try:
             return numba.njit(
                 function, nogil=True, cache=folder is not None, fastmath={"contract"}, error_model="numpy"

@@ -1,27 +1,12 @@
-"""Shared fixtures: tasks, and a cache folder that no other run sees."""
+"""Shared fixtures: tasks, and a cache folder that no other run sees; compiled code alone is kept where it always is."""
 
 import itertools
-import os
-import tempfile
 from fractions import Fraction
 
-import jax
 import numpy as np
 import pytest
 
 from mdbench.tasks import Task, load_task, sample
-
-
-def pytest_configure(config):
-    """In one run, what a worker or process has compiled, no other compiles: that was half of the time."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # by .ci/run, or by the process that started this worker
-        return
-    folder = tempfile.TemporaryDirectory(prefix="mdbench-jax-")
-    config.add_cleanup(folder.cleanup)
-    options = {"jax_compilation_cache_dir": folder.name, "jax_persistent_cache_min_compile_time_secs": 0.1}
-    for name, value in options.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)  # for workers, and for processes that tests start
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -194,12 +194,13 @@ def test_list_and_show_know_every_name(mdbench):
     assert set(listing) == {"tasks", "suites", "predictors", "baselines"}
     assert set(listing["baselines"]) == set(registry.BASELINES)
     assert set(listing["baselines"]) <= set(listing["predictors"])
+    printed = mdbench("list")[1]
     for names in listing.values():
         for name in names:
             code, stdout, _ = mdbench("show", name, "--json")
             assert (code, "kind" in json.loads(stdout)) == (0, True)
             assert mdbench("show", name)[0] == 0
-            assert name in mdbench("list")[1]
+            assert name in printed
 
 
 def test_train_tune_and_use_a_task_of_ones_own(mdbench, tmp_path):

@@ -10,7 +10,7 @@ from scipy import stats
 
 import mdbench
 from mdbench.errors import InputError, PredictorError
-from mdbench.evaluation import CHUNK
+from mdbench.running import CHUNK
 from mdbench.tasks import Task, load_task, next_token_probs, sample
 
 TASK = "mtd-q3-m2"

@@ -22,6 +22,13 @@ def independent(chains=4, draws=1000, seed=0):
     return np.random.default_rng(seed).dirichlet([2.0, 3.0, 4.0], (chains, draws, 3))
 
 
+def test_a_probability_that_no_weight_moves_has_no_error():
+    """Where the last tokens agree, so do all next tokens; a variance in one pass would be negative."""
+    same = from_draws("test", TASK, np.full((3, 16), 4), (16,), Draws(independent()[..., None, :]))
+    assert not same.failed.any()
+    assert (same.next_token_se < 1e-15).all()
+
+
 def verdicts(found, sequence=0):
     return {check.name: check.verdict(sequence) for check in found.checks_made}
 

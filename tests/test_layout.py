@@ -13,6 +13,7 @@ PACKAGES = {"mdbench": ROOT / "mdbench", "mdbench.tasks": ROOT / "tasks", "mdben
 LAYERS = ["tasks", "baselines", "predictors", "evaluation", "report", "cli"]
 SAME_AS = {
     "registry": "predictors",
+    "running": "predictors",
     "training_data": "predictors",
     "training_config": "predictors",
     "training": "evaluation",
@@ -36,7 +37,7 @@ SAME_AS = {
 
 def modules():
     for package, folder in PACKAGES.items():
-        for path in folder.rglob("*.py"):
+        for path in (path for path in folder.rglob("*.py") if path.name != "__main__.py"):
             parts = path.relative_to(folder).with_suffix("").parts
             name = ".".join([package, *parts]).removesuffix(".__init__")
             yield name, path

@@ -33,7 +33,7 @@ def test_a_changed_sampler_changes_no_public_sequence(core_task, monkeypatch):
     def other(*_arguments, **_options):
         raise AssertionError("drawn")
 
-    monkeypatch.setattr("mdbench.tasks.sequences.sample", other)
+    monkeypatch.setattr("mdbench.tasks.mtd.sample", other)
     public = public_sequences(core_task.name)
     np.testing.assert_array_equal(evaluation_sequences(core_task, 20, 5, 0).tokens, public.tokens[:5, :21])
     copy = Task("copy", core_task.transition, core_task.order)  # a label changes no sequence

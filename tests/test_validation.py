@@ -126,7 +126,7 @@ def test_holm_by_hand():
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
-    partial = tmp_path / "partial.json"
+    monkeypatch.setenv("MDBENCH_CACHE", str(tmp_path))
     options = {
         "tasks": ["mtd-q3-m2"],
         "methods": ["urn", "laplace"],
@@ -134,7 +134,6 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
         "n_simulations": 80,
         "length": 12,
         "calibration_length": 8,
-        "partial": partial,
     }
     ran = []
     run_calibration = validation.calibration
@@ -148,15 +147,18 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "calibration", calibration)
     with pytest.raises(KeyboardInterrupt):
         validate(**options)
-    assert partial.exists()
     resumed = validate(**options)
     assert ran == ["urn", "laplace", "laplace"]
-    assert not partial.exists()
-    fresh = validate(**options)
+    assert validate(**options).calibrations == resumed.calibrations
+    assert len(ran) == 3
+    fresh = validate(**options, cache=False)
+    assert ran[3:] == ["urn", "laplace"]
     assert [c.p for c in resumed.calibrations] == [c.p for c in fresh.calibrations]
     assert [a.rms_error for a in resumed.accuracies] == [a.rms_error for a in fresh.accuracies]
-    partial.write_text("{")  # a damaged part is done again
+    for part in tmp_path.rglob("validation/*.cell"):
+        part.write_text("{")  # damaged: done again
     assert validate(**options).verdicts == fresh.verdicts
+    assert len(ran) == 7
 
 
 def test_the_page_is_self_contained_and_escaped():
