@@ -10,7 +10,7 @@ evaluate: $(INSTALLED)
 	$(VENV)/bin/mdbench evaluate --predictor trained_l3
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(INSTALLED)
 	$(VENV)/bin/python -m pytest

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from mdbench.files import cache_folder, can_make
 
-JAX_SETTINGS: dict[str, bool | int | str] = {
+JAX_SETTINGS: dict[str, Any] = {
     "jax_enable_x64": True,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
@@ -70,19 +70,20 @@ def compiled(function: Function) -> Function:
 
     numba is imported then, not before.
     """
-    lock, found = threading.Lock(), []
+    lock = threading.Lock()
+    found: list[Callable[..., Any]] = []
 
     def compile_it() -> Callable[..., Any]:
         import numba
 
-        folder = os.environ.get(KEPT)
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, f"{folder}/numba" if folder else ""
+        folder, config = os.environ.get(KEPT), vars(numba.config)
+        before, config["CACHE_DIR"] = config["CACHE_DIR"], f"{folder}/numba" if folder else ""
         try:
             return numba.njit(
                 function, nogil=True, cache=folder is not None, fastmath={"contract"}, error_model="numpy"
             )
         finally:
-            numba.config.CACHE_DIR = before
+            config["CACHE_DIR"] = before
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:

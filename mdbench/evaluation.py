@@ -235,8 +235,9 @@ def evaluate(
     whole = Evaluation.merged(parts)
     if whole.failed and not any(r.predictor in asked for r in whole.results):
         raise PredictorError(next((f for f in whole.failed if f.predictor in asked), whole.failed[0]).reason)
-    for part in parts[n_shown:] if done else []:
-        done(part)
+    if done:
+        for part in parts[n_shown:]:
+            done(part)
     return whole
 
 

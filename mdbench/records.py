@@ -622,13 +622,13 @@ def verify(path: str | Path, progress: Progress = no_progress) -> list[str]:
 
 def cells_of(record: Record, progress: Progress) -> list[Cell]:
     """The cells that a record is scored in."""
-    return public_cells(record.task, tuple(cell.length for cell in record.cells), progress)
+    return public_cells(record.task, tuple(cell.length for cell in record.cells), record.n_sequences, progress)
 
 
 @functools.lru_cache(maxsize=16)
-def public_cells(task: str, lengths: tuple[int, ...], progress: Progress) -> list[Cell]:
-    """All public sequences of a built-in task at these lengths, with their gold."""
-    return list(cells(load_task(task), lengths, N_PUBLIC, PUBLIC_SEED, GOLD, progress))
+def public_cells(task: str, lengths: tuple[int, ...], n_sequences: int, progress: Progress) -> list[Cell]:
+    """The first so many public sequences of a built-in task at these lengths, with their gold."""
+    return list(cells(load_task(task), lengths, n_sequences, PUBLIC_SEED, GOLD, progress))
 
 
 def rerun(

@@ -68,7 +68,8 @@ def answers(
         sources = list((SHIPPED_WEIGHTS / entry.name / task.name).glob("*/*/*.json"))
     else:
         spec = find_spec(entry.target.partition(":")[0].partition(".")[0])
-        sources = [Path(place) for place in (spec and (spec.submodule_search_locations or [spec.origin])) or []]
+        places: list[str | None] = [*(spec.submodule_search_locations or [spec.origin])] if spec else []
+        sources = [Path(place) for place in places if place]
     key = {
         "predictor": entry.name,
         "options": {name: repr(value) for name, value in identity.options.items()},

@@ -1,6 +1,7 @@
 """Shared fixtures: tasks, and a cache folder that no other run sees; compiled code alone is kept where it always is."""
 
 import itertools
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -11,8 +12,10 @@ from mdbench.tasks import Task, load_task, sample
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
+    """One for all workers of a run: what one has computed, no other computes."""
+    base = tmp_path_factory.getbasetemp()
     patch = pytest.MonkeyPatch()
-    patch.setenv("MDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("MDBENCH_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mdbench-cache"))
     yield
     patch.undo()
 

@@ -349,7 +349,8 @@ def test_a_predictor_that_breaks_its_contract_is_a_failed_run(mdbench, monkeypat
     from mdbench.predictors.reference import Uniform
 
     monkeypatch.setattr(Uniform, "predict", lambda _self, contexts: np.zeros((len(contexts), 3)))
-    code, stdout, stderr = mdbench("evaluate", "--predictor", "uniform", "--task", TASK, "--n-sequences", 5)
+    asked = ("--predictor", "uniform", "--task", TASK, "--n-sequences", 5, "--no-cache")
+    code, stdout, stderr = mdbench("evaluate", *asked)
     assert (code, stdout) == (1, "")
     assert "predictor 'uniform' returned probabilities that do not sum to one" in stderr
 
@@ -387,7 +388,7 @@ def test_validate_writes_its_report_and_fails_on_failure(mdbench, tmp_path, monk
         return found
 
     monkeypatch.setattr(registry.Baseline, "__call__", wrong)
-    code, stdout, stderr = mdbench("baseline", "validate", *small[:4], *small[6:])
+    code, stdout, stderr = mdbench("baseline", "validate", *small[:4], *small[6:], "--no-cache")
     assert code == 1
     assert "did not pass: urn on mtd-q3-m2" in stderr
     code, _, stderr = mdbench("baseline", "validate", "--out", tmp_path / "validation.json")

@@ -352,3 +352,31 @@ def test_a_predictor_that_raises_spoils_nothing_else():
     assert found.failed[0].reason.endswith("ValueError: no such luck.")
     with pytest.raises(PredictorError, match="ValueError: no such luck"):
         mdbench.evaluate(broken, task=TASK, lengths=[16], n_sequences=20)
+
+
+def test_a_predictor_of_numpy_has_a_process_without_jax_and_torch(tmp_path):
+    """Which would take seconds to import, for every predictor and task."""
+    (tmp_path / "light.py").write_text(
+        "import sys\n\nimport numpy as np\n\n\ndef p(contexts):\n"
+        "    heavy = {'jax', 'torch', 'numpyro', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "    if heavy:\n        raise RuntimeError(f'imported: {sorted(heavy)}')\n"
+        "    return np.full((len(contexts), 3), 1 / 3)\n"
+    )
+    with_limits = {"task": "mtd-q3-m2", "lengths": [16], "n_sequences": 8, "references": (), "isolate": Limits(60)}
+    assert len(mdbench.evaluate(f"{tmp_path / 'light.py'}:p", **with_limits).results) == 1
+
+
+def test_the_process_has_a_cache_of_its_own_that_ends_with_it(tmp_path):
+    (tmp_path / "nosy.py").write_text(
+        "import os\n\nimport numpy as np\n\n\nclass P:\n    def __init__(self, task):\n"
+        f"        with open({str(tmp_path / 'seen')!r}, 'w') as file:\n"
+        "            print(os.environ['MDBENCH_CACHE'], os.environ['JAX_COMPILATION_CACHE_DIR'], file=file)\n\n"
+        "    def predict(self, contexts):\n        return np.full((len(contexts), 3), 1 / 3)\n"
+    )
+    options = {"task": "mtd-q3-m2", "lengths": [16], "n_sequences": 8, "references": (), "isolate": Limits(60)}
+    mdbench.evaluate(f"{tmp_path / 'nosy.py'}:P", **options)
+    folders = (tmp_path / "seen").read_text().split()
+    assert len(folders) == 2
+    for folder in folders:
+        assert not folder.startswith(os.environ["MDBENCH_CACHE"])
+        assert not os.path.exists(folder)

@@ -9,7 +9,7 @@ from mdbench.baselines import exact, urn
 from mdbench.baselines.model import mtd_weights
 from mdbench.errors import InputError, SequenceError, Unsupported
 from mdbench.registry import build_baseline
-from mdbench.tasks import Task, lag_likelihoods, load_task, mtd, next_token_probs
+from mdbench.tasks import Task, lag_likelihoods, load_task, mtd_model, next_token_probs
 from tests.conftest import contexts_of
 
 # Few draws where each costs much: the tests are of the errors that a method states, whatever they are.
@@ -107,7 +107,7 @@ def test_the_samplers_model_has_the_density_of_the_task():
     rng = np.random.default_rng(0)
     gaps = []
     for weights in rng.dirichlet(np.ones(3), 5):
-        of_task = log_density(mtd, (task, tokens), {}, {"weights": weights})[0]
+        of_task = log_density(mtd_model, (task, tokens), {}, {"weights": weights})[0]
         gaps.append(float(of_task - log_density(mtd_weights, (x, task.concentration), {}, {"weights": weights})[0]))
     np.testing.assert_allclose(gaps, 3 * np.log(1 / 5), rtol=1e-12)  # the first m tokens, which are uniform
 

@@ -21,7 +21,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from mdbench import metrics, training
+from mdbench import metrics, training, training_config
 from mdbench.baselines import exact
 from mdbench.device import n_cores
 from mdbench.errors import InputError, Unsupported
@@ -52,6 +52,12 @@ def stop_after(steps):
     return progress
 
 
+def shorten_periods(monkeypatch):
+    """Losses are noted, and choices made, after a fifth of the steps."""
+    for module in (training, training_config):
+        monkeypatch.setattr(module, "LOSS_EVERY", 20)
+
+
 def weights_of(run):
     return {name: value.numpy() for name, value in safetensors.torch.load_file(run / "weights.safetensors").items()}
 
@@ -69,31 +75,36 @@ def assert_same_weights(a, b):
         ({"target": "conditional", "schedule": "restarts"}, (3,)),
         ({"target": "bayes", "reuse": 2, "batch": 1}, (3,)),
         ({"model": "standard", "loss": "cross_entropy", "schedule": "constant"}, (3,)),
-        ({"candidates": 3, "steps": 550}, (3,)),  # chosen at 100
-        ({"start_length": 4, "steps": 550, "reuse": 2}, (3,)),  # long from step 200 on
-        ({"start_length": 4, "steps": 650, "candidates": 2, "model": "standard", "width": 8}, (3,)),  # from 300 on
-        pytest.param({"start_length": 4, "steps": 550}, (3, 4), marks=pytest.mark.slow),
+        ({"candidates": 3, "periods": 5.5}, (3,)),  # chosen after the first
+        ({"start_length": 4, "periods": 5.5, "reuse": 2}, (3,)),  # long from the third on
+        ({"start_length": 4, "periods": 6.5, "candidates": 2, "model": "standard", "width": 8}, (3,)),  # the fourth
+        pytest.param({"start_length": 4, "periods": 5.5}, (3, 4), marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, changes, seeds):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    config = TrainingConfig(**{"length": 6, "depth": 2, "steps": 350, "batch": 8} | changes)
+    if len(seeds) == 1:  # several run in processes of their own
+        shorten_periods(monkeypatch)
+    every = training.LOSS_EVERY
+    steps = int(changes.get("periods", 3.5) * every)
+    own = {name: value for name, value in changes.items() if name != "periods"}
+    config = TrainingConfig(**{"length": 6, "depth": 2, "steps": steps, "batch": 8} | own)
 
     unbroken = train(TASK, config, tmp_path / "unbroken", seeds=seeds)
-    for stop in (200, 300):
+    for stop in (2 * every, 3 * every):
         with pytest.raises(Stop):
             train(TASK, config, tmp_path / "broken", seeds=seeds, progress=stop_after(stop))
     steps = []
     broken = train(TASK, config, tmp_path / "broken", seeds=seeds, progress=steps.append)
     if len(seeds) == 1:  # of several, one may be ahead of the other
-        assert steps[0] == 300  # it went on from the checkpoint
+        assert steps[0] == 3 * every  # it went on from the checkpoint
     assert sum(steps) == config.steps
     for a, b in zip(unbroken, broken, strict=True):
         assert_same_weights(a, b)
         cards = [json.loads((run / "card.json").read_text()) for run in (a, b)]
         assert cards[0]["loss_curve"] == cards[1]["loss_curve"]
         assert cards[0]["final_scores"] == cards[1]["final_scores"]
-        assert len(cards[0]["loss_curve"]["mean_loss"]) == math.ceil(config.steps / 100)
+        assert len(cards[0]["loss_curve"]["mean_loss"]) == math.ceil(config.steps / every)
     assert not list(tmp_path.glob("**/checkpoint*"))
 
 
@@ -101,16 +112,17 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, ch
 def test_a_run_that_starts_from_another_goes_on_from_its_weights(tmp_path, monkeypatch, model):
     """Broken or not; at a learning rate of 1e-30 what it starts from is what it ends with, in a larger model too."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    small = TrainingConfig(length=6, depth=1, steps=100, batch=8, model=model, width=8)
+    shorten_periods(monkeypatch)
+    small = TrainingConfig(length=6, depth=1, steps=20, batch=8, model=model, width=8)
     same = replace(small, learning_rate=1e-30)
     for seed in (0, 1):
         train(TASK, small, tmp_path / "small", seeds=(seed,))
         (still,) = train(TASK, same, tmp_path / "still", seeds=(seed,), start_from=tmp_path / "small")
         assert_same_weights(still, tmp_path / "small" / f"seed{seed}")
 
-    large = replace(same, length=9, depth=2, steps=350)
+    large = replace(same, length=9, depth=2, steps=70)
     (unbroken,) = train(TASK, large, tmp_path / "unbroken", seeds=(1,), start_from=tmp_path / "small")
-    for stop in (200, 300):
+    for stop in (40, 60):
         with pytest.raises(Stop):
             train(
                 TASK,
@@ -303,9 +315,10 @@ def test_cross_entropy_and_the_standard_model_learn_too(tmp_path, model):
     assert abs(losses[-1] - entropy - metrics.kl(bayes, probs).mean()) < 0.02
 
 
-def test_the_best_candidate_goes_on(tmp_path):
+def test_the_best_candidate_goes_on(tmp_path, monkeypatch):
     """It goes on as if it had been alone, which the first candidate of a seed can be."""
-    config = TrainingConfig(length=6, depth=2, steps=400, batch=8, candidates=3, schedule="constant")
+    shorten_periods(monkeypatch)
+    config = TrainingConfig(length=6, depth=2, steps=80, batch=8, candidates=3, schedule="constant")
     for seed in range(4):
         (run,) = train(TASK, config, tmp_path / "three", seeds=(seed,))
         card = json.loads((run / "card.json").read_text())
@@ -313,7 +326,7 @@ def test_the_best_candidate_goes_on(tmp_path):
         assert len(set(losses)) == 3
         np.testing.assert_allclose(card["loss_curve"]["mean_loss"][0], min(losses), rtol=1e-5)
         if losses[0] == min(losses):
-            alone = TrainingConfig(length=6, depth=2, steps=400, batch=8, schedule="constant")
+            alone = TrainingConfig(length=6, depth=2, steps=80, batch=8, schedule="constant")
             (other,) = train(TASK, alone, tmp_path / "one", seeds=(seed,))
             a, b = weights_of(run), weights_of(other)
             assert max(np.abs(a[name] - b[name]).max() for name in a) < 0.02
@@ -324,7 +337,8 @@ def test_the_best_candidate_goes_on(tmp_path):
 
 def test_a_candidate_that_diverges_is_not_chosen(tmp_path, monkeypatch):
     """Nor does it end those of its seed that do not, or change them."""
-    config = TrainingConfig(length=6, depth=2, steps=200, batch=8, candidates=3)
+    shorten_periods(monkeypatch)
+    config = TrainingConfig(length=6, depth=2, steps=40, batch=8, candidates=3)
 
     def losses_of(folder):
         runs = [train(TASK, config, folder, seeds=(seed,))[0] for seed in (0, 1)]
@@ -360,9 +374,10 @@ def test_the_first_half_of_the_steps_has_short_contexts(tmp_path, monkeypatch):
         return take_step(self, step)
 
     monkeypatch.setattr(training._Training, "_step", watched)
-    config = TrainingConfig(length=6, depth=2, steps=500, batch=4, start_length=4, candidates=2)
+    shorten_periods(monkeypatch)
+    config = TrainingConfig(length=6, depth=2, steps=100, batch=4, start_length=4, candidates=2)
     (run,) = train(TASK, config, tmp_path)
-    assert seen == [4] * 200 + [6] * 300
+    assert seen == [4] * 40 + [6] * 60
     assert load_run(TASK, run)[0].config == config
 
 
