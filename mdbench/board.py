@@ -5,10 +5,15 @@ whole suite, where they are ranked by the geometric mean over cells of the ratio
 so that no cell drowns the others. In the ratio an excess KL is floored at the error of the gold.
 
 All comparisons are paired, on the sequences that both rows have. Their standard errors come from a bootstrap over
-sequences (the same ones at all lengths of a task) and, where a row has several training seeds, over these; p-values are
-those of Student's t with the degrees of freedom that such a sum of variances has (Satterthwaite), corrected for the
+sequences (the same ones at all lengths of a task) and, where a row has several training seeds, from the variance of the
+seeds' means over the lengths of a task: a seed is good or bad at all of them. Intervals and p-values are those of
+Student's t with the degrees of freedom that such a sum of variances has (Satterthwaite); p-values are corrected for the
 number of pairs in the table (Holm). Hence with 95% confidence no pair at all is told apart wrongly, and all rank
 intervals hold at once; of a row with one training seed, as that one seed.
+
+All pairs at once decide next to nothing of rows whose seeds carry the variance. A suite therefore names a few *planned*
+comparisons, which are corrected among themselves. Two rows are *equal* if the whole interval of their ratio lies within
+the suite's margin; what is neither told apart nor equal is *undecided*.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from scipy import stats
 
 from mdbench.errors import InputError
 from mdbench.files import json_ready
-from mdbench.records import CellRecord, Record, cells_of, differences, read_record, score_record
+from mdbench.records import CellRecord, Record, cells_of, differences, read_record, record_paths, score_record
 from mdbench.scoring import Progress, Scores, is_at_gold, no_progress
 from mdbench.statistics import CONFIDENCE, holm
 from mdbench.tasks import N_PUBLIC, Suite, load_suite
@@ -107,6 +112,7 @@ class Row:
 
 
 SUITE = "suite"
+PLANNED = ("row", "with", "cells", "ratio", "95% interval", "corrected p", "verdict")  # headings
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,44 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A comparison that the suite named before anybody looked, over the cells that both rows have.
+
+    Attributes:
+        a: label of a row.
+        b: label of the row that it is compared with.
+        n_cells: cells that both have.
+        ratio: geometric mean over these of a's excess KL to b's.
+        interval: its 95% interval.
+        p: that they are equally good, corrected for the number of planned comparisons (Holm).
+        verdict: of a: ``better``, ``equal``, ``worse`` or ``undecided``.
+        one_seed: whether one of them was trained with one seed only, so that the verdict is of that seed.
+    """
+
+    a: str
+    b: str
+    n_cells: int
+    ratio: float
+    interval: tuple[float, float] | None
+    p: float
+    verdict: str
+    one_seed: bool
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What stands in a table: both rows, cells, ratio with interval, p, verdict."""
+        seeds = ", one seed" if self.one_seed else ""
+        low_high = "unknown" if self.interval is None else f"{self.interval[0]:.3g} .. {self.interval[1]:.3g}"
+        return self.a, self.b, f"{self.n_cells}{seeds}", f"{self.ratio:.3g}", low_high, f"{self.p:.2g}", self.verdict
+
+
+@dataclass(frozen=True)
 class Board:
-    """The rows, ranked ones first, best first; and what was refused."""
+    """The rows, ranked ones first, best first; the planned comparisons; and what was refused."""
 
     suite: Suite
     rows: list[Row]
+    planned: list[Planned]
     refused: list[Refused]
     notes: list[str] = field(default_factory=list)
 
@@ -134,8 +173,9 @@ class Board:
             missing = [{"task": t, "length": n, "reason": why} for (t, n), why in row.missing.items()]
             about = row.first.predictor.model_dump() | {"n_sequences": row.n_sequences}
             rows.append(about | {"tables": tables, "missing": missing})
-        refused = [asdict(r) for r in self.refused]
-        return json_ready({"suite": self.suite.name, "rows": rows, "refused": refused, "notes": self.notes})
+        planned, refused = [asdict(p) for p in self.planned], [asdict(r) for r in self.refused]
+        found = {"suite": self.suite.name, "rows": rows, "planned": planned, "refused": refused, "notes": self.notes}
+        return json_ready(found)
 
 
 def build(
@@ -191,7 +231,14 @@ def build(
         )
         for key, tasks in by_row.items()
     ]
-    return Board(loaded, sorted(rows, key=_order), refused, notes)
+    ours = {  # by label: the rows that may be meant
+        _first(tasks).predictor.label: key
+        for key, tasks in by_row.items()
+        if _first(tasks).predictor.distribution == "mdbench"
+    }
+    one_seed = {key: row.one_seed for key, row in zip(by_row, rows, strict=True)}
+    planned = _planned(loaded, {label: (excess[key], one_seed[key]) for label, key in ours.items()})
+    return Board(loaded, sorted(rows, key=_order), planned, refused, notes)
 
 
 def row_key(record: Record) -> str:
@@ -224,7 +271,7 @@ def _read_all(
     """Records that hold, with their scores by sequence; and the others."""
     found: list[tuple[Path, Record, dict[int, Scores]]] = []
     refused = []
-    for path in sorted((folder / "records").glob("*/*.json")):
+    for path in record_paths(folder):
         shown = path.relative_to(folder).as_posix()
         try:
             if path.parent.is_symlink():
@@ -309,27 +356,42 @@ def _table(rows: dict[str, dict[Place, _Excess]], unit: dict[Place, _Excess] | N
     }
 
 
+def _planned(suite: Suite, rows: dict[str, tuple[dict[Place, _Excess], bool]]) -> list[Planned]:
+    """The comparisons that a suite names, of the rows that are there: excess KL, and whether of one training seed."""
+    found = []
+    for a, b in suite.planned:
+        cells = [rows.get(label, ({}, False))[0] for label in (a, b)]
+        places = [place for place in cells[0] if place in cells[1]]
+        if places:
+            pair = {label: {place: own[place] for place in places} for label, own in zip((a, b), cells, strict=True)}
+            resampling = _Resampling(pair, unit=pair[b])
+            found.append((a, b, len(places), *resampling.score(a), resampling.p_value(a, b)))
+    corrected = holm([p for *_, p in found]) if found else []
+    low, high = suite.margin
+    planned = []
+    for (a, b, n_cells, ratio, interval, _), p in zip(found, corrected, strict=True):
+        if interval is not None and low <= interval[0] and interval[1] <= high:
+            verdict = "equal"
+        elif p < 1 - CONFIDENCE:
+            verdict = "better" if ratio < 1 else "worse"
+        else:
+            verdict = "undecided"
+        planned.append(Planned(a, b, n_cells, ratio, interval, p, verdict, rows[a][1] or rows[b][1]))
+    return planned
+
+
 class _Resampling:
-    """Means over cells of resampled excess KL, the first draw being the sample itself."""
+    """Means over cells of resampled excess KL, the first draw being the sample itself.
+
+    Sequences are resampled. Training seeds are not: few as they are, what they add to a variance is computed, and the
+    few degrees of freedom that it has are counted (Satterthwaite). The seeds of a row are one draw for all lengths of a
+    task: weights of longer contexts start from those of shorter ones, so seed k is good or bad at all of them.
+    """
 
     def __init__(self, rows: dict[str, dict[Place, _Excess]], unit: dict[Place, _Excess] | None) -> None:
         self.rows, self.unit = rows, unit
         self.sizes = {key: min(e.values.shape[1] for e in cells.values()) for key, cells in rows.items()}
-        rng = np.random.default_rng(SEED)
-        self.runs = {
-            (key, place): self._draw_runs(rng, len(excess.values))
-            for key, cells in rows.items()
-            for place, excess in cells.items()
-        }
         self.known: dict[tuple[str, int], Float[np.ndarray, " draws"]] = {}
-
-    @staticmethod
-    def _draw_runs(rng: np.random.Generator, n: int) -> Float[np.ndarray, "draws R"]:
-        weights = rng.multinomial(n, np.full(n, 1 / n), DRAWS) / n
-        if n > 1:  # a bootstrap of n has (n - 1)/n of the variance, which matters at three
-            weights = 1 / n + (weights - 1 / n) * math.sqrt(n / (n - 1))
-        weights[0] = 1 / n
-        return weights
 
     @staticmethod
     @functools.lru_cache(maxsize=64)
@@ -345,49 +407,68 @@ class _Resampling:
         if (key, n) not in self.known:
             total = np.zeros(DRAWS)
             for place, excess in self.rows[key].items():
-                mean = self._cell(key, place, excess, n)
+                mean = self._cell(place, excess, n)
                 if self.unit is not None:
                     mean = np.log(np.maximum(mean, self._floor(place, excess)))
                 total += mean / len(self.rows[key])
             self.known[key, n] = total
         return self.known[key, n]
 
-    def _cell(self, key: str, place: Place, excess: _Excess, n: int) -> Float[np.ndarray, " draws"]:
+    def _cell(self, place: Place, excess: _Excess, n: int) -> Float[np.ndarray, " draws"]:
         values = excess.values[:, :n]
         if not np.isfinite(values).all():
             return np.full(DRAWS, np.inf)
-        by_run = self._counts(place[0], n) @ values.T / n
-        return np.maximum((by_run * self.runs[key, place]).sum(axis=1), 0.0)
+        return self._counts(place[0], n) @ values.mean(axis=0) / n
 
-    def _run_variance(self, key: str, n: int) -> tuple[float, float]:
-        """What training seeds add to the variance of :meth:`means`, and the sum of squares by degrees of freedom."""
-        total, by_freedom = 0.0, 0.0
+    def _run_variances(self, key: str, n: int) -> list[tuple[float, int]]:
+        """What training seeds add to the variance of :meth:`means`, with its degrees of freedom, task by task.
+
+        Of a task, the variance of the seeds' means over its lengths.
+        """
+        by_task: dict[tuple[str, int], Float[np.ndarray, " R"]] = {}
         for place, excess in self.rows[key].items():
             of_runs = excess.values[:, :n].mean(axis=1)
-            if len(of_runs) > 1 and np.isfinite(of_runs).all():
-                variance = float(of_runs.var(ddof=1)) / len(of_runs) / len(self.rows[key]) ** 2
-                if self.unit is not None:  # of the logarithm
-                    variance /= max(float(of_runs.mean()), self._floor(place, excess)) ** 2
-                total, by_freedom = total + variance, by_freedom + variance**2 / (len(of_runs) - 1)
-        return total, by_freedom
+            if len(of_runs) < 2 or not np.isfinite(of_runs).all():
+                continue
+            if self.unit is not None:  # of the logarithm
+                of_runs = of_runs / max(float(of_runs.mean()), self._floor(place, excess))
+            same = place[0], len(of_runs)
+            by_task[same] = by_task.get(same, np.zeros(len(of_runs))) + of_runs / len(self.rows[key])
+        return [(float(means.var(ddof=1)) / n_runs, n_runs - 1) for (_, n_runs), means in by_task.items()]
 
     def _floor(self, place: Place, excess: _Excess) -> float:
         """Below it an excess KL cannot be told from zero."""
         assert self.unit is not None
         return max(excess.gold_error, self.unit[place].gold_error, float(np.finfo(float).tiny))
 
+    def _spread(self, draws: Float[np.ndarray, " draws"], keys: Sequence[str], n: int) -> tuple[float, float]:
+        """Standard error of what was drawn for these rows, their seeds included, and its degrees of freedom."""
+        parts = [(float(draws[1:].var(ddof=1)), n - 1)]
+        parts += [part for key in keys for part in self._run_variances(key, n)]
+        variance = sum(v for v, _ in parts)
+        by_freedom = sum(v**2 / freedom for v, freedom in parts if freedom)
+        return math.sqrt(variance), variance**2 / by_freedom if by_freedom else math.inf
+
     def score(self, key: str) -> tuple[float, tuple[float, float] | None]:
-        """With its 95% interval."""
-        n = self.sizes[key]
+        """With its 95% interval, by Student's t; None where it is not finite, or rests on one sequence."""
+        n, keys = self.sizes[key], [key]
         draws = self.means(key, n)
         if self.unit is not None:
             unit = next(k for k, cells in self.rows.items() if cells is self.unit)
             n = min(n, self.sizes[unit])
-            draws = np.exp(self.means(key, n) - self.means(unit, n))
+            draws = self.means(key, n) - self.means(unit, n)
+            keys = [] if key == unit else [key, unit]
+        value = float(draws[0])
         if not np.isfinite(draws).all():
-            return math.inf, None
-        low, high = np.quantile(draws[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return float(draws[0]), (float(low), float(high))
+            return (math.inf if value > 0 or math.isnan(value) else 0.0), None
+        if n < 2:
+            return (math.exp(value) if self.unit is not None else value), None
+        se, freedom = self._spread(draws, keys, n)
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * se
+        if self.unit is not None:
+            return math.exp(value), (math.exp(value - half), _exp(value + half))
+        factor = _exp(half / value) if value > 0 else 1.0  # of the logarithm too: a mean of skew numbers is positive
+        return value, (value / factor, value * factor)
 
     def _differences(self, a: str, b: str) -> Float[np.ndarray, " draws"]:
         n = min(self.sizes[a], self.sizes[b])
@@ -408,13 +489,8 @@ class _Resampling:
             return 0.0
         if n < 2 or abs(draws[0]) <= self._resolution(a, b, n):
             return 1.0
-        variance = float(draws[1:].var(ddof=1))
-        of_runs = [self._run_variance(key, n) for key in (a, b)]
-        of_sequences = max(variance - sum(v for v, _ in of_runs), 0.0)
-        by_freedom = sum(f for _, f in of_runs) + of_sequences**2 / (n - 1)
-        if variance == 0 or by_freedom == 0:
-            return 0.0
-        return float(2 * stats.t.sf(abs(draws[0]) / math.sqrt(variance), variance**2 / by_freedom))
+        se, freedom = self._spread(draws, [a, b], n)
+        return float(2 * stats.t.sf(abs(draws[0]) / se, freedom)) if se > 0 else 0.0
 
     def _resolution(self, a: str, b: str, n: int) -> float:
         """How far apart two rows may be by the gold's errors or rounding alone."""
@@ -424,6 +500,10 @@ class _Resampling:
         means = [[float(e.values[:, :n].mean()) for e in pair] for pair in pairs]
         within = (abs(p - q) <= x.gold_error + y.gold_error for (p, q), (x, y) in zip(means, pairs, strict=True))
         return math.inf if all(within) else ROUNDING
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
 
 
 def tie_groups(apart: Bool[np.ndarray, "K K"]) -> list[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from mdbench.board import SUITE, UNIT, Board, Row, Standing, all_at_gold, at_gold
+from mdbench.board import PLANNED, SUITE, UNIT, Board, Row, Standing, all_at_gold, at_gold
 from mdbench.pages import render_page
 from mdbench.records import KINDS, PREDICTIONS, CellRecord
 from mdbench.tasks import N_PUBLIC
@@ -36,6 +36,7 @@ def render_html(board: Board, command: str) -> str:
         command=command,
         n_public=N_PUBLIC,
         columns=columns,
+        planned=PLANNED,
         kinds=[kind for kind in KINDS if kind in present],
         rows=[_row(board, row) for row in board.rows],
         most_charted=len(COLOURS),
@@ -77,6 +78,20 @@ def render_markdown(board: Board, command: str) -> str:
         cells.append(f"{row.n_sequences}{marks}")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines.append("")
+    if board.planned:
+        low, high = board.suite.margin
+        lines += [
+            "## Planned comparisons",
+            "",
+            "All pairs at once decide little about rows whose training seeds differ. These few are named by the suite",
+            "and corrected among themselves. Ratio: of excess KL, over the cells that both have. *Equal*: the interval",
+            f"lies within {low} .. {high}. *Undecided*: neither equal nor told apart. *One seed*: of that seed alone.",
+            "",
+            f"| {' | '.join(PLANNED)} |",
+            "|---" * len(PLANNED) + "|",
+            *(f"| {' | '.join(map(_markdown, p.texts))} |" for p in board.planned),
+            "",
+        ]
     missing = [(row, reason, where) for row in board.rows for reason, where in _missing(row)]
     if missing:
         lines += ["Not in every table, since cells are missing:", ""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -280,22 +281,34 @@ def verify(
     again: Annotated[
         bool, typer.Option("--rerun", help="Run the predictor on fresh sequences: are its scores compatible?")
     ] = False,
-    seed: Annotated[int, typer.Option(help="With --rerun: seed of the fresh sequences.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(help="With --rerun: seed of the fresh sequences; at random if none, and printed.")
+    ] = None,
+    n_sequences: Annotated[int, typer.Option("--n-sequences", help="With --rerun: fresh sequences a cell.")] = 256,
+    run_files: Annotated[
+        bool,
+        typer.Option("--run-files", help="With --rerun: run predictors whose name is a path, too."),
+    ] = False,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Check records: score their probabilities again, or run their predictors again; exit code 1 if one fails."""
     from mdbench import records, report
 
-    paths = record or sorted((leaderboard / "records").glob("*/*.json"))
+    paths = record or records.record_paths(leaderboard)
     if not paths:
         raise InputError(f"there are no records in '{leaderboard / 'records'}'; name one, or make one with --record.")
     verdicts: list[dict[str, Any]] = []
+    if again:
+        seed = secrets.randbelow(2**63 - 1) + 1 if seed is None else seed  # whoever knows the seed knows the sequences
+        print(f"mdbench: fresh sequences of seed {seed}.", file=sys.stderr)
     with report.progress_bars() as progress:
         for path in paths:
             try:
                 if again:
-                    found = records.rerun(path, seed, device, progress=progress)
+                    found = records.rerun(
+                        path, seed or 0, device, progress=progress, n_sequences=n_sequences, files=run_files
+                    )
                     faults = [str(r) for r in found if not r.compatible]
                     more = {"rerun": [r.to_dict() for r in found]}
                 else:

@@ -45,11 +45,12 @@ from mdbench.device import n_cores
 from mdbench.errors import InputError, PredictorError, reason_of
 from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
-from mdbench.isolation import Limits
+from mdbench.isolation import Isolated, Limits
+from mdbench.names import check_name, is_path
 from mdbench.predictor import check_output
-from mdbench.registry import BUILT_IN, TOLD, Identity, is_built_in, predictor_entries, row_identity
+from mdbench.registry import BUILT_IN, TOLD, Identity, predictor_entries, row_identity
 from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
-from mdbench.statistics import holm
+from mdbench.statistics import MeanInterval, holm, mean_interval
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -57,9 +58,14 @@ GOLD: Literal["exact"] = "exact"
 TOLERANCE = 1e-9  # relative; other processors differ in the last digits
 RESOLUTION = 1e-25  # nats; a KL below it is rounding
 GOLD_ERROR_FACTOR = 100.0  # between two estimates of the gold's error, which is itself of the size of rounding
+TESTED = ("kl", "excess_kl", "cross_entropy")  # scores that a rerun holds against published ones
+RERUN_SEQUENCES = 256
 LEVEL = 0.01  # of the test whether a published score is compatible with one on fresh sequences
 LONGEST_NAME = 300
-LARGEST = 2**28  # bytes of one array in a file of predictions
+LONGEST_LABEL = 600
+MOST_OPTIONS = 50
+LARGEST = 2**28  # bytes of all arrays in a file of predictions
+LARGEST_RECORD = 2**24  # bytes
 LIBRARIES = ("jax", "jaxlib", "numpy", "numpyro", "scipy", "torch")
 
 Kind = Literal["predictor", "baseline", "upper bound", "contributed", "predictions only"]
@@ -95,6 +101,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+ShortText = Annotated[str, Field(max_length=LONGEST_NAME)]
+
+
 class RowIdentity(_Strict):
     """Which row of a board a record is: a name with all its options, and where it comes from.
 
@@ -102,12 +111,12 @@ class RowIdentity(_Strict):
     and ``version`` are null for predictions that were made elsewhere, and for a predictor from a file.
     """
 
-    name: str = Field(min_length=1, max_length=1000)
-    options: dict[str, bool | int | Number | str | None]
-    label: str = Field(min_length=1, max_length=2000)
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
+    options: Annotated[dict[ShortText, bool | int | Number | ShortText | None], Field(max_length=MOST_OPTIONS)]
+    label: str = Field(min_length=1, max_length=LONGEST_LABEL)
     kind: Kind
-    distribution: str | None
-    version: str | None
+    distribution: str | None = Field(max_length=LONGEST_NAME)
+    version: str | None = Field(max_length=LONGEST_NAME)
 
 
 class CellRecord(_Strict):
@@ -240,12 +249,7 @@ def score_predictions(
     Raises:
         InputError: the file is damaged, or what it holds are not predictions for this task.
     """
-    if not name.isprintable() or name != name.strip() or not 1 <= len(name) <= LONGEST_NAME:
-        raise InputError(
-            f"a name has 1 to {LONGEST_NAME} printable characters and no blanks at its ends, unlike {name[:50]!r}."
-        )
-    if is_built_in(name.casefold()):
-        raise InputError(f"'{name}' is a built-in predictor; give these predictions a name of their own.")
+    check_name(name)
     check_recordable([task], 1, PUBLIC_SEED, GOLD)
     path = Path(path)
     if path.suffix not in (".npz", ".csv"):
@@ -333,9 +337,14 @@ def _write(
 
 
 def _file_stem(label: str) -> str:
-    """A file name for any label: the label itself where that is one, and short in any case."""
-    stem = quote(label, safe="=,+").replace("%3A", "+")
-    return stem if len(stem) <= 100 else f"{stem[:80]}~{hashlib.sha256(label.encode()).hexdigest()[:12]}"
+    """A file name for any label, and for no other: the label itself where that is plain.
+
+    Elsewhere it ends in a hash: ``+`` stands for a colon, and some disks take ``mine`` and ``MINE`` for one file.
+    """
+    if re.fullmatch(r"[a-z0-9_=,.:-]{1,80}", label):
+        return label.replace(":", "+")
+    readable = quote(label, safe="=,").replace("%3A", "+")
+    return f"{readable[:80]}~{hashlib.sha256(label.encode()).hexdigest()[:12]}"
 
 
 def _host(seconds: dict[int, float], device: str) -> Host:
@@ -364,6 +373,12 @@ def _host(seconds: dict[int, float], device: str) -> Host:
 # ------------------------------------------------------------------------------------------------ reading records
 
 
+def record_paths(folder: str | Path) -> list[Path]:
+    """The records of a leaderboard; files that are still being written, or were left so, are none."""
+    paths = (Path(folder) / "records").glob("*/*.json")
+    return sorted(path for path in paths if not path.name.startswith("."))
+
+
 def read_record(path: str | Path) -> tuple[Record, ByLength]:
     """A record and its probabilities.
 
@@ -373,7 +388,11 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
     path = Path(path)
     if path.is_symlink():
         raise InputError(f"record '{path}' is a link; records are files of their own.")
+    if not path.is_file():
+        raise InputError(f"record '{path}' is not an ordinary file.")
     try:
+        if path.stat().st_size > LARGEST_RECORD:
+            raise InputError(f"record '{path}' is larger than {LARGEST_RECORD} bytes.")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
@@ -392,7 +411,9 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InputError(f"record '{path}': {where}: {first['msg'][:200]}{more}.") from None
+        raise InputError(f"record '{path}': {where[:80]}: {first['msg'][:200]}{more}.") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"record '{path}' cannot be read: {str(error)[:200]}.") from None
     lengths = [cell.length for cell in record.cells]
     if len(set(lengths)) < len(lengths):
         raise InputError(f"record '{path}': a length stands in it twice.")
@@ -421,10 +442,11 @@ class _KeyTwice(Exception):
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise _KeyTwice(name)
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise _KeyTwice(name[:80])
+        seen.add(name)
 
 
 def _is_own_file(path: Path) -> bool:
@@ -437,9 +459,15 @@ def _is_own_file(path: Path) -> bool:
 def _check_identity(record: Record, path: Path) -> None:
     """Raise unless a row is what it says, as far as that can be told here: of what is installed, all of it."""
     row = record.predictor
+    if row.kind == PREDICTIONS or not (row.name in BUILT_IN or is_path(row.name)):
+        try:
+            check_name(row.name)
+        except InputError as error:
+            raise InputError(f"record '{path}': predictor.name: {error}") from None
     if row.kind == PREDICTIONS:
-        known = is_built_in(row.name.casefold())
-        if known or row.label != row.name or row.options or row.distribution or row.version:
+        if record.host.seconds:
+            raise InputError(f"record '{path}': host.seconds: nobody here timed predictions that were made elsewhere.")
+        if row.label != row.name or row.options or row.distribution or row.version:
             raise InputError(f"record '{path}': predictor: predictions alone have a name of their own, and no options.")
         return
     lengths = [cell.length for cell in record.cells]
@@ -447,15 +475,31 @@ def _check_identity(record: Record, path: Path) -> None:
         raise InputError(f"record '{path}': command: it is not the one that makes this record.")
     if row.name in predictor_entries() and row.name != "run":
         try:
-            expected = _row(row_identity(row.label))
+            ours = row.name in BUILT_IN
+            defaults = None if ours else Isolated(row.label, load_task(record.task)).defaults
+            expected = _row(row_identity(row.label, defaults))
         except (InputError, PredictorError) as error:
             raise InputError(f"record '{path}': predictor.label: {error}") from None
         for name in ("distribution", "name", "options", "label", "kind"):
             if getattr(row, name) != getattr(expected, name):
                 said = f"{getattr(row, name)!r}, which '{row.label}' is not: {getattr(expected, name)!r}"
                 raise InputError(f"record '{path}': predictor.{name}: {said}.")
-    elif row.kind != CONTRIBUTED or not row.label.startswith(row.name):
-        raise InputError(f"record '{path}': predictor: '{row.label}' is not built in, so its kind is '{CONTRIBUTED}'.")
+    elif row.kind != CONTRIBUTED:
+        raise InputError(f"record '{path}': predictor: '{row.name}' is not built in, so its kind is '{CONTRIBUTED}'.")
+    elif not _is_label(row):
+        raise InputError(f"record '{path}': predictor.label: '{row.label}' is not what its name and options make.")
+
+
+def _is_label(row: RowIdentity) -> bool:
+    """Whether the label is the name with some of the options, as a row that is not installed here would have it."""
+    if row.name == "run":
+        return row.label == f"run:{row.options.get('path')}" and set(row.options) == {"path"}
+    if is_path(row.name):
+        return row.label == row.name and not row.options
+    written = {f"{k}={v}" for k, v in row.options.items()}
+    rest = row.label.removeprefix(row.name)
+    items = rest[1:].split(",") if rest.startswith(":") else []
+    return row.label == row.name + (":" if items else "") + ",".join(sorted(items)) and set(items) <= written
 
 
 def _task_of(record: Record, path: Path) -> Task:
@@ -480,22 +524,32 @@ def _public(name: str, task_hash: str) -> str:
 
 def _read_npz(path: Path) -> dict[int, np.ndarray]:
     """Arrays named ``T<length>``, by length."""
+    if not path.is_file():
+        raise InputError(f"'{path}' is not an ordinary file.")
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.file_size > LARGEST:
-                    raise InputError(f"'{path}': '{member.filename}' is larger than {LARGEST} bytes.")
+            members = archive.infolist()
+    except Exception as error:  # whatever zip files can hold
+        raise InputError(f"'{path}' is not a file of arrays (.npz): {reason_of(error)[:200]}") from None
+    if not members:
+        raise InputError(f"'{path}' holds no arrays; give one called T<length> for each length.")
+    for member in members:  # before any of them is unpacked
+        if not re.fullmatch(r"T[1-9][0-9]{0,6}\.npy", member.filename):
+            name = member.filename.removesuffix(".npy")[:80]
+            raise InputError(f"'{path}': arrays are called T<length>, such as T32, not {name!r}.")
+    if len({member.filename for member in members}) < len(members):
+        raise InputError(f"'{path}': an array stands in it twice.")
+    size = sum(member.file_size for member in members)
+    if size > LARGEST:
+        raise InputError(f"'{path}': its arrays are larger than {LARGEST} bytes.")
+    try:
         with np.load(path, allow_pickle=False) as arrays:
             named = {name: arrays[name] for name in arrays.files}
-    except InputError:
-        raise
-    except Exception as error:  # whatever zip files and npy headers can hold
+    except Exception as error:  # whatever npy headers can hold
         raise InputError(f"'{path}' is not a file of arrays (.npz): {reason_of(error)[:200]}") from None
-    for name in named:
-        if not re.fullmatch(r"T[1-9][0-9]{0,6}", name):
-            raise InputError(f"'{path}': arrays are called T<length>, such as T32, not '{name}'.")
-    if not named:
-        raise InputError(f"'{path}' holds no arrays; give one called T<length> for each length.")
+    for name, array in named.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"'{path}': '{name}' is no array.")
     return {int(name[1:]): array for name, array in named.items()}
 
 
@@ -545,12 +599,13 @@ def _checked(name: str, length: int, array: np.ndarray, task: Task) -> Float[np.
 
 @dataclass(frozen=True)
 class Rerun:
-    """A published excess KL and that of the same predictor on fresh sequences, at one length.
+    """A published score and that of the same predictor on fresh sequences, at one length.
 
-    ``p`` is that of the z-test, corrected for the number of lengths (Holm); None where there are no standard errors.
+    ``p`` is that of the z-test, corrected for the number of tests (Holm); None where there are no standard errors.
     """
 
     length: int
+    score: str
     published: float
     fresh: float
     z: float | None
@@ -563,7 +618,8 @@ class Rerun:
 
     def __str__(self) -> str:
         p = "" if self.p is None else f" (p = {self.p:.2g})"
-        return f"T = {self.length}: excess KL {self.published:.4g} published, {self.fresh:.4g} on fresh sequences{p}."
+        name = self.score.replace("_", " ").replace("kl", "KL")
+        return f"T = {self.length}: {name} {self.published:.4g} published, {self.fresh:.4g} on fresh sequences{p}."
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -600,9 +656,9 @@ def differences(record: Record, scores: Mapping[int, Scores], of_task: Sequence[
             a, b = getattr(said, name), getattr(scored, name)
             slack = RESOLUTION
             if "excess" in name or name == "runs":
-                slack = max(slack, said.gold_error or 0.0, scored.gold_error or 0.0)
-            if name == "gold_error" and a is not None and b is not None:
-                agree = a == b or 1 / GOLD_ERROR_FACTOR <= a / b <= GOLD_ERROR_FACTOR if a and b else a == b
+                slack = max(slack, scored.gold_error or 0.0)
+            if name == "gold_error" and a and b and math.isfinite(a) and math.isfinite(b):
+                agree = 1 / GOLD_ERROR_FACTOR <= a / b <= GOLD_ERROR_FACTOR
             else:
                 agree = _agree(a, b, slack)
             if not agree:
@@ -637,10 +693,13 @@ def rerun(
     device: str = "cpu",
     limits: Limits | None = None,
     progress: Progress = no_progress,
+    n_sequences: int = RERUN_SEQUENCES,
+    files: bool = False,
 ) -> list[Rerun]:
-    """Run a record's predictor on as many fresh sequences: a predictor that memorised the public ones is caught.
+    """Run a record's predictor on fresh sequences: a predictor that memorised the public ones is caught.
 
-    What is not built in runs in a process of its own, within limits.
+    Held against the scores that the record's probabilities give, not against what it says. What is not built in runs in
+    a process of its own, within limits; what is a path runs only where ``files`` asks for it.
 
     Raises:
         InputError: as :func:`read_record`; or the predictor is not here.
@@ -648,7 +707,7 @@ def rerun(
         PredictorError: it fails on fresh sequences.
     """
     limits = limits or Limits()
-    record, _ = read_record(path)
+    record, probs = read_record(path)
     label = record.predictor.label
     if seed == PUBLIC_SEED:
         raise InputError(f"seed {seed} gives the public sequences; give another for fresh ones.")
@@ -656,13 +715,17 @@ def rerun(
         raise CannotRerun(f"'{label}' is told λ and has no excess KL to repeat.")
     if record.predictor.kind == PREDICTIONS:
         raise CannotRerun(f"'{label}' was predicted elsewhere and cannot be run here.")
-    published = {cell.length: cell for cell in record.cells}
-    lengths = list(published)
+    if is_path(record.predictor.name) and not files:
+        raise CannotRerun(f"'{label}' is a file or folder of somebody else's machine; --run-files runs what is there.")
+    of_task = cells_of(record, progress)
+    scores = score_record(record, probs, of_task)
+    for fault in differences(record, scores, of_task):
+        raise InputError(f"it does not hold: {fault}")
     found = evaluate(
         label,
         task=record.task,
-        lengths=lengths,
-        n_sequences=record.n_sequences,
+        lengths=[cell.length for cell in record.cells],
+        n_sequences=n_sequences,
         seed=seed,
         device=device,
         references=(),
@@ -672,27 +735,24 @@ def rerun(
     )
     if found.failed or found.skipped:
         raise PredictorError((found.failed or found.skipped)[0].reason)
-    zs = [_z(published[r.length], r) for r in found.results]
-    corrected = iter(holm([float(2 * stats.norm.sf(abs(z))) for z in zs if z is not None]))
-    return [
-        Rerun(
-            length=r.length,
-            published=published[r.length].excess_kl or 0.0,
-            fresh=r.excess_kl or 0.0,
-            z=z,
-            p=None if z is None else next(corrected),
-        )
-        for r, z in zip(found.results, zs, strict=True)
-    ]
+    tests = []
+    for result in found.results:
+        fresh = found.per_sequence[found.per_sequence["length"] == result.length]
+        said, gold_error = scores[result.length], (scores[result.length].gold_error or 0.0) + (result.gold_error or 0.0)
+        published = said.frame()
+        for name in TESTED:
+            z = _z(mean_interval(published[name].to_numpy()), mean_interval(fresh[name].to_numpy()), gold_error)
+            tests.append((result.length, name, float(published[name].mean()), float(fresh[name].mean()), z))
+    corrected = iter(holm([float(2 * stats.norm.sf(abs(z))) for *_, z in tests if z is not None]))
+    return [Rerun(*test, p=None if test[-1] is None else next(corrected)) for test in tests]
 
 
-def _z(said: CellRecord, fresh: Result) -> float | None:
+def _z(said: MeanInterval, fresh: MeanInterval, gold_error: float) -> float | None:
     """Of the difference between two independent means; None where one has no standard error."""
-    if None in (said.excess_kl_se, fresh.excess_kl_se) or said.excess_kl is None or fresh.excess_kl is None:
+    if said.se is None or fresh.se is None:
         return None
-    difference = fresh.excess_kl - said.excess_kl
-    se = math.hypot(said.excess_kl_se or 0.0, fresh.excess_kl_se or 0.0)
-    if abs(difference) <= (said.gold_error or 0.0) + (fresh.gold_error or 0.0):
+    difference, se = fresh.mean - said.mean, math.hypot(said.se, fresh.se)
+    if abs(difference) <= gold_error:
         return 0.0
     return difference / se if se > 0 else math.copysign(math.inf, difference)
 
@@ -702,7 +762,9 @@ def _agree(a: Any, b: Any, slack: float) -> bool:
         return a is b
     if isinstance(a, tuple):
         return len(a) == len(b) and all(_agree(x, y, slack) for x, y in zip(a, b, strict=True))
-    return a == b or abs(a - b) <= max(TOLERANCE * max(abs(a), abs(b)), slack)
+    if not (math.isfinite(a) and math.isfinite(b)):  # nothing infinite equals a number, or another infinity
+        return a == b
+    return abs(a - b) <= max(TOLERANCE * max(abs(a), abs(b)), slack)
 
 
 def _shown(value: Any) -> str:

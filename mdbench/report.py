@@ -184,7 +184,7 @@ def print_notes(evaluation: Evaluation) -> None:
 
 def print_board(board: Board) -> None:
     """The ranking, and what is not in it."""
-    from mdbench.board import SUITE, UNIT, all_at_gold
+    from mdbench.board import PLANNED, SUITE, UNIT, all_at_gold
 
     headings = ("#", "predictor", "kind", "score", "95% interval", "ranks", "ties")
     rows = []
@@ -200,6 +200,9 @@ def print_board(board: Board) -> None:
             (str(s.position), row.label, row.kind, score, interval, f"{s.ranks[0]}-{s.ranks[1]}", " ".join(s.groups))
         )
     print_table(f"{board.suite.name}: excess KL as a ratio to {UNIT}'s, geometric mean over cells", headings, rows)
+    if board.planned:
+        title = f"planned comparisons; equal: a ratio within {board.suite.margin[0]} .. {board.suite.margin[1]}"
+        print_table(title, PLANNED, [p.texts for p in board.planned])
     for note in board.notes:
         print_line(note)
 
@@ -223,7 +226,8 @@ def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
             print_line(f"  {fault}")
         for r in v.get("rerun", []) if not v["faults"] else []:
             p = "" if r["p"] is None else f", p = {r['p']:.2g}"
-            print_line(f"  T = {r['length']}: excess KL {_g(r['published'])} published, {_g(r['fresh'])} fresh{p}")
+            score = r["score"].replace("_", " ").replace("kl", "KL")
+            print_line(f"  T = {r['length']}: {score} {_g(r['published'])} published, {_g(r['fresh'])} fresh{p}")
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:

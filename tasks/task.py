@@ -195,11 +195,16 @@ def next_token_probs(
 
 @dataclass(frozen=True)
 class Suite:
-    """A frozen, versioned list of (task, lengths) on which predictors are compared."""
+    """A frozen, versioned list of (task, lengths) on which predictors are compared.
+
+    ``planned`` are pairs of labels whose comparison was planned; ratios of excess KL within ``margin`` are equal.
+    """
 
     name: str
     tasks: tuple[str, ...]
     lengths: tuple[int, ...]
+    planned: tuple[tuple[str, str], ...] = ()
+    margin: tuple[float, float] = (0.8, 1.25)
 
 
 def task_names() -> list[str]:
@@ -279,7 +284,9 @@ def load_suite(name: str) -> Suite:
     if not versions:
         raise unknown_name("suite", name, suite_names())
     full = max(versions, key=lambda full: int(full.rsplit("-v", 1)[1]))
-    return Suite(full, tuple(suites[full]["tasks"]), tuple(suites[full]["lengths"]))
+    found = suites[full]
+    planned = tuple((a, b) for a, b in found.get("planned", []))
+    return Suite(full, tuple(found["tasks"]), tuple(found["lengths"]), planned)
 
 
 @functools.cache  # one object a task: compiled samplers are kept by task

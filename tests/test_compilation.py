@@ -62,7 +62,7 @@ def test_a_second_task_of_the_same_shape_compiles_nothing():
     def use(task):
         sample(task, 12, 40, seed=1)
         mdbench.evaluate(
-            ["bayes", "md:steps=2,eta=0.1", "em", "nuts:draws=4,warmup=4"],
+            ["bayes", "md:steps=2,eta=0.1", "em", "constructed_l3:eta=0.1"],
             task=task,
             n_sequences=40,
             seed=1,

@@ -14,6 +14,7 @@ LAYERS = ["tasks", "baselines", "predictors", "evaluation", "report", "cli"]
 SAME_AS = {
     "registry": "predictors",
     "running": "predictors",
+    "names": "predictors",
     "training_data": "predictors",
     "training_config": "predictors",
     "training": "evaluation",

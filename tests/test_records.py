@@ -1,8 +1,11 @@
 """Records: written whole, checked from their probabilities, refused with a sentence where something is wrong."""
 
+import hashlib
 import json
 import os
+import shutil
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ import mdbench
 from mdbench import cli, records, registry
 from mdbench.errors import InputError
 from mdbench.records import CannotRerun, read_record, rerun, score_predictions, verify
+from mdbench.statistics import mean_interval
 from mdbench.tasks import load_task, public_sequences
 
 TASK = "mtd-q3-m2"
@@ -254,7 +258,7 @@ def test_what_is_not_plain_json_is_refused_with_a_sentence(old, new, said, md1):
         (lambda c: (c["cells"].pop(), c.update(command=c["command"].replace("16,32", "16"))), "lengths"),
         (lambda c: c["predictor"].update(label="em"), "command"),
         (lambda c: c["predictor"].update(name="aaa"), "so its kind is 'contributed'"),
-        (lambda c: c["predictor"].update(name="aaa", kind="contributed"), "so its kind is 'contributed'"),
+        (lambda c: c["predictor"].update(name="aaa", kind="contributed"), "is not what its name and options make"),
         (lambda c: c["predictor"].update(kind="baseline"), "predictor.kind"),
         (lambda c: c["predictor"].update(kind="predictions only"), "a name of their own"),
         (lambda c: c["predictor"]["options"].update(steps=2), "predictor.options"),
@@ -386,12 +390,15 @@ def test_a_predictor_that_memorised_the_public_sequences_is_caught(tmp_path, cap
         assert run("evaluate", *predictor, *options, "--leaderboard", tmp_path / name) == 0
     paths = [next((tmp_path / name).glob("records/*/*.json")) for name in ("Memorised", "Coward")]
     assert [verify(path) for path in paths] == [[], []]  # their scores are what their probabilities give
-    found = rerun(paths[0], seed=1)
-    assert [r.length for r in found] == [16, 32]
-    assert not any(r.compatible for r in found)
-    assert all(r.z > 5 for r in found)
+    with pytest.raises(CannotRerun, match="--run-files runs what is there"):
+        rerun(paths[0], seed=1)
+    found = rerun(paths[0], seed=1, files=True)
+    assert [(r.length, r.score) for r in found] == [(n, s) for n in (16, 32) for s in records.TESTED]
+    of_excess = [r for r in found if r.score == "excess_kl"]
+    assert not any(r.compatible for r in of_excess)
+    assert all(r.z > 5 for r in of_excess)
     capsys.readouterr()
-    assert run("verify", *paths, "--rerun", "--seed", 3) == 1
+    assert run("verify", *paths, "--rerun", "--seed", 3, "--run-files") == 1
     captured = capsys.readouterr()
     assert "ended its process with exit code 0" in captured.out
     assert "2 of 2 records" in captured.err
@@ -411,25 +418,9 @@ def test_the_test_of_a_rerun_keeps_its_level():
     rejected = 0
     for _ in range(2000):
         a, b = rng.permutation(values)[:400].reshape(2, 200)
-        said, fresh = (_cell(mean=v.mean(), se=v.std(ddof=1) / np.sqrt(200)) for v in (a, b))
-        z = records._z(said, fresh)
+        z = records._z(mean_interval(a), mean_interval(b), 0.0)
         rejected += abs(z) > 2.5758
     assert rejected / 2000 < 0.01 + 4 * np.sqrt(0.01 * 0.99 / 2000)
-
-
-def _cell(mean, se):
-    return records.CellRecord(
-        length=16,
-        kl=1.0,
-        kl_se=None,
-        excess_kl=mean,
-        excess_kl_se=se,
-        excess_kl_ci=None,
-        cross_entropy=1.0,
-        nll=1.0,
-        gold_error=0.0,
-        runs=None,
-    )
 
 
 def test_what_cannot_be_rerun_says_why(folder, tmp_path):
@@ -540,3 +531,117 @@ def test_a_zero_for_a_possible_token_is_infinite_and_stays_so(tmp_path):
     assert made.cells[0].excess_kl == np.inf
     assert made.cells[0].excess_kl_ci is None
     assert verify(path) == []
+
+
+# ------------------------------------------------------------------------------------------------ forged and odd ones
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "name", ["kl", "kl_se", "excess_kl", "excess_kl_se", "excess_kl_ci", "cross_entropy", "nll", "gold_error"]
+)
+def test_nothing_infinite_equals_a_number(md1, name, value):
+    path, content, _ = md1
+    content["cells"][0][name] = [value, value] if name == "excess_kl_ci" else value
+    path.write_text(json.dumps(content))
+    assert [fault.split(":")[1].split()[0] for fault in verify(path)] == [name]
+    with pytest.raises(InputError, match="it does not hold"):
+        rerun(path, seed=1)
+
+
+@pytest.mark.parametrize("label", ["md1", "bayes", "mine2", "mine:eta=1", "mine:b=2,a=1", "http://evil.example/x"])
+def test_a_label_is_what_name_and_options_make(md1, label):
+    path, content, _ = md1
+    content["predictor"] = {"name": "mine", "options": {"a": 1, "b": 2}, "label": label, "kind": "contributed",
+                            "distribution": "mine", "version": "1"}  # fmt: skip
+    content["command"] = content["command"].replace("--predictor md1", f"--predictor {label}")
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="not what its name and options make"):
+        verify(path)
+    content["predictor"]["label"] = "mine:a=1,b=2"
+    content["command"] = content["command"].replace(label, "mine:a=1,b=2")
+    path.write_text(json.dumps(content))
+    assert verify(path) == []
+
+
+LOOK_ALIKES = [
+    *("md1\u200b", "md1 ", "bayes\u00a0", "\u202ebayes", "b\u0430yes", "trained_l3\ufe0e", "m\u217e1", " ", "\n"),
+    *("\x00", "\u2028", "MD1", "mdl", "\uff42\uff41\uff59\uff45\uff53", "Bayes", "em\u0301", "trained-l3"),
+    *("/etc/x", "run:/etc", "a/../p.py:c", "x" * 301),
+]
+
+
+@pytest.mark.parametrize("name", LOOK_ALIKES, ids=ascii)
+def test_names_that_look_like_others_are_refused_at_every_door(md1, tmp_path, name):
+    path, content, _ = md1
+    content["predictor"] |= {"name": name, "label": name, "options": {}, "kind": "predictions only",
+                             "distribution": None, "version": None}  # fmt: skip
+    content["host"]["seconds"] = {}
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError):
+        verify(path)
+    np.savez(tmp_path / "p.npz", T16=np.full((N, 3), 1 / 3))
+    with pytest.raises(InputError):
+        score_predictions(tmp_path / "p.npz", load_task(TASK), name, None)
+
+
+@pytest.mark.parametrize("name", ["modèle λ 模型", "mine", "Mine-2", "a+b", "a:b", "my md1 of 2026"])
+def test_other_names_are_taken(tmp_path, name):
+    np.savez(tmp_path / "p.npz", T16=np.full((N, 3), 1 / 3))
+    assert score_predictions(tmp_path / "p.npz", load_task(TASK), name, tmp_path)[1].is_file()
+
+
+def test_two_labels_are_two_files():
+    labels = ["a:b", "a+b", "mine", "MINE", "x:eta=1", "x+eta=1", "Mine", "é", "e%CC"]
+    assert len({records._file_stem(label).casefold() for label in labels}) == len(labels)
+
+
+def test_one_bad_record_ends_quickly_with_a_sentence(md1):
+    """Huge integers, wide and deep JSON, no arrays, many members, a FIFO."""
+    path, content, predictions = md1
+    whole, arrays = path.read_bytes(), predictions.read_bytes()
+    for text in (
+        whole.decode().replace('"processors": ', '"processors": ' + "9" * 5000),
+        json.dumps(content | {"card": {str(k): k for k in range(150_000)}} | {"extra": 1}),
+        json.dumps(content | {"card": "x" * 2**25}),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError) as error:
+            verify(path)
+        assert len(str(error.value)) < 600
+
+    def spoil(make):
+        with zipfile.ZipFile(predictions, "w") as archive:
+            make(archive)
+        content["predictions"]["sha256"] = hashlib.sha256(predictions.read_bytes()).hexdigest()
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError):
+            verify(path)
+
+    spoil(lambda archive: archive.writestr("T16", b"no array"))
+    spoil(lambda archive: archive.writestr("T16.npy", b"no array"))
+    spoil(lambda archive: [archive.writestr(f"x{k}.npy", b"") for k in range(500)])
+    predictions.write_bytes(arrays)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="not an ordinary file"):
+        verify(path)
+
+
+def test_files_that_are_being_written_are_no_records(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "board")
+    (tmp_path / "board" / "records" / TASK / ".mdbench-deadbeef.json").write_text("{")
+    assert records.record_paths(tmp_path / "board") == [
+        tmp_path / "board" / path.relative_to(folder) for path in records.record_paths(folder)
+    ]
+
+
+def test_nobody_timed_predictions_that_were_made_elsewhere(tmp_path):
+    np.savez(tmp_path / "p.npz", T16=np.full((N, 3), 1 / 3))
+    path = score_predictions(tmp_path / "p.npz", load_task(TASK), "mine", tmp_path)[1]
+    content = json.loads(path.read_text())
+    assert content["host"]["seconds"] == {}
+    content["host"]["seconds"] = {"16": 1e-12}
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="nobody here timed"):
+        verify(path)

@@ -178,13 +178,13 @@ def test_what_a_run_cannot_start_from_is_said(tmp_path):
 
 def test_a_killed_process_goes_on_to_the_same_weights(tmp_path):
     """SIGKILL, at whatever moment it comes; its seeds' processes end with it."""
-    config = TrainingConfig(length=6, depth=2, steps=1500, batch=8)
+    config = TrainingConfig(length=6, depth=2, steps=1000, batch=8)
     unbroken = [train(TASK, config, tmp_path / "unbroken", seeds=(seed,))[0] for seed in (0, 1)]
     script = (
         "from mdbench import training\n"
         "from mdbench.tasks import load_task\n"
         "training.CHECKPOINT_SECONDS = 0.0\n"
-        "config = training.TrainingConfig(length=6, depth=2, steps=1500, batch=8)\n"
+        "config = training.TrainingConfig(length=6, depth=2, steps=1000, batch=8)\n"
         f"training.train(load_task('mtd-q3-m2'), config, {str(tmp_path / 'killed')!r}, seeds=(0, 1))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script])

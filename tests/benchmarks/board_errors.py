@@ -25,7 +25,9 @@ def trained(rng, hard, n_seeds, sd, mean=1.0):
     places = list(hard)
     factors = {task: mean * np.exp(rng.normal(0.0, sd, n_seeds) - sd**2 / 2) for task in TASKS}
     return {
-        place: _Excess(np.stack([f * (0.8 * hard[place] + 0.2 * rng.gamma(0.5, 2.0, N)) for f in factors[place[0]]]), 1e-20)
+        place: _Excess(
+            np.stack([f * (0.8 * hard[place] + 0.2 * rng.gamma(0.5, 2.0, N)) for f in factors[place[0]]]), 1e-20
+        )
         for place in places
     }
 
@@ -64,7 +66,9 @@ def main() -> None:
         for sd in (0.03, 0.3) if arguments.sd is None else (arguments.sd,):
             error, coverage, power = simulate(arguments.seeds, sd, tasks, arguments.repeats)
             name = "one task" if len(tasks) == 1 else "suite"
-            print(f"{name:<10} {arguments.seeds:>5} {sd:>5.2f} {error:>7.1%} {coverage:>9.1%} {power:>13.1%}", flush=True)
+            print(
+                f"{name:<10} {arguments.seeds:>5} {sd:>5.2f} {error:>7.1%} {coverage:>9.1%} {power:>13.1%}", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""What a row may be called: one function for every door by which a name comes in."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from mdbench.errors import InputError
+from mdbench.registry import BUILT_IN
+
+LONGEST = 300
+# Letters of other scripts, and digits, with what they look like.
+_LOOK_ALIKES = str.maketrans(
+    dict(
+        zip(
+            "авԁеһіјкмопрѕстухαβεηικνορτυχωԛԝօոսհցı01|",
+            "abdehijkmonpsctyxabenikvoptuxwqwonuhgioii",
+            strict=True,
+        )
+    )
+)
+
+
+def skeleton(name: str) -> str:
+    """What an eye sees of a name: names of one skeleton look alike."""
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    letters = folded.translate(_LOOK_ALIKES).replace("l", "i")
+    return "".join(c for c in letters if c.isalnum())
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is that of a file or folder: such a predictor is what stands there, on whatever machine."""
+    return name == "run" or re.match(r"run:|[/~\\]|\.\.?[/\\]|[A-Za-z]:[/\\]|.*\.py(:|$)", name) is not None
+
+
+def check_name(name: str) -> None:
+    """Raise :class:`InputError` unless a row that is not built in may be called that."""
+    if not name.isprintable() or name != name.strip() or not 1 <= len(name) <= LONGEST:
+        raise InputError(
+            f"a name has 1 to {LONGEST} printable characters and no blanks at its ends, unlike {name[:50]!r}."
+        )
+    if any(unicodedata.category(c) in ("Cf", "Mn", "Me", "Co", "Cn", "Zs") and c != " " for c in name):
+        raise InputError(f"a name has no characters that cannot be seen, unlike {name[:50]!a}.")
+    if is_path(name):
+        raise InputError(f"'{name[:50]}' reads like a path; give these predictions a name of their own.")
+    seen = skeleton(name.partition(":")[0])
+    like = next((built_in for built_in in BUILT_IN if skeleton(built_in) == seen), None)
+    if like is not None or not seen:
+        what = f"looks like the built-in predictor '{like}'" if like else "has no letter or digit"
+        raise InputError(f"'{name[:50]}' {what}; give these predictions a name of their own.")
