@@ -7,6 +7,7 @@ import pytest
 
 from mdbench import board
 from mdbench.board import _Excess, _table, tie_groups
+from mdbench.tasks import Suite
 
 CELLS = [("mtd-q3-m2", 16), ("mtd-q3-m2", 32), ("mtd-q5-m3", 16)]
 
@@ -195,3 +196,48 @@ def test_rows_share_a_letter_just_if_they_are_not_told_apart(k):
 
 def test_letters_go_on_after_z():
     assert [board._letters(n) for n in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
+
+
+# ------------------------------------------------------------------------- seeds that are good or bad at all lengths
+
+
+def trained(rng, hard, sd, mean=1.0, n_seeds=3):
+    """A row whose seed k is a factor off at every length: longer contexts start from the weights of shorter ones."""
+    factors = mean * np.exp(rng.normal(0.0, sd, n_seeds) - sd**2 / 2)
+    own = rng.gamma(0.5, 2.0, (len(hard), n_seeds, hard.shape[1]))
+    return factors[:, None] * (0.8 * hard[:, None] + 0.2 * own)
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_seeds_are_one_draw_for_all_lengths_of_a_task(monkeypatch):
+    """Drawn anew at each length, equal rows were told apart in 40% of cases, and intervals covered in 62%."""
+    monkeypatch.setattr("tests.test_board_statistics.CELLS", [("mtd-q3-m2", length) for length in (16, 32, 64, 128)])
+    rng = np.random.default_rng(12)
+    repeats, wrong, covered = 120, 0, 0
+    for _ in range(repeats):
+        hard = rng.gamma(0.5, 2.0, (4, 200))
+        standing = _table(rows({name: trained(rng, hard, 0.3) for name in "abcd"}), None)
+        wrong += any(s.ranks != (1, 4) for s in standing.values())
+        low, high = standing["a"].interval
+        covered += low <= 1.0 <= high
+    assert wrong / repeats <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
+    assert covered / repeats >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / repeats)
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_planned_comparisons_find_what_is_there_and_leave_the_rest_undecided(monkeypatch):
+    monkeypatch.setattr("tests.test_board_statistics.CELLS", [("mtd-q3-m2", length) for length in (16, 32, 64, 128)])
+    suite = Suite("s", ("mtd-q3-m2",), (16, 32, 64, 128), planned=(("a", "b"), ("a", "c"), ("a", "d"), ("a", "nobody")))
+    rng = np.random.default_rng(13)
+    found, repeats = [], 40
+    for _ in range(repeats):
+        hard = rng.gamma(0.5, 2.0, (4, 200))
+        of = {"a": trained(rng, hard, 0.03, 0.8), "b": trained(rng, hard, 0.03), "c": trained(rng, hard, 0.03, 0.8)}
+        of["d"] = trained(rng, hard, 0.6, 0.8)
+        planned = board._planned(suite, {label: (row, False) for label, row in rows(of).items()})
+        found.append([p.verdict for p in planned])
+    by_pair = list(zip(*found, strict=True))
+    assert len(by_pair) == 3  # what is not there is not compared
+    assert by_pair[0].count("better") >= 0.8 * repeats  # 20%, by three seeds that are 3% apart
+    assert by_pair[1].count("equal") >= 0.8 * repeats
+    assert by_pair[2].count("undecided") >= 0.8 * repeats
