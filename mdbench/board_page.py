@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -40,9 +41,15 @@ def render_html(board: Board, command: str) -> str:
         kinds=[kind for kind in KINDS if kind in present],
         rows=[_row(board, row) for row in board.rows],
         most_charted=len(COLOURS),
-        vega=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
+        vega=_vega(),
         data=_data(board),
     )
+
+
+@functools.cache
+def _vega() -> str:
+    """The code that draws the charts; to bundle it takes seconds."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
 
 
 def render_markdown(board: Board, command: str) -> str:

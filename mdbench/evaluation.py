@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -191,6 +191,8 @@ def evaluate(
             of one stands in ``failed``.
     """
     check_device(device)
+    if cache not in get_args(Cache):
+        raise InputError(f"cache must be one of {', '.join(get_args(Cache))}, not {cache!r}.")
     progress = progress or default_progress()
     everyone, asked = _name_predictors(predictors, references)
     gold_entry = build_baseline(gold).entry

@@ -476,7 +476,7 @@ def _check_identity(record: Record, path: Path) -> None:
     if row.name in predictor_entries() and row.name != "run":
         try:
             ours = row.name in BUILT_IN
-            defaults = None if ours else Isolated(row.label, load_task(record.task)).defaults
+            defaults = None if ours else _defaults(row.label, record.task)
             expected = _row(row_identity(row.label, defaults))
         except (InputError, PredictorError) as error:
             raise InputError(f"record '{path}': predictor.label: {error}") from None
@@ -488,6 +488,16 @@ def _check_identity(record: Record, path: Path) -> None:
         raise InputError(f"record '{path}': predictor: '{row.name}' is not built in, so its kind is '{CONTRIBUTED}'.")
     elif not _is_label(row):
         raise InputError(f"record '{path}': predictor.label: '{row.label}' is not what its name and options make.")
+
+
+@functools.cache
+def _defaults(label: str, task: str) -> dict[str, Any]:
+    """Of the options of a predictor of another distribution, as it says in a process of its own."""
+    isolated = Isolated(label, load_task(task))
+    try:
+        return isolated.defaults
+    finally:
+        isolated.close()
 
 
 def _is_label(row: RowIdentity) -> bool:

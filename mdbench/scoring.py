@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -137,6 +138,11 @@ class Cell:
     bound: Float[np.ndarray, " N"]
     next_token_se: Float[np.ndarray, "N q"]
 
+    @functools.cached_property
+    def _same(self) -> Int[np.ndarray, " N"]:
+        """A number for each different context: equal ones have equal errors of the gold."""
+        return np.unique(self.contexts, axis=0, return_inverse=True)[1].ravel()
+
     def score(self, probs: Float[np.ndarray, "R N q"], told: bool = False) -> Scores:
         """Scores of predictions by run; rows must sum to one. ``told``: they were made by knowing λ.
 
@@ -145,7 +151,7 @@ class Cell:
         n = probs.shape[1]
         contexts, bayes = self.contexts[:n], self.bayes[:n]
         truth = metrics.normalise(next_token_probs(self.task, self.weights[:n], contexts))
-        same = np.unique(contexts, axis=0, return_inverse=True)[1].ravel()  # equal contexts have equal errors
+        same = self._same[:n]
         error = [metrics.gold_error(bayes, p, self.bound[:n], self.next_token_se[:n], same) for p in probs]
         return Scores(
             kl=np.stack([metrics.kl(truth, p) for p in probs]),

@@ -256,7 +256,7 @@ def test_a_task_of_ones_own(tmp_path):
     [
         pytest.param("trained_l3", None, 1.1, "md1", marks=pytest.mark.slow),
         ("trained_l3", [192, 256], 1.1, "md1"),
-        ("trained_l5", [16, 32, 64, 128], 1.3, "md2"),
+        pytest.param("trained_l5", [16, 32, 64, 128], 1.3, "md2", marks=pytest.mark.slow),
     ],
 )
 def test_trained_transformers_meet_the_bar_wherever_there_are_weights(name, lengths, factor, opponent):

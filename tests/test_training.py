@@ -176,6 +176,7 @@ def test_what_a_run_cannot_start_from_is_said(tmp_path):
         train(TASK, config, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_weights(tmp_path):
     """SIGKILL, at whatever moment it comes; its seeds' processes end with it."""
     config = TrainingConfig(length=6, depth=2, steps=1000, batch=8)
