@@ -68,8 +68,8 @@ def answers(
         sources = list((SHIPPED_WEIGHTS / entry.name / task.name).glob("*/*/*.json"))
     else:
         spec = find_spec(entry.target.partition(":")[0].partition(".")[0])
-        places: list[str | None] = [*(spec.submodule_search_locations or [spec.origin])] if spec else []
-        sources = [Path(place) for place in places if place]
+        folders = list(spec.submodule_search_locations or []) if spec else []
+        sources = [Path(place) for place in folders or ([spec.origin] if spec and spec.origin else [])]
     key = {
         "predictor": entry.name,
         "options": {name: repr(value) for name, value in identity.options.items()},
