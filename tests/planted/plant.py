@@ -25,10 +25,10 @@ def caught(copy: Path, files: list[str]) -> tuple[bool, str]:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-n", "2", "--dist", "loadfile", *files]
     environment = os.environ | {"PYTHONPATH": str(copy / ".as_installed")}
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
-    if done.returncode not in (0, 1):
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode and not failed:  # xdist ends with 2 where -x stops it
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    return done.returncode == 1, failed[0].split(" - ")[0].removeprefix("FAILED ") if failed else ""
+    return bool(failed), failed[0].split(" - ")[0].partition(" ")[2] if failed else ""
 
 
 def copy_of(revision: str | None, folder: Path) -> Path:
