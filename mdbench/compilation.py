@@ -38,8 +38,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def settle_jax() -> None:
     """Give jax its settings, now if it has been imported, else through the environment."""
     settings = dict(JAX_SETTINGS)
-    folder = cache_folder() / "compiled" / machine()
-    if KEPT not in os.environ and can_make(folder):
+    if KEPT not in os.environ and can_make(folder := cache_folder() / "compiled" / machine()):
         settings |= {KEPT.lower(): str(folder), "jax_persistent_cache_min_compile_time_secs": LEAST_SECONDS}
     for name, value in settings.items():
         os.environ[name.upper()] = str(int(value) if isinstance(value, bool) else value)
@@ -77,11 +76,10 @@ def compiled(function: Function) -> Function:
         import numba
 
         folder, config = os.environ.get(KEPT), vars(numba.config)
-        before, config["CACHE_DIR"] = config["CACHE_DIR"], f"{folder}/numba" if folder else ""
+        kept = bool(folder) and can_make(Path(folder or ""))
+        before, config["CACHE_DIR"] = config["CACHE_DIR"], f"{folder}/numba" if kept else ""
         try:
-            return numba.njit(
-                function, nogil=True, cache=folder is not None, fastmath={"contract"}, error_model="numpy"
-            )
+            return numba.njit(function, nogil=True, cache=kept, fastmath={"contract"}, error_model="numpy")
         finally:
             config["CACHE_DIR"] = before
 

@@ -7,6 +7,7 @@ its options, the source of the baselines and the libraries below them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,11 +62,8 @@ def gold_posterior(
         shard = contexts[start : start + SHARD]
         n, p = len(shard), len(lengths)
         shapes = {"mean": (n, p, task.order), "error": (n,), "next_token_se": (n, p, task.n_states)}
-        computed = False
 
         def compute(shard=shard, shapes=shapes) -> Arrays:
-            nonlocal computed
-            computed = True
             found = baseline(task, shard, lengths=lengths, progress=progress)
             if found.failed.any():
                 raise _Failed(found)
@@ -73,14 +71,13 @@ def gold_posterior(
             return {name: np.zeros(shapes[name]) if a is None else a for name, a in arrays.items()}
 
         try:
-            parts.append(kept.arrays("gold", _key(task, shard, lengths, baseline), shapes, compute))
+            there = functools.partial(progress or (lambda _k: None), n)
+            parts.append(kept.arrays("gold", _key(task, shard, lengths, baseline), shapes, compute, there))
         except _Failed as error:
             of_shard = np.flatnonzero(error.found.failed)
             first = [c for c in error.found.checks_made if c.passed is not None and not c.passed[of_shard[0]].all()]
             gates = gates or ", ".join(c.name for c in first)
             failed += [start + int(k) for k in of_shard]
-        if progress and not computed:
-            progress(n)
     if failed:
         raise InputError(
             f"'{method}' cannot be gold for task '{task.name}': {len(failed)} of {len(contexts)} sequences fail a "

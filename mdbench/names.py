@@ -8,7 +8,7 @@ import unicodedata
 from mdbench.errors import InputError
 from mdbench.registry import BUILT_IN
 
-LONGEST = 300
+LONGEST_NAME = 300  # characters
 # Letters of other scripts, and digits, with what they look like.
 _LOOK_ALIKES = str.maketrans(
     dict(
@@ -35,9 +35,9 @@ def is_path(name: str) -> bool:
 
 def check_name(name: str) -> None:
     """Raise :class:`InputError` unless a row that is not built in may be called that."""
-    if not name.isprintable() or name != name.strip() or not 1 <= len(name) <= LONGEST:
+    if not name.isprintable() or name != name.strip() or not 1 <= len(name) <= LONGEST_NAME:
         raise InputError(
-            f"a name has 1 to {LONGEST} printable characters and no blanks at its ends, unlike {name[:50]!r}."
+            f"a name has 1 to {LONGEST_NAME} printable characters and no blanks at its ends, unlike {name[:50]!r}."
         )
     if any(unicodedata.category(c) in ("Cf", "Mn", "Me", "Co", "Cn", "Zs") and c != " " for c in name):
         raise InputError(f"a name has no characters that cannot be seen, unlike {name[:50]!a}.")

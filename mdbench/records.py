@@ -46,10 +46,10 @@ from mdbench.errors import InputError, PredictorError, reason_of
 from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
 from mdbench.isolation import Isolated, Limits
-from mdbench.names import check_name, is_path
+from mdbench.names import LONGEST_NAME, check_name, is_path
 from mdbench.predictor import check_output
 from mdbench.registry import BUILT_IN, TOLD, Identity, predictor_entries, row_identity
-from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
+from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress, title
 from mdbench.statistics import MeanInterval, holm, mean_interval
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
 
@@ -61,7 +61,6 @@ GOLD_ERROR_FACTOR = 100.0  # between two estimates of the gold's error, which is
 TESTED = ("kl", "excess_kl", "cross_entropy")  # scores that a rerun holds against published ones
 RERUN_SEQUENCES = 256
 LEVEL = 0.01  # of the test whether a published score is compatible with one on fresh sequences
-LONGEST_NAME = 300
 LONGEST_LABEL = 600
 MOST_OPTIONS = 50
 LARGEST = 2**28  # bytes of all arrays in a file of predictions
@@ -628,8 +627,8 @@ class Rerun:
 
     def __str__(self) -> str:
         p = "" if self.p is None else f" (p = {self.p:.2g})"
-        name = self.score.replace("_", " ").replace("kl", "KL")
-        return f"T = {self.length}: {name} {self.published:.4g} published, {self.fresh:.4g} on fresh sequences{p}."
+        both = f"{self.published:.4g} published, {self.fresh:.4g} on fresh sequences"
+        return f"T = {self.length}: {title(self.score)} {both}{p}."
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -220,14 +220,17 @@ def print_checks(predictor: str, checks: Sequence[Check]) -> None:
 
 def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
     """A line a record, and one a fault."""
+    from mdbench.scoring import title
+
     for v in verdicts:
         print_line(f"{v['record']}: {v['verdict']}")
         for fault in v["faults"]:
             print_line(f"  {fault}")
         for r in v.get("rerun", []) if not v["faults"] else []:
             p = "" if r["p"] is None else f", p = {r['p']:.2g}"
-            score = r["score"].replace("_", " ").replace("kl", "KL")
-            print_line(f"  T = {r['length']}: {score} {_g(r['published'])} published, {_g(r['fresh'])} fresh{p}")
+            print_line(
+                f"  T = {r['length']}: {title(r['score'])} {_g(r['published'])} published, {_g(r['fresh'])} fresh{p}"
+            )
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:

@@ -27,6 +27,13 @@ def no_progress(_description: str, _total: int) -> Callable[[float], None]:
 
 
 SCORES = ("kl", "excess_kl", "cross_entropy", "nll")  # of a sequence, in nats
+
+
+def title(score: str) -> str:
+    """What people read of the name of a score."""
+    return score.replace("_", " ").replace("kl", "KL")
+
+
 COLUMNS = ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds")
 
 

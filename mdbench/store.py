@@ -44,9 +44,17 @@ class Store:
     folders: tuple[Path, ...]
 
     def arrays(
-        self, kind: str, key: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], compute: Callable[[], Arrays]
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        shapes: Mapping[str, tuple[int, ...]],
+        compute: Callable[[], Arrays],
+        there: Callable[[], object] = lambda: None,
     ) -> Arrays:
-        """The arrays of a cell: finite numbers of just these names and shapes, or it counts as damaged."""
+        """The arrays of a cell: finite numbers of just these names and shapes, or it counts as damaged.
+
+        ``there()`` is called where nothing had to be computed.
+        """
 
         def read(payload: bytes) -> Arrays:
             with np.load(io.BytesIO(payload), allow_pickle=False) as file:
@@ -62,11 +70,13 @@ class Store:
             np.savez(buffer, **arrays)  # type: ignore[arg-type]
             return buffer.getvalue()
 
-        return self._get(kind, key, read, write, compute)
+        return self._get(kind, key, read, write, compute, there)
 
-    def json(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    def json(
+        self, kind: str, key: Mapping[str, Any], compute: Callable[[], Any], there: Callable[[], object] = lambda: None
+    ) -> Any:
         """The same for what JSON can hold."""
-        return self._get(kind, key, json.loads, lambda value: json.dumps(value).encode(), compute)
+        return self._get(kind, key, json.loads, lambda value: json.dumps(value).encode(), compute, there)
 
     def _get(
         self,
@@ -75,6 +85,7 @@ class Store:
         read: Callable[[bytes], Value],
         write: Callable[[Value], bytes],
         compute: Callable[[], Value],
+        there: Callable[[], object],
     ) -> Value:
         name = hashlib.sha256(json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()).hexdigest()
         paths = [folder / kind / f"{name}.cell" for folder in self.folders]
@@ -89,6 +100,8 @@ class Store:
                     payload = None
             if payload is None:
                 missing.append(path)
+        if found is not None:
+            there()
         value = compute() if found is None else found
         for path in missing:
             _write(path, write(value))

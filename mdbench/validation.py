@@ -334,13 +334,6 @@ def _approximate(method: str) -> bool:
 def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], name: str, method: Baseline, *given: Any) -> Any:
     """What ``run`` returns, as it is kept if it is there."""
     task, length, n, seed, advance = given
-    computed = False
-
-    def compute() -> Any:
-        nonlocal computed
-        computed = True
-        return asdict(run(name, method, *given))
-
     key = {
         "run": run.__name__,
         "task": task.task_hash,
@@ -348,9 +341,7 @@ def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], name: str, meth
         "numbers": [length, n, seed, RANK_DRAWS, BINS],
         "code": code_hash("mdbench", "mdbench.baselines", "mdbench.tasks"),
     }
-    found = kept.json("validation", key, compute)
-    if not computed:
-        advance(n)
+    found = kept.json("validation", key, lambda: asdict(run(name, method, *given)), lambda: advance(n))
     return kind(**{name: _tuples(value) for name, value in found.items()} | {"task": task.name})
 
 
