@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mdbench import contract
+from mdbench.baselines import chains
 from mdbench.contract import CLAUSES, check
 from mdbench.errors import InputError
 from mdbench.isolation import Limits
@@ -426,13 +427,14 @@ FAST = [
 ]
 SLOW = ["md2", "md:steps=2,eta=smooth", "constructed_l4", "constructed_l7", "exact", "laplace"]
 # nuts, pyro_nuts and vi_dirichlet take minutes each: `mdbench check nuts --lengths 16`
-SAMPLED = ["gibbs:draws=200", "reference:standard_error=0.01", "vi_logistic_normal:steps=300", "pyro_svi:steps=300"]
+SAMPLED = ["gibbs:draws=200", "reference:standard_error=0.01", "vi_logistic_normal:steps=300", "pyro_svi:steps=60"]
 
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in (*SLOW, *SAMPLED))])
 def test_every_built_in_passes(name, monkeypatch):
     if name in SAMPLED:
         monkeypatch.setattr(contract, "CONTEXTS", 2)
+        monkeypatch.setitem(chains.run_chains.__kwdefaults__, "chunk", 8)  # to which batches are filled up
     assert failed(name) == {}
 
 

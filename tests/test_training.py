@@ -539,7 +539,7 @@ def test_steps_that_are_replayed_are_those_of_the_cpu(tmp_path, monkeypatch):
     for name in ("graph", "stream"):
         monkeypatch.setattr(torch.cuda, name, lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", Mock())
-    config = TrainingConfig(length=6, depth=2, batch=8, candidates=2, steps=100)
+    config = TrainingConfig(length=6, depth=2, batch=8, candidates=2, steps=30)
     plain, graphed = (training._Training(TASK, config, tmp_path, (0, 1), None, "cpu") for _ in range(2))
     graphed.stream = Mock()
     rate = torch.tensor(config.learning_rate)  # as on a GPU
@@ -547,8 +547,8 @@ def test_steps_that_are_replayed_are_those_of_the_cpu(tmp_path, monkeypatch):
     adam.state = graphed.adam.state
     graphed.adam = adam
     replayed = training._Graph(graphed)
-    torch.testing.assert_close(replayed.advance(range(100)), plain._advance(range(100)), rtol=1e-3, atol=1e-5)
-    assert int(graphed.step) == int(plain.step) == 100
+    torch.testing.assert_close(replayed.advance(range(30)), plain._advance(range(30)), rtol=1e-3, atol=1e-5)
+    assert int(graphed.step) == int(plain.step) == 30
     # A step of Adam has the size of the learning rate, so that rounding turns a few entries by more.
     assert (graphed.parameters - plain.parameters).abs().mean() < 1e-4
 
