@@ -24,7 +24,7 @@ from mdbench.baselines.posterior import (
     sequence_seeds,
 )
 from mdbench.device import n_cores
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
 RERUN = 4  # times as many draws for sequences that fail their gates
@@ -37,7 +37,7 @@ the draws ``weights`` (B, C, D, m) and statistics, each (B, C, D)."""
 def run_chains(
     method: str,
     sampler: Sampler,
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     lengths: Sequence[int] | None,
     *,
@@ -60,7 +60,7 @@ def run_chains(
 
     def run(length: int, rows, warmup: int, draws: int, report: Progress | None = None) -> Posterior:
         prefix = contexts[rows, :length]
-        arrays = prefix, x[rows, : length - task.order], sequence_seeds(prefix, seed)
+        arrays = prefix, x[rows, : length - task.given], sequence_seeds(prefix, seed)
         found = _in_chunks(sampler, arrays, chunk, padded, warmup, draws, report)
         return from_draws(method, task, prefix, (length,), found)
 

@@ -28,7 +28,7 @@ from mdbench.baselines.jacobi import beta_rule
 from mdbench.baselines.posterior import Posterior, Progress, prepare
 from mdbench.device import n_cores
 from mdbench.errors import InputError
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 # Fixed shapes of the compiled computation: no result depends on the batch around a sequence, nor on the workers.
 CHUNK = {1: 32, 2: 32, 3: 32, 4: 32, 5: 4}  # sequences side by side, by order; alone from order 6 on
@@ -48,7 +48,7 @@ ROUNDING = 7e-16
 
 
 def exact(
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -58,7 +58,7 @@ def exact(
     """Posterior mean, sd and log evidence to float64 rounding, with a bound on the error that is left.
 
     Args:
-        task: gives π, m and α.
+        task: gives x_t(g) and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone). The computation does not depend on them: rules are chosen,
             and errors estimated, over all prefixes of the whole sequence.
@@ -74,7 +74,7 @@ def exact(
         raise InputError(f"tolerance must be from 0 to {MAX_TOLERANCE:g}, not {tolerance}.")
     _, x, wanted = prepare(task, contexts, lengths, check_size)
     n_sequences, _, m = x.shape
-    at = np.array(wanted, dtype=int) - m
+    at = np.array(wanted, dtype=int) - task.given
     moments = np.empty((n_sequences, len(wanted), 2 * m))
     log_evidence = np.empty((n_sequences, len(wanted)))
     error = np.empty(n_sequences)

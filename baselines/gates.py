@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.baselines.posterior import Check, Draws, Posterior
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 R_HAT = 1.01
 ESS = 400
@@ -34,12 +34,12 @@ E_BFMI = 0.3
 
 
 def from_draws(
-    method: str, task: Task, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], draws: Draws
+    method: str, task: DirichletMixture, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], draws: Draws
 ) -> Posterior:
     """Moments, standard errors and gates of independent chains."""
     weights = draws.weights  # (C, D, B, P, m)
-    last = np.stack([contexts[:, length - np.arange(1, task.order + 1)] for length in lengths], axis=1)  # (B, P, m)
-    next_token = np.einsum("cdbpg,bpgq->cdbpq", weights, task.transition[last])
+    rows = np.stack([task.rows(contexts[:, :length]) for length in lengths], axis=1)  # (B, P, m, q)
+    next_token = np.einsum("cdbpg,bpgq->cdbpq", weights, rows)
     next_token_se = _by_arviz("mcse", next_token, method="mean")
     return Posterior(
         method,

@@ -12,13 +12,13 @@ from jaxtyping import Int
 
 from mdbench.baselines.chains import chain_keys, run_chains, run_padded
 from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 check_size = refuse_order_one
 
 
 def gibbs(
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -35,7 +35,7 @@ def gibbs(
     sweeps is usual), so only every ``thin``-th sweep is kept.
 
     Args:
-        task: gives π, m and α.
+        task: gives x_t(g) and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone); each is a run of its own.
         progress: called with the number of sequences that have just been finished.

@@ -21,7 +21,7 @@ from mdbench.baselines.posterior import (
     refuse_order_one,
 )
 from mdbench.baselines.softmax import basis, find_mode
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 POINTS = 2**12
 CHUNK = 256  # sequences at a time, for the memory
@@ -30,7 +30,7 @@ check_size = refuse_order_one
 
 
 def laplace(
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -41,7 +41,7 @@ def laplace(
     """Moments of softmax(V u), u ~ N(mode, (-Hessian)⁻¹), and Laplace's log evidence; how far off is not known.
 
     Args:
-        task: gives π, m and α.
+        task: gives x_t(g) and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone).
         progress: called with the number of sequences that have just been finished.
@@ -56,7 +56,7 @@ def laplace(
     for start in range(0, batch, CHUNK):
         rows = slice(start, min(start + CHUNK, batch))
         for k, length in enumerate(wanted):
-            mode = find_mode(x[rows, : length - m], task.concentration)
+            mode = find_mode(x[rows, : length - task.given], task.concentration)
             location[rows, k], root[rows, k] = mode.u, np.linalg.cholesky(np.linalg.inv(mode.precision))
             log_determinant = np.linalg.slogdet(mode.precision)[1]
             log_evidence[rows, k] = mode.log_density + (m - 1) / 2 * np.log(2 * np.pi) - log_determinant / 2

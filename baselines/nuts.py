@@ -14,13 +14,13 @@ from mdbench.baselines.chains import chain_keys, run_chains, run_padded
 from mdbench.baselines.model import mtd_weights
 from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
 from mdbench.errors import InputError
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 check_size = refuse_order_one
 
 
 def nuts(
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -38,7 +38,7 @@ def nuts(
     2^``tree_depth`` - 1 leapfrog steps, which on these posteriors costs few effective draws and saves most of the time.
 
     Args:
-        task: gives π, m and α.
+        task: gives x_t(g) and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone); each is a run of its own.
         progress: called with the number of sequences that have just been finished.

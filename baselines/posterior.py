@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mdbench.errors import InputError, Unsupported
-from mdbench.tasks import Task, check_contexts, lag_likelihoods
+from mdbench.tasks import DirichletMixture, Mixture, Predictive, Task
 
 Progress = Callable[[float], None]
 """Called with the number of sequences, or the part of one, that has just been finished."""
@@ -87,6 +87,15 @@ class Posterior:
     checks_made: tuple[Check, ...] = ()
     draws: Draws | None = None
 
+    def predictive(self, task: Mixture, contexts: Int[np.ndarray, "B T"]) -> Predictive:
+        """The next token after each prefix: p at E[λ | y], which is p_B(· | y) of SPEC section 1 if that is exact."""
+        by_length = [task.truth(self.mean[:, p], contexts[:, :length]) for p, length in enumerate(self.lengths)]
+        probs = np.stack(by_length, axis=1)
+        error = np.zeros(len(contexts)) if self.error is None else self.error
+        # Each weight errs by at most that, and no entry of a component's row exceeds 1.
+        bound = np.repeat((task.n_components * error)[:, None], len(self.lengths), axis=1)
+        return Predictive(probs, bound, np.zeros(probs.shape) if self.next_token_se is None else self.next_token_se)
+
     @property
     def failed(self) -> Bool[np.ndarray, " B"]:
         """Sequences that fail a gate at some prefix."""
@@ -144,8 +153,8 @@ def prefix_lengths(task: Task, length: int, lengths: Sequence[int] | None) -> tu
     """The prefixes to report: the whole sequence for None, else ``lengths``, checked to lie in order..length."""
     wanted = (length,) if lengths is None else tuple(sorted(set(lengths)))
     for wanted_length in wanted:
-        if not task.order <= wanted_length <= length:
-            raise InputError(f"prefix length {wanted_length} is outside {task.order}..{length}.")
+        if not task.given <= wanted_length <= length:
+            raise InputError(f"prefix length {wanted_length} is outside {task.given}..{length}.")
     return wanted
 
 
@@ -156,15 +165,15 @@ def refuse_order_one(_n: int, m: int) -> None:
 
 
 def prepare(
-    task: Task,
+    task: DirichletMixture,
     contexts: Any,
     lengths: Sequence[int] | None,
     check_size: Callable[[int, int], None] = refuse_order_one,
 ) -> tuple[Int[np.ndarray, "B T"], Float[np.ndarray, "B n m"], tuple[int, ...]]:
-    """What every method begins with: contexts, their lag likelihoods and the prefixes to report, all checked."""
-    contexts = check_contexts(task, contexts)
-    check_size(contexts.shape[1] - task.order, task.order)
-    return contexts, lag_likelihoods(task, contexts), prefix_lengths(task, contexts.shape[1], lengths)
+    """What every method begins with: contexts, their likelihoods x_t(g) and the prefixes to report, all checked."""
+    contexts = task.check_contexts(contexts)
+    check_size(contexts.shape[1] - task.given, task.n_components)
+    return contexts, task.likelihoods(contexts), prefix_lengths(task, contexts.shape[1], lengths)
 
 
 def check_whole_number(method: str, name: str, value: Any, least: int) -> None:

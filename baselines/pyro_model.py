@@ -16,22 +16,26 @@ from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from torch.distributions import constraints
 
 
-def model(transition: torch.Tensor, order: int, concentration: float, contexts: torch.Tensor) -> None:
-    """λ of each of B sequences, the lags summed out: p(y_t | λ, past) = Σ_g λ_g π(y_{t-g}, y_t)."""
+def model(matrices: torch.Tensor, independent: torch.Tensor, concentration: float, contexts: torch.Tensor) -> None:
+    """λ of each of B sequences, the lags summed out: p(y_t | λ, past) = Σ_g λ_g π_g(y_{t-g}, y_t) + λ_{m+1} ι(y_t)."""
     batch, length = contexts.shape
-    prior = torch.full((order,), concentration, dtype=torch.float64)
+    order = len(matrices)
+    prior = torch.full((order + len(independent),), concentration, dtype=torch.float64)
     with pyro.plate("sequence", batch):
         weights = pyro.sample("weights", dist.Dirichlet(prior))
         probability = torch.zeros((), dtype=torch.float64)
+        now = contexts[:, order:]
         for lag in range(1, order + 1):
-            before, now = contexts[:, order - lag : length - lag], contexts[:, order:]
-            probability = probability + weights[..., lag - 1 : lag] * transition[before, now]
+            before = contexts[:, order - lag : length - lag]
+            probability = probability + weights[..., lag - 1 : lag] * matrices[lag - 1][before, now]
+        if len(independent):
+            probability = probability + weights[..., order:] * independent[0][now]
         pyro.factor("tokens", probability.log().sum(-1))
 
 
 def run_nuts(
-    transition: np.ndarray,
-    order: int,
+    matrices: np.ndarray,
+    independent: np.ndarray | None,
     concentration: float,
     contexts: np.ndarray,
     *,
@@ -41,7 +45,7 @@ def run_nuts(
     seeds: list[int],
 ) -> dict[str, np.ndarray]:
     """All sequences as one target density, a chain for each seed: ``weights`` (C, D, B, m) and ``diverging`` (C, D)."""
-    arguments = _tensors(transition, order, concentration, contexts)
+    arguments = _tensors(matrices, independent, concentration, contexts)
     weights, diverging = [], []
     for seed in seeds:
         kernel = NUTS(model, max_tree_depth=tree_depth, jit_compile=True, ignore_jit_warnings=True)
@@ -58,8 +62,8 @@ def run_nuts(
 
 
 def run_svi(
-    transition: np.ndarray,
-    order: int,
+    matrices: np.ndarray,
+    independent: np.ndarray | None,
     concentration: float,
     contexts: np.ndarray,
     *,
@@ -67,9 +71,10 @@ def run_svi(
     seed: int,
 ) -> np.ndarray:
     """Concentrations (B, m) of the Dirichlet guides fitted by Pyro's SVI."""
-    arguments = _tensors(transition, order, concentration, contexts)
-    batch, length = contexts.shape
-    start = torch.full((batch, order), concentration + 0.3 * (length - order) / order, dtype=torch.float64)
+    arguments = _tensors(matrices, independent, concentration, contexts)
+    (batch, length), order = contexts.shape, len(matrices)
+    m = order + (independent is not None)
+    start = torch.full((batch, m), concentration + 0.3 * (length - order) / m, dtype=torch.float64)
 
     def guide(*_: Any) -> None:
         a = pyro.param("a", start, constraint=constraints.positive)
@@ -87,5 +92,8 @@ def run_svi(
         return pyro.param("a").detach().numpy().copy()
 
 
-def _tensors(transition, order, concentration, contexts):
-    return torch.tensor(transition, dtype=torch.float64), order, concentration, torch.tensor(contexts)
+def _tensors(matrices, independent, concentration, contexts):
+    """The independent component, if there is one, as the only row of a matrix."""
+    alone = [] if independent is None else [independent]
+    rows = torch.tensor(np.array(alone).reshape(-1, matrices.shape[-1]), dtype=torch.float64)
+    return torch.tensor(np.array(matrices)), rows, concentration, torch.tensor(contexts)

@@ -12,7 +12,7 @@ from mdbench.baselines import pyro_model
 from mdbench.baselines.chains import run_chains
 from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
 from mdbench.device import one_thread
-from mdbench.tasks import Task
+from mdbench.tasks import LagMixture
 
 CHUNK = 256  # sequences in one target density
 ONE_AT_A_TIME = threading.Lock()  # Pyro's parameters and torch's random state belong to the process
@@ -21,7 +21,7 @@ check_size = refuse_order_one
 
 
 def pyro_nuts(
-    task: Task,
+    task: LagMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -39,7 +39,7 @@ def pyro_nuts(
     applicable).
 
     Args:
-        task: gives π, m and α.
+        task: gives its matrices and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone); each is a run of its own.
         progress: called with the number of sequences that have just been finished.
@@ -54,8 +54,8 @@ def pyro_nuts(
     def sampler(contexts, _x, seeds, warmup, draws):
         with ONE_AT_A_TIME, one_thread():
             found = pyro_model.run_nuts(
-                task.transition,
-                task.order,
+                task.matrices,
+                task.independent,
                 task.concentration,
                 contexts,
                 warmup=warmup,

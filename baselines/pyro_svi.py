@@ -20,7 +20,7 @@ from mdbench.baselines.pyro_nuts import ONE_AT_A_TIME
 from mdbench.baselines.svi import check_options
 from mdbench.baselines.vi_dirichlet import dirichlet_posterior
 from mdbench.device import one_thread
-from mdbench.tasks import Task
+from mdbench.tasks import LagMixture
 
 CHUNK = 256  # sequences fitted together
 
@@ -28,7 +28,7 @@ check_size = refuse_order_one
 
 
 def pyro_svi(
-    task: Task,
+    task: LagMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -40,7 +40,7 @@ def pyro_svi(
     """The Dirichlet nearest to the posterior in KL(guide ‖ posterior), by Pyro's SVI; how far off, it does not know.
 
     Args:
-        task: gives π, m and α.
+        task: gives its matrices and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone); each is a fit of its own.
         progress: called with the number of sequences that have just been finished.
@@ -51,14 +51,14 @@ def pyro_svi(
     check_options("pyro_svi", steps, draws)
     contexts, _, wanted = prepare(task, contexts, lengths)
     seeds = sequence_seeds(contexts, seed)
-    a = np.empty((len(contexts), len(wanted), task.order))
+    a = np.empty((len(contexts), len(wanted), task.n_components))
     for start in range(0, len(contexts), CHUNK):
         rows = slice(start, start + CHUNK)
         for k, length in enumerate(wanted):
             with ONE_AT_A_TIME, one_thread():
                 a[rows, k] = pyro_model.run_svi(
-                    task.transition,
-                    task.order,
+                    task.matrices,
+                    task.independent,
                     task.concentration,
                     contexts[rows, :length],
                     steps=steps,

@@ -36,7 +36,7 @@ from mdbench.baselines.posterior import (
 from mdbench.baselines.softmax import Mode, basis, draw_log_gamma, find_mode, log_dirichlet_normaliser
 from mdbench.device import n_cores
 from mdbench.errors import InputError
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 HIGHEST_ORDER = 16
 BLOCK = 3 * 2**13  # points at a time, a third from each component
@@ -49,7 +49,7 @@ SCALE, MODE_DF, PILOT_DF = 1.3, 5.0, 8.0
 
 
 def reference(
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -64,7 +64,7 @@ def reference(
     least 1,000, and no weight above 1% of their sum.
 
     Args:
-        task: gives π, m (up to 16) and α.
+        task: gives x_t(g), m (up to 16) and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone); each is a run of its own.
         progress: called with the number of sequences that have just been finished.
@@ -82,10 +82,9 @@ def reference(
         for length in wanted:
             prefix = contexts[i, :length]
             rng = np.random.default_rng(sequence_seeds(prefix[None], seed)[0])
-            columns = task.transition[prefix[: -task.order - 1 : -1]]  # (m, q): what each lag says of the next token
-            estimates.append(
-                _estimate(x[i, : length - task.order], task.concentration, columns, rng, standard_error, points)
-            )
+            columns = task.rows(prefix[None])[0]  # (m, q): what each component says of the next token
+            of_prefix = x[i, : length - task.given]
+            estimates.append(_estimate(of_prefix, task.concentration, columns, rng, standard_error, points))
         if progress:
             progress(1)
         return estimates

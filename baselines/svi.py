@@ -17,7 +17,7 @@ from mdbench.baselines.chains import chain_keys, run_padded
 from mdbench.baselines.model import mtd_weights
 from mdbench.baselines.posterior import Progress, check_whole_number, sequence_seeds
 from mdbench.device import n_cores
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 CHUNK = 64  # sequences side by side; fixed, so that no fit depends on the batch around a sequence
 PARTICLES = 16  # draws for each gradient
@@ -45,7 +45,7 @@ def compiled_fit(guide: Callable[..., None], steps: int) -> Any:
 
 def fit_all(
     fit: Any,
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     x: Float[np.ndarray, "B n m"],
     lengths: Sequence[int],
@@ -57,7 +57,7 @@ def fit_all(
     def run(start: int, length: int):
         rows = np.minimum(np.arange(start, start + CHUNK), len(x) - 1)
         keys = chain_keys(sequence_seeds(contexts[rows, :length], seed), 1)[:, 0]
-        found = run_padded(fit, keys, x[rows, : length - task.order], 1.0, task.concentration)
+        found = run_padded(fit, keys, x[rows, : length - task.given], 1.0, task.concentration)
         real = min(CHUNK, len(x) - start)
         if progress and length == lengths[-1]:
             progress(real)

@@ -27,7 +27,7 @@ from mdbench.baselines.softmax import draw_log_gamma
 from mdbench.compilation import compiled
 from mdbench.device import n_cores
 from mdbench.errors import InputError
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 MEMORY_LIMIT = 4 * 2**30  # bytes, over all threads
 RESCALE_EVERY = 64  # steps; relative to uniform weights the evidence grows by at most m a step
@@ -37,7 +37,7 @@ CHUNK = 16  # sequences in one task of a thread
 
 
 def urn(
-    task: Task,
+    task: DirichletMixture,
     contexts: Any,
     *,
     lengths: Sequence[int] | None = None,
@@ -60,7 +60,7 @@ def urn(
     check_whole_number("urn", "draws", draws, 0)
     contexts, x, wanted = prepare(task, contexts, lengths, check_size)
     batch, n, m = x.shape
-    steps = [length - m for length in wanted]
+    steps = [length - task.given for length in wanted]
     seeds = prefix_seeds(contexts, wanted, seed) if draws else None
     drawn = np.empty((1, draws, batch, len(wanted), m))
     mean, sd = np.empty((2, batch, len(wanted), m))

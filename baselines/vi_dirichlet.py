@@ -14,13 +14,13 @@ from numpyro.distributions import constraints
 
 from mdbench.baselines.posterior import Draws, Posterior, Progress, prefix_seeds, prepare, refuse_order_one
 from mdbench.baselines.svi import check_options, compiled_fit, fit_all
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 check_size = refuse_order_one
 
 
 def vi_dirichlet(
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -32,7 +32,7 @@ def vi_dirichlet(
     """The Dirichlet that is nearest to the posterior in KL(guide ‖ posterior); how far off that is, it does not know.
 
     Args:
-        task: gives π, m and α.
+        task: gives x_t(g) and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone); each is a fit of its own.
         progress: called with the number of sequences that have just been finished.

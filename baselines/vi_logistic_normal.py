@@ -17,13 +17,13 @@ from numpyro.distributions.transforms import StickBreakingTransform
 from mdbench.baselines.laplace import normal_posterior
 from mdbench.baselines.posterior import Posterior, Progress, prefix_seeds, prepare, refuse_order_one
 from mdbench.baselines.svi import check_options, compiled_fit, fit_all
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture
 
 check_size = refuse_order_one
 
 
 def vi_logistic_normal(
-    task: Task,
+    task: DirichletMixture,
     contexts: Int[np.ndarray, "B T"],
     *,
     lengths: Sequence[int] | None = None,
@@ -37,7 +37,7 @@ def vi_logistic_normal(
     How far off it is, it does not know.
 
     Args:
-        task: gives π, m and α.
+        task: gives x_t(g) and α.
         contexts: (B, T) tokens.
         lengths: the prefixes to return (default: T alone); each is a fit of its own.
         progress: called with the number of sequences that have just been finished.

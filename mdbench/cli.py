@@ -163,7 +163,7 @@ def evaluate(
             n_sequences=1024 if n_sequences is None else n_sequences,
             seed=seed,
             device=device,
-            references=evaluation.REFERENCES if references or (references is None and not record) else (),
+            references=None if references or (references is None and not record) else (),
             gold=gold,
             isolate=limits if isolate else None,
             work=work,
@@ -426,7 +426,7 @@ def list_(as_json: Json = False) -> None:
 
     suites = {name: tasks.load_suite(name) for name in tasks.suite_names()}
     listing = {
-        "tasks": {name: _task_summary(tasks.load_task(name)) for name in tasks.task_names()}
+        "tasks": {name: tasks.load_task(name).summary for name in tasks.task_names()}
         | {
             name: f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
             for name, point in tasks.plugin_tasks().items()
@@ -458,14 +458,12 @@ def show(
         details = {
             "kind": "task",
             "name": task.name,
+            "model": task.family,
             "n_states": task.n_states,
-            "order": task.order,
-            "concentration": task.concentration,
             "lengths": list(task.lengths),
             "version": task.version,
             "task_hash": task.task_hash,
-            "transition": task.transition.tolist(),
-        }
+        } | task.described()
     elif name in tasks.suite_names():
         suite = tasks.load_suite(name)
         details = {"kind": "suite", "name": suite.name, "tasks": list(suite.tasks), "lengths": list(suite.lengths)}
@@ -510,16 +508,9 @@ def sample(
 
     loaded = tasks.load_task(task)
     drawn = tasks.sample(loaded, length, n_sequences, seed)
-    write_whole(
-        out,
-        lambda temporary: np.savez(
-            temporary,
-            tokens=drawn.tokens,
-            weights=drawn.weights,
-            next_probs=drawn.next_probs,
-            transition=loaded.transition,
-        ),
-    )
+    numbers = {name: value for name, value in loaded.numbers.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {"tokens": drawn.tokens, loaded.theta: drawn.theta, "next_probs": drawn.next_probs}
+    write_whole(out, lambda temporary: np.savez(temporary, **arrays, **numbers))
 
 
 @app.command()
@@ -795,7 +786,3 @@ def _whole_numbers(text: str | None, option: str) -> list[int] | None:
         return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise InputError(f"{option} takes whole numbers separated by commas, as in 1,2,16, not '{text}'.") from None
-
-
-def _task_summary(task: Any) -> str:
-    return f"MTD with {task.n_states} states, order {task.order}, α = {task.concentration:g}"

@@ -30,9 +30,9 @@ from mdbench.predictor import (
     to_numpy,
 )
 from mdbench.registry import build_predictor, is_built_in
-from mdbench.running import name_of
+from mdbench.running import is_told, name_of
 from mdbench.scoring import cells
-from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, next_token_probs, sample, task_names
+from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, sample, task_names
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}  # absolute, on probabilities
@@ -188,8 +188,8 @@ class _Subject:
     ) -> _Subject:
         text = predictor if isinstance(predictor, str) else None
         built = build_predictor(text, task, device) if text is not None else predictor
-        if hasattr(built, "predict_given_weights"):
-            raise InputError(f"'{name_of(predictor)}' is told λ and not a predictor of contexts.")
+        if is_told(built):
+            raise InputError(f"'{name_of(predictor)}' is told θ and not a predictor of contexts.")
         if not hasattr(built, "predict"):
             if not callable(built):
                 raise InputError("a predictor is a name, a function or an object with a method predict(contexts).")
@@ -255,12 +255,11 @@ def _precision_of(built: Any, contexts: np.ndarray) -> str:
 
 
 def _contexts(task: Task, length: int) -> Int[np.ndarray, "N T"]:
-    """Drawn ones, a constant one for each state where π allows it, and one that runs through the states."""
+    """Drawn ones, a constant one for each state and one that runs through the states, where they are possible."""
     drawn = sample(task, length, CONTEXTS, seed=1).tokens[:, :-1].astype(np.int64)
     q = task.n_states
-    constant = [np.full(length, a) for a in range(q) if task.transition[a, a] > 0]
-    running = [np.arange(length) % q] if (task.transition > 0).all() else []
-    return np.stack([*drawn, *constant, *running])
+    made = np.stack([*(np.full(length, a) for a in range(q)), np.arange(length) % q])
+    return np.concatenate([drawn, made[task.possible(made)]])
 
 
 def _shown(context: np.ndarray) -> str:
@@ -323,8 +322,8 @@ def _normalised(s: _Subject) -> None:
 
 
 def _positive(s: _Subject) -> None:
-    if not (s.task.transition > 0).all():
-        raise _NotApplicable("π has zeros")
+    if not s.task.positive:
+        raise _NotApplicable("the task rules out tokens itself")
     _rows(s, lambda p: (p == 0).any(axis=-1), lambda row: f"{_probs(row)} rules out a token that can come.")
 
 
@@ -413,16 +412,16 @@ def _predict_all(s: _Subject) -> None:
         output = to_numpy(s.built.predict_all(contexts.copy())).astype(np.float64)
         if output.shape != (len(contexts), length, s.task.n_states):
             raise _Broken(f"{len(contexts)} contexts of length {length} gave shape {output.shape}.")
-        claimed = output[:, s.task.order :]
+        claimed = output[:, s.task.given :]
         with np.errstate(invalid="ignore"):
             wrong = ~(np.isfinite(claimed) & (claimed >= 0)).all(axis=-1) | ~(
                 np.abs(claimed.sum(axis=-1) - 1) < SUM_TOLERANCE
             )
         if wrong.any():
             k, position = np.argwhere(wrong)[0]
-            shown = _shown(contexts[k, : position + s.task.order + 1])
+            shown = _shown(contexts[k, : position + s.task.given + 1])
             raise _Broken(f"{shown}: {_probs(claimed[k, position])} by predict_all.")
-        every = range(s.task.order + 1, length + 1)
+        every = range(s.task.given + 1, length + 1)
         for prefix in every if _seconds(s, length) < SLOW else sorted({every[0], every[len(every) // 2], length}):
             try:
                 check_length(s.built, prefix)
@@ -442,9 +441,8 @@ def _relabelling(s: _Subject) -> None:
     cycle = np.random.default_rng(0).permutation(s.task.n_states)
     order = np.empty_like(cycle)  # new state k is the old state order[k], for no state the same
     order[cycle] = np.roll(cycle, 1)
-    relabelled = Task("relabelled", s.task.transition[np.ix_(order, order)], s.task.order, s.task.concentration)
     try:
-        other = build_predictor(s.text, relabelled, s.device)
+        other = build_predictor(s.text, s.task.relabelled(order), s.device)
     except Unsupported:
         raise _NotApplicable("it serves this task alone") from None
     except PredictorError as error:
@@ -469,7 +467,7 @@ def _memorised(s: _Subject) -> str:
     for cell in cells(s.task, list(s.contexts), n, PUBLIC_SEED):
         contexts, bayes = cell.contexts[:n], cell.bayes[:n]
         predicted = np.concatenate([s.predict(contexts[i : i + 256]) for i in range(0, n, 256)])
-        truth = next_token_probs(s.task, cell.weights[:n], contexts)
+        truth = s.task.truth(cell.theta[:n], contexts)
         departure = predicted - bayes
         size = np.linalg.norm(departure, axis=1)
         kept = size > 10 * s.tolerance  # beyond rounding: nothing is learned from the others

@@ -30,7 +30,6 @@ from mdbench.store import Cache, Store, store
 from mdbench.tasks import Task, load_suite, load_task
 
 SCHEMA_VERSION = 1
-REFERENCES = ("bayes", "md1", "constructed_l3", "uniform")
 FAILED = "failed"
 
 
@@ -158,7 +157,7 @@ def evaluate(
     n_sequences: int = 1024,
     seed: int = 0,
     device: str = "cpu",
-    references: Sequence[str] = REFERENCES,
+    references: Sequence[str] | None = None,
     gold: str = "exact",
     isolate: Limits | None = None,
     work: str | Path | None = None,
@@ -176,7 +175,7 @@ def evaluate(
         n_sequences: sequences a cell; more extend fewer, and all predictors see the same.
         seed: of the sequences.
         device: torch device for predictors that have one.
-        references: predictors scored beside the given ones.
+        references: predictors scored beside the given ones; those that suit the family of each task if None.
         gold: the baseline that excess KL is measured against: an exact one, or one that passes its gates on every
             sequence, such as ``reference`` for orders that exact methods do not reach.
         isolate: run the given predictors (those given by name) in processes of their own, within these limits.
@@ -194,14 +193,15 @@ def evaluate(
     if cache not in get_args(Cache):
         raise InputError(f"cache must be one of {', '.join(get_args(Cache))}, not {cache!r}.")
     progress = progress or default_progress()
-    everyone, asked = _name_predictors(predictors, references)
+    cells_of = grid(task, suite, lengths)
+    beside = dict.fromkeys(name for t, _ in cells_of for name in t.references) if references is None else references
+    everyone, asked = _name_predictors(predictors, list(beside))
     gold_entry = build_baseline(gold).entry
     for name in asked:
         if gold_entry.standing != EXACT and name.partition(":")[0] == gold_entry.name:
             raise InputError(f"'{name}' is the gold itself, noise and all; measure it against another, such as exact.")
         if work is not None and not isinstance(everyone[name], str):
             raise InputError(f"'{name}' is an object, and what is kept must have a name: give it as file.py:{name}.")
-    cells_of = grid(task, suite, lengths)
     for task_, task_lengths in cells_of:
         check_gold(task_, max(task_lengths), gold)
     kept_gold = store(work, cache != "none")
@@ -212,6 +212,8 @@ def evaluate(
         failed: list[Skipped] = []
         servers: dict[int, dict[str, _Server]] = {length: {} for length in task_lengths}
         for name, predictor in everyone.items():
+            if name not in asked and references is None and name not in task_.references:
+                continue  # it suits another family
             limits = isolate if name in asked else None
             for length, found in _serve(predictor, task_, task_lengths, device, limits, work, cache):
                 if isinstance(found, PredictorError):
@@ -477,7 +479,7 @@ def _score_task(
         for name, server in servers[cell.length].items():
             try:
                 timed = [
-                    predict_timed(name, run, task, cell.contexts, cell.weights, advance, server.kept, k)
+                    predict_timed(name, run, task, cell.contexts, cell.theta, advance, server.kept, k)
                     for k, run in enumerate(server.runs)
                 ]
             except PredictorError as error:

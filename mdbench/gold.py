@@ -9,47 +9,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from mdbench.errors import InputError
+from mdbench.errors import InputError, Unsupported
 from mdbench.registry import APPROXIMATE, BASELINES, EXACT, GATED, Baseline, baseline_options, build_baseline
 from mdbench.store import Arrays, Store, code_hash, hash_of, store
-from mdbench.tasks import Task
+from mdbench.tasks import DirichletMixture, Predictive, Task
 
 SHARD = 256  # sequences in one cell; no number depends on it
 LEAST_CONCENTRATION = 0.3
 
 
-@dataclass(frozen=True)
-class Gold:
-    """E[λ | y] of some sequences at some prefixes, and how far it may be off.
-
-    Attributes:
-        method: the baseline with its options.
-        mean: (B, P, m).
-        error: (B,) bound on the error of each weight; 0 where standard errors take its place.
-        next_token_se: (B, P, q) standard errors of the next-token probabilities; 0 for an exact method.
-    """
-
-    method: str
-    mean: Float[np.ndarray, "B P m"]
-    error: Float[np.ndarray, " B"]
-    next_token_se: Float[np.ndarray, "B P q"]
-
-
-def gold_posterior(
+def gold(
     task: Task,
     contexts: Int[np.ndarray, "B T"],
     lengths: Sequence[int],
     method: str = "exact",
     progress: Callable[[float], None] | None = None,
     kept: Store | None = None,
-) -> Gold:
-    """The gold by that method, from where it is ``kept`` as far as it is there; by default that is the cache folder.
+) -> Predictive:
+    """p_B after each prefix by that method, from where it is ``kept`` as far as it is there; by default the cache.
 
     Raises:
         InputError: the method may not serve as gold, cannot do this size, or leaves a sequence that fails its gates.
@@ -60,15 +42,17 @@ def gold_posterior(
     parts, failed, gates = [], [], ""
     for start in range(0, len(contexts), SHARD):
         shard = contexts[start : start + SHARD]
-        n, p = len(shard), len(lengths)
-        shapes = {"mean": (n, p, task.order), "error": (n,), "next_token_se": (n, p, task.n_states)}
+        n, p, q = len(shard), len(lengths), task.n_states
+        shapes = {"probs": (n, p, q), "bound": (n, p), "standard_error": (n, p, q)}
 
-        def compute(shard=shard, shapes=shapes) -> Arrays:
+        def compute(shard=shard) -> Arrays:
+            if baseline.is_closed_form(task):
+                (progress or (lambda _k: None))(len(shard))
+                return task.predictive(shard, lengths)._asdict()  # type: ignore[attr-defined]
             found = baseline(task, shard, lengths=lengths, progress=progress)
             if found.failed.any():
                 raise _Failed(found)
-            arrays = {name: getattr(found, name) for name in shapes}
-            return {name: np.zeros(shapes[name]) if a is None else a for name, a in arrays.items()}
+            return found.predictive(task, shard)._asdict()
 
         try:
             there = functools.partial(progress or (lambda _k: None), n)
@@ -83,7 +67,7 @@ def gold_posterior(
             f"'{method}' cannot be gold for task '{task.name}': {len(failed)} of {len(contexts)} sequences fail a "
             f"gate, the first of them sequence {failed[0] + 1} ({gates}); give more draws or take exact."
         )
-    return Gold(baseline.label, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return Predictive(**{name: np.concatenate([part[name] for part in parts]) for name in Predictive._fields})
 
 
 class _Failed(Exception):
@@ -104,13 +88,16 @@ def check_gold(task: Task, length: int, method: str) -> Baseline:
     if baseline.entry.standing == APPROXIMATE:
         able = ", ".join(name for name, entry in BASELINES.items() if entry.standing in (EXACT, GATED))
         raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
-    if baseline.entry.standing == GATED and task.concentration < LEAST_CONCENTRATION:
+    sampled = baseline.entry.standing == GATED and isinstance(task, DirichletMixture)
+    if sampled and task.concentration < LEAST_CONCENTRATION:  # type: ignore[attr-defined]
         raise InputError(
             f"at concentration {task.concentration:g} the posterior sits in corners that samplers can miss without "
             f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}, so take exact."
         )
     try:
-        baseline.check_size(length - task.order, task.order)
+        baseline.check_size(task, length)
+    except Unsupported:
+        raise
     except InputError as error:
         hint = "" if baseline.entry.name == "reference" else " As gold, --gold reference goes up to order 16."
         raise InputError(f"{error}{hint}") from None

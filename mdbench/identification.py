@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from scipy import stats
 
 from mdbench import metrics
 from mdbench.device import check_device
-from mdbench.errors import InputError
+from mdbench.errors import InputError, Unsupported
 from mdbench.files import json_ready
-from mdbench.gold import gold_posterior
+from mdbench.gold import gold
 from mdbench.predictor import Predictor, check_length, runs_of
 from mdbench.predictors.algorithms import ALGORITHMS, Algorithm
 from mdbench.predictors.fitting import fit, fit_positive, kl, lag_rows, mix
@@ -27,7 +27,7 @@ from mdbench.running import Answers, answers, name_of, predict
 from mdbench.scoring import Progress
 from mdbench.statistics import CONFIDENCE, mean_interval
 from mdbench.store import Cache, Store, store
-from mdbench.tasks import Stream, Task, lag_likelihoods, load_task, sample
+from mdbench.tasks import DirichletMixture, Stream, Task, load_task, sample
 
 RESOLUTION = 1e-9  # nats; predictions this near to each other are the same but for rounding and the search for scalars
 EXPLAINED = 0.9  # share of the distance from its rival that an algorithm must explain to be what a predictor runs
@@ -134,6 +134,8 @@ def identify(
     check_device(device)
     loaded = task if isinstance(task, Task) else load_task(task)
     name = name_of(predictor)
+    if not isinstance(loaded, DirichletMixture):
+        raise Unsupported(f"algorithms on λ need {DirichletMixture.kind}; '{loaded.name}' is {loaded.kind}.")
     built = build_predictor(predictor, loaded, device) if isinstance(predictor, str) else predictor
     if not hasattr(built, "predict"):
         raise InputError(f"'{name}' is told λ; what it does with a context cannot be identified.")
@@ -155,28 +157,25 @@ def identify(
 class _Sequences:
     """Contexts, what an algorithm needs of them, and what the predictor says."""
 
-    task: Task
+    task: DirichletMixture
     contexts: Int[np.ndarray, "N T"]
     x: Float[jax.Array, "N n m"]
     lag_rows: Float[jax.Array, "N m q"]  # π(y_{T+1-g}, ·)
     predicted: Float[np.ndarray, "N q"]
     gold: Store
 
-    def probs(self, weights: Any) -> Float[jax.Array, "N q"]:
-        """p_λ."""
-        return mix(weights, self.lag_rows)
-
     def distance(self, algorithm: Algorithm, scalars: Sequence[float]) -> Float[np.ndarray, " N"]:
         """KL(p̂ ‖ algorithm) of each sequence."""
         if algorithm.baseline == "exact":
-            length = self.contexts.shape[1]
-            weights: Any = gold_posterior(self.task, self.contexts, [length], kept=self.gold).mean[:, 0]
+            probs = gold(self.task, self.contexts, [self.contexts.shape[1]], kept=self.gold).probs[:, 0]
         elif algorithm.baseline is not None:
-            weights = build_baseline(algorithm.baseline)(self.task, self.contexts).mean[:, 0]
+            found = build_baseline(algorithm.baseline)(self.task, self.contexts)
+            probs = found.predictive(self.task, self.contexts).probs[:, 0]
         else:
             assert algorithm.estimate is not None
             weights = algorithm.estimate(self.x, jnp.asarray(scalars), self.task.concentration)
-        return metrics.kl(self.predicted, metrics.normalise(np.asarray(self.probs(weights))))
+            probs = np.asarray(mix(weights, self.lag_rows))
+        return metrics.kl(self.predicted, metrics.normalise(probs))
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ class _Fitted:
 def _fit_all(
     built: Predictor,
     name: str,
-    task: Task,
+    task: DirichletMixture,
     length: int,
     n: int,
     seed: int,
@@ -203,9 +202,9 @@ def _fit_all(
 ) -> _Fitted:
     built = runs_of(built, length)[0]
 
-    def drawn(task_: Task, stream: Stream) -> _Sequences:
+    def drawn(task_: DirichletMixture, stream: Stream) -> _Sequences:
         contexts = sample(task_, length, n, seed, stream=stream).tokens[:, :-1]
-        x = jnp.asarray(lag_likelihoods(task, contexts))
+        x = jnp.asarray(task.likelihoods(contexts))
         predicted = predict(name, built, task, contexts, kept)
         return _Sequences(task, contexts, x, lag_rows(task, contexts), predicted, gold)
 
@@ -251,10 +250,9 @@ def _verdict(here: _Fitted, others: Sequence[_Fitted]) -> Verdict:
     return Verdict(here.length, nearest if sure else None, nearest, fits)
 
 
-@functools.lru_cache  # one object for each, since the compiled sampler belongs to it
-def with_prior(task: Task, concentration: float) -> Task:
+def with_prior(task: DirichletMixture, concentration: float) -> DirichletMixture:
     """The task with another α."""
-    return Task(task.name, task.transition, task.order, concentration)
+    return replace(task, concentration=concentration)  # type: ignore[type-var]
 
 
 def _fit(algorithm: Algorithm, sequences: _Sequences, fitted: dict[str, tuple[float, ...]]) -> tuple[float, ...]:

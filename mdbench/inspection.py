@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from mdbench import metrics
 from mdbench.device import check_device, one_thread
-from mdbench.errors import InputError
+from mdbench.errors import InputError, Unsupported
 from mdbench.files import json_ready
 from mdbench.identification import OTHER_PRIORS, with_prior
 from mdbench.predictor import Predictor, check_length, runs_of
@@ -24,7 +24,7 @@ from mdbench.predictors.transformer import DisentangledTransformer, StandardTran
 from mdbench.registry import build_baseline, build_predictor
 from mdbench.running import name_of, predict
 from mdbench.statistics import MeanInterval, mean_interval
-from mdbench.tasks import Stream, Task, lag_likelihoods, load_task, next_token_probs, sample
+from mdbench.tasks import MTD, Stream, Task, load_task, sample
 
 BATCH = 64  # sequences whose attention maps are held at once
 LEAST_ATTENTION = 1e-30  # below it float32 holds nothing; a logarithm needs something
@@ -186,6 +186,10 @@ def inspect(
     check_device(device)
     loaded = task if isinstance(task, Task) else load_task(task)
     loaded.check_length(length)
+    if not isinstance(loaded, MTD):
+        raise Unsupported(
+            f"inspect holds a model against constructions of {MTD.kind}; '{loaded.name}' is {loaded.kind}."
+        )
     name = name_of(predictor)
     built = build_predictor(predictor, loaded, device) if isinstance(predictor, str) else predictor
     if not hasattr(built, "transformer"):
@@ -203,8 +207,8 @@ def inspect(
 
     probs = predict(name, built, loaded, contexts)
     constructed = predict(construction, other, loaded, contexts)
-    bayes = metrics.normalise(next_token_probs(loaded, build_baseline("exact")(loaded, contexts).mean[:, 0], contexts))
-    gamma = responsibilities(lag_likelihoods(loaded, contexts))
+    bayes = metrics.normalise(build_baseline("exact")(loaded, contexts).predictive(loaded, contexts).probs[:, 0])
+    gamma = responsibilities(loaded.likelihoods(contexts))
     standard = isinstance(model, StandardTransformer)
     elsewhere = {}
     for prior, alpha in OTHER_PRIORS.items():
@@ -246,7 +250,7 @@ def _maps(model: Transformer, contexts: Int[np.ndarray, "B T"]) -> list[np.ndarr
 
 
 def _layers(
-    task: Task, model: DisentangledTransformer, other: DisentangledTransformer, contexts: Int[np.ndarray, "N T"]
+    task: MTD, model: DisentangledTransformer, other: DisentangledTransformer, contexts: Int[np.ndarray, "N T"]
 ) -> list[Layer]:
     n, m = len(contexts), task.order
     sums: list[dict[str, Any]] = [dict.fromkeys(Layer.__dataclass_fields__, 0.0) for _ in model.layers]
@@ -273,7 +277,7 @@ def _layers(
     return layers
 
 
-def _transition(task: Task, model: DisentangledTransformer) -> TransitionMatrix:
+def _transition(task: MTD, model: DisentangledTransformer) -> TransitionMatrix:
     attend = model.layers[0].attend.detach().cpu().double().numpy()  # rows: the query's state b; columns: the key's a
     with np.errstate(divide="ignore"):
         log_pi = np.log(task.transition.T)
@@ -295,7 +299,7 @@ def _transition(task: Task, model: DisentangledTransformer) -> TransitionMatrix:
 
 
 def _step_size(
-    task: Task, model: DisentangledTransformer, contexts: Int[np.ndarray, "N T"], gamma: Float[np.ndarray, "N n m"]
+    task: MTD, model: DisentangledTransformer, contexts: Int[np.ndarray, "N T"], gamma: Float[np.ndarray, "N n m"]
 ) -> StepSize:
     m, length = task.order, contexts.shape[1]
     last = np.concatenate([_maps(model, contexts[k : k + BATCH])[-1][:, -1] for k in range(0, len(contexts), BATCH)])
@@ -312,7 +316,7 @@ def _step_size(
 
 
 def _probes(
-    task: Task,
+    task: MTD,
     model: Transformer,
     contexts: Int[np.ndarray, "N T"],
     gamma: Float[np.ndarray, "N n m"],
@@ -321,7 +325,7 @@ def _probes(
     """Fitted by least squares on calibration sequences, judged on ``contexts``."""
     n, length = contexts.shape
     to_fit = sample(task, length, n, seed, stream=Stream.CALIBRATION).tokens[:, :-1].astype(np.int64)
-    gamma_fit = responsibilities(lag_likelihoods(task, to_fit))
+    gamma_fit = responsibilities(task.likelihoods(to_fit))
     fit_states, judge_states = (_trace(model, c)[0] for c in (to_fit, contexts))
     m = task.order
     probes = []

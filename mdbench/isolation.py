@@ -62,7 +62,7 @@ class Isolated:
 
     def __init__(self, text: str, task: Task, device: str = "cpu", limits: Limits | None = None) -> None:
         if text in TOLD:
-            raise InputError(f"'{text}' is told λ, and an isolated predictor gets contexts only.")
+            raise InputError(f"'{text}' is told θ, and an isolated predictor gets contexts only.")
         self.text, self.limits = text, limits or Limits()
         self._ended_by: PredictorError | None = None  # what ended the process: all later calls fail alike
         self._output, self._errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115

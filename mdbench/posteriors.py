@@ -17,7 +17,8 @@ from mdbench.baselines import Check, Posterior
 from mdbench.errors import InputError, SequenceError
 from mdbench.files import check_writable, write_whole
 from mdbench.registry import Baseline, build_baseline
-from mdbench.tasks import Task, check_order, lag_likelihoods, next_token_probs
+from mdbench.tasks import MTD
+from mdbench.tasks.task import check_order
 
 
 def posterior(
@@ -55,13 +56,13 @@ def posterior(
     """
     baseline = build_baseline(method)
     check_order(order)
-    task = Task("posterior", transition, order, concentration, lengths=(order + 1,))
+    task = MTD("posterior", transition, order, concentration, lengths=(order + 1,))
     tokens = [_check_sequence(task, k, sequence) for k, sequence in enumerate(sequences)]
     if not tokens:
         raise InputError("there are no sequences; give at least one.")
     own_lengths = sorted({len(sequence) for sequence in tokens})
     for length in own_lengths:
-        baseline.check_size(length - order, order)
+        baseline.check_size(task, length)
     if out is not None:
         _check_out(out, baseline, own_lengths)
 
@@ -73,7 +74,7 @@ def posterior(
         found = baseline(task, contexts, lengths=lengths, progress=progress)
         if out is not None:
             _write_draws(out, found, task, contexts)
-        next_token = next_token_probs(task, found.mean[:, -1], contexts)
+        next_token = found.predictive(task, contexts).probs[:, -1]
         for row, k in enumerate(group):
             reports[k] = {"length": length} | _report(found, row, next_token[row])
             if prefixes:
@@ -81,7 +82,7 @@ def posterior(
     return {"method": baseline.label, "order": order, "concentration": concentration, "sequences": reports}
 
 
-def _write_draws(out: str | Path, found: Posterior, task: Task, contexts: np.ndarray) -> None:
+def _write_draws(out: str | Path, found: Posterior, task: MTD, contexts: np.ndarray) -> None:
     """The draws with all that is needed to make them again."""
     assert found.draws is not None, "checked before"
     made_of = {
@@ -143,7 +144,7 @@ def _check_out(out: str | Path, baseline: Baseline, lengths: Sequence[int]) -> N
     check_writable(out)
 
 
-def _check_sequence(task: Task, k: int, sequence: Sequence[int]) -> Int[np.ndarray, " length"]:
+def _check_sequence(task: MTD, k: int, sequence: Sequence[int]) -> Int[np.ndarray, " length"]:
     """The k-th sequence as an array, if it is long enough, of the task's states, and possible."""
     array = np.asarray(sequence)
     if array.ndim != 1 or (len(array) and not np.issubdtype(array.dtype, np.integer)):
@@ -153,7 +154,7 @@ def _check_sequence(task: Task, k: int, sequence: Sequence[int]) -> Int[np.ndarr
             k, f"its length is {len(array)}; order {task.order} needs at least {task.order + 1} states."
         )
     try:
-        lag_likelihoods(task, array[None])
+        task.likelihoods(array[None])
     except SequenceError as error:
         raise SequenceError(k, error.what) from None
     return array

@@ -10,7 +10,8 @@ Optional: ``check_length(length)`` raises ``mdbench.errors.Unsupported`` with th
 ``"float32"`` where it computes in that (default ``"float64"``), ``standard_error`` the standard error of its
 probabilities if chance has a part in them (default 0), and ``fixed_to_task`` true if its numbers were found for one
 task (default false). :mod:`mdbench.contract` checks all of it.
-The built-in ``oracle`` alone is told λ: it has ``predict_given_weights(contexts, weights)`` instead.
+The built-in ``oracle`` alone is told θ, the task's latent (of a mixture the weights λ): it has
+``predict_given_theta(contexts, theta)`` instead.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from mdbench.errors import InputError, Unsupported, foreign, unknown_name, warn_once
 
@@ -109,11 +109,20 @@ class Baseline:
         """Whether its posterior comes with draws, by the options chosen."""
         return (baseline_options(self.entry) | self.options).get("draws", 0) > 0
 
-    def check_size(self, n: int, m: int) -> None:
-        """Raise :class:`InputError` for n transitions of order m that the method refuses, where it says so."""
+    def is_closed_form(self, task: Any) -> bool:
+        """Whether the task's own closed form takes its place: exact is exact, by whatever route."""
+        from mdbench.tasks import ClosedForm
+
+        return self.entry.standing == EXACT and isinstance(task, ClosedForm)
+
+    def check_size(self, task: Any, length: int) -> None:
+        """Raise :class:`InputError` for a task that it is not made for, or a length of it that it refuses."""
+        if self.is_closed_form(task):
+            return
+        check_fits(self.entry.name, self.function, task)
         check = getattr(sys.modules[self.function.__module__], "check_size", None)
         if check:
-            check(n, m)
+            check(length - task.given, task.n_components)
 
     @property
     def label(self) -> str:
@@ -157,8 +166,8 @@ def _of_weights(folder: Path) -> str:
 
 _BUILT_IN = [
     Entry("bayes", _POSTERIOR_MEAN, "p at the exact posterior mean, by the urn", {"baseline": "urn"}),
-    Entry("oracle", "mdbench.predictors.reference:Oracle", "told the weights λ; not ranked"),
-    Entry("uniform", "mdbench.predictors.reference:Uniform", "λ = 1/m: ignores all but the last m tokens"),
+    Entry("oracle", "mdbench.predictors.reference:Oracle", "told θ, the weights λ of a mixture; not ranked"),
+    Entry("uniform", "mdbench.predictors.reference:Uniform", "θ at its prior mean, such as λ = 1/m: infers nothing"),
     Entry("md", _MD, "Mirror Descent; options steps and eta (tuned, theory, smooth or a number)"),
     Entry("md1", _MD, "one step of Mirror Descent, tuned η", {"steps": 1}),
     Entry("md2", _MD, "two steps of Mirror Descent, tuned η", {"steps": 2}),
@@ -191,7 +200,7 @@ _BUILT_IN = [
     ),
 ]
 BUILT_IN = {entry.name: entry for entry in _BUILT_IN}
-TOLD = ("oracle",)  # the weights λ
+TOLD = ("oracle",)  # θ
 
 
 def is_built_in(text: str) -> bool:
@@ -297,10 +306,36 @@ def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
         _check_options("predictor", entry, options, known)
     if "device" in parameters:
         options["device"] = device
+    check_fits(entry.name, factory, task)
     if entry.name in BUILT_IN:
         return factory(task, **entry.options, **options)
     with foreign(f"predictor {entry.source} cannot be built", Unsupported):
         return factory(task, **entry.options, **options)
+
+
+# ---------------------------------------------------------------------------------------------- what may run where
+
+
+def needs(factory: Callable[..., Any]) -> Any:
+    """The class of tasks that the first parameter of a factory or a baseline is annotated with; None: any task."""
+    from mdbench.tasks import Task
+
+    annotation = next(iter(inspect.signature(factory).parameters.values())).annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # noqa: S307: its own module's words
+        except Exception:  # names for the type checker alone
+            return None
+    classes = get_args(annotation) or (annotation,)
+    return annotation if all(isinstance(c, type) and issubclass(c, Task) for c in classes) else None
+
+
+def check_fits(name: str, factory: Callable[..., Any], task: Any) -> None:
+    """Raise :class:`Unsupported` unless the task is one that the factory or baseline is annotated with."""
+    wanted = needs(factory)
+    if wanted is not None and not isinstance(task, wanted):
+        kinds = " or ".join(c.kind for c in get_args(wanted) or (wanted,))
+        raise Unsupported(f"'{name}' needs {kinds}; '{task.name}' is {task.kind}.", label="other tasks")
 
 
 # --------------------------------------------------------------------------------------------------- names, options

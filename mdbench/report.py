@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -442,10 +443,19 @@ def print_task(name: str) -> None:
     """What defines a task."""
     task = load_task(name)
     out = console()
-    out.print(
-        f"task {escape(task.name)}: q = {task.n_states} states, order m = {task.order}, α = {task.concentration:g}"
-    )
+    out.print(f"task {escape(task.name)}: {escape(task.summary)}")
     out.print(f"lengths {', '.join(map(str, task.lengths))}; version {task.version}; hash {task.task_hash}")
-    states = range(task.n_states)
-    rows = [(a, *(f"{p:.4f}" for p in task.transition[a])) for a in states]
-    print_table("transition matrix π (row: the token before)", ("", *map(str, states)), rows)
+    for number, value in task.numbers.items():
+        if isinstance(value, np.ndarray):
+            _print_array(number, value)
+
+
+def _print_array(name: str, array: np.ndarray) -> None:
+    """A table for each matrix in it; rows are the token before."""
+    if array.ndim > 2:
+        for k, part in enumerate(array, start=1):
+            _print_array(f"{name} {k}", part)
+        return
+    rows = [(a, *(f"{p:.4f}" for p in row)) for a, row in enumerate(np.atleast_2d(array))]
+    title = name if array.ndim == 1 else f"{name} (row: the token before)"
+    print_table(title, ("", *map(str, range(array.shape[-1]))), rows)

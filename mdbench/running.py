@@ -31,8 +31,13 @@ def name_of(predictor: str | Predictor) -> str:
 
 
 def is_told(predictor: Any) -> bool:
-    """Whether it gets the weights λ, as the oracle does."""
-    return hasattr(predictor, "predict_given_weights")
+    """Whether it gets θ, as the oracle does."""
+    return _given_theta(predictor) is not None
+
+
+def _given_theta(predictor: Any) -> Callable[..., Any] | None:
+    """Its method that gets contexts and θ; of θ = λ it may be called after the weights."""
+    return getattr(predictor, "predict_given_theta", None) or getattr(predictor, "predict_given_weights", None)
 
 
 def may_refuse(predictor: str | Predictor) -> tuple[type[Exception], ...]:
@@ -92,7 +97,7 @@ def predict_timed(
     predictor: Any,
     task: Task,
     contexts: np.ndarray,
-    weights: Float[np.ndarray, "N m"] | None = None,
+    theta: Float[np.ndarray, "N ..."] | None = None,
     advance: Callable[[float], None] = lambda _k: None,
     kept: Answers | None = None,
     run: int = 0,
@@ -104,16 +109,16 @@ def predict_timed(
         predictor: what predicts.
         task: the task.
         contexts: (N, T).
-        weights: (N, m) for those that are told λ.
+        theta: (N, ...) for those that are told θ.
         advance: called with the number of sequences that are done.
-        kept: where its answers are kept, unless it is told λ.
+        kept: where its answers are kept, unless it is told θ.
         run: which of its training seeds this is.
 
     Returns:
         The probabilities, and their seconds at the median time of a chunk: where there are several, without
         compilation.
     """
-    told = weights is not None and is_told(predictor)
+    given_theta = None if theta is None else _given_theta(predictor)
     parts, seconds = [], []
     for start in range(0, len(contexts), CHUNK):
         # Past the end the last sequence is repeated; every predictor gets a copy of its own.
@@ -125,15 +130,11 @@ def predict_timed(
             started = time.perf_counter()
             where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
             with foreign(f"predictor '{name}' failed on {where}", *may_refuse(name)):
-                if told:
-                    assert weights is not None
-                    output = predictor.predict_given_weights(chunk, weights[rows])
-                else:
-                    output = predictor.predict(chunk)
+                output = predictor.predict(chunk) if given_theta is None else given_theta(chunk, theta[rows])
             probs = check_output(name, output, (CHUNK, task.n_states))[:real]
             return {"probs": probs, "seconds": np.array(time.perf_counter() - started)}
 
-        if kept is None or told:
+        if kept is None or given_theta is not None:
             found = compute()
         else:
             key = kept.key | {"run": run, "contexts": hash_of(chunk[:real]), "shape": [real, contexts.shape[1]]}

@@ -12,10 +12,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from mdbench import metrics
-from mdbench.gold import gold_posterior
+from mdbench.gold import gold as gold_by
 from mdbench.statistics import MeanInterval, mean_interval
 from mdbench.store import Store
-from mdbench.tasks import Task, evaluation_sequences, next_token_probs
+from mdbench.tasks import Task, evaluation_sequences
 
 Progress = Callable[[str, int], Callable[[float], None]]
 """``progress(description, total)`` returns ``advance(k)``."""
@@ -127,7 +127,7 @@ class Cell:
         seed: of the sequences.
         contexts: (N, T).
         next_tokens: (N,) y_{T+1}.
-        weights: (N, m) the λ that each sequence was drawn with.
+        theta: (N, ...) the θ that each sequence was drawn with.
         bayes: (N, q) p_B by the gold.
         gold: name of the gold.
         bound: (N,) on the error of each entry of ``bayes``.
@@ -139,7 +139,7 @@ class Cell:
     seed: int
     contexts: Int[np.ndarray, "N T"]
     next_tokens: Int[np.ndarray, " N"]
-    weights: Float[np.ndarray, "N m"]
+    theta: Float[np.ndarray, "N ..."]
     bayes: Float[np.ndarray, "N q"]
     gold: str
     bound: Float[np.ndarray, " N"]
@@ -157,7 +157,7 @@ class Cell:
         """
         n = probs.shape[1]
         contexts, bayes = self.contexts[:n], self.bayes[:n]
-        truth = metrics.normalise(next_token_probs(self.task, self.weights[:n], contexts))
+        truth = metrics.normalise(self.task.truth(self.theta[:n], contexts))
         same = self._same[:n]
         error = [metrics.gold_error(bayes, p, self.bound[:n], self.next_token_se[:n], same) for p in probs]
         return Scores(
@@ -211,7 +211,7 @@ def cells(
     lengths = sorted(set(lengths))
     drawn = evaluation_sequences(task, max(lengths), n_sequences, seed)
     advance = progress(f"{task.name}: gold by {gold}", n_sequences)
-    found = gold_posterior(task, drawn.tokens[:, :-1], lengths, gold, advance, kept)
+    found = gold_by(task, drawn.tokens[:, :-1], lengths, gold, advance, kept)
     for k, length in enumerate(lengths):
         contexts = drawn.tokens[:, :length].astype(np.int64)
         yield Cell(
@@ -220,11 +220,11 @@ def cells(
             seed=seed,
             contexts=contexts,
             next_tokens=drawn.tokens[:, length],
-            weights=drawn.weights,
-            bayes=metrics.normalise(next_token_probs(task, found.mean[:, k], contexts)),
+            theta=drawn.theta,
+            bayes=metrics.normalise(found.probs[:, k]),
             gold=gold,
-            bound=task.order * found.error,  # each weight errs by at most that, and no entry of π exceeds 1
-            next_token_se=found.next_token_se[:, k],
+            bound=found.bound[:, k],
+            next_token_se=found.standard_error[:, k],
         )
 
 

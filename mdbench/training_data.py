@@ -1,7 +1,8 @@
 """Sequences to train on, drawn on the device where they are used, with the targets to predict.
 
 NumPyro's sampler took a third of a training step on the CPU (1.2 ms for 128 sequences of q = 5, m = 3, T = 32), so here
-is another, of inverse distribution functions in torch; a test holds it against the model, distribution by distribution.
+is another for mixtures over lags, of inverse distribution functions in torch; a test holds it against the model,
+distribution by distribution. Other families are drawn from their model.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mdbench.errors import InputError
 from mdbench.registry import build_baseline
-from mdbench.tasks import Stream, Task
+from mdbench.tasks import ClosedForm, LagMixture, Stream, Task, sample
 
 TOKEN, CONDITIONAL, BAYES = "token", "conditional", "bayes"
 TARGETS = (TOKEN, CONDITIONAL, BAYES)
@@ -25,27 +27,36 @@ TOLERANCE = 3e-5  # of the posterior: the targets err by 1e-8 (rms) to 5e-7 then
 
 
 def draw_sequences(
-    task: Task, length: int, n: int, generator: torch.Generator
-) -> tuple[Int[Tensor, "n length"], Float[Tensor, "n m"]]:
-    """Draw tokens and weights λ from the MTD model on the generator's device, in float64."""
-    device, m = generator.device, task.order
+    task: LagMixture, length: int, n: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "n length"], Float[Tensor, "n c"]]:
+    """Draw tokens and weights λ from the model on the generator's device, in float64."""
+    device, order, m = generator.device, task.order, task.n_components
     options: dict[str, Any] = {"dtype": torch.float64, "device": device}
     # Gamma(α) as Gamma(α + 1) U^(1/α), in logarithms: for a small α it is often below what float64 holds.
     log_gamma = torch._standard_gamma(torch.full((n, m), task.concentration + 1.0, **options), generator).log()
     log_gamma += torch.rand((n, m), generator=generator, **options).log_() / task.concentration
     weights = torch.softmax(log_gamma, dim=-1)
     tokens = torch.empty((length, n), dtype=torch.int64, device=device)
-    tokens[:m] = torch.randint(task.n_states, (m, n), generator=generator, device=device)
-    cumulative = torch.tensor(task.transition, **options).cumsum(dim=-1)
-    cumulative = (cumulative / cumulative[:, -1:])[:, :-1].contiguous()  # what has probability 0 is never drawn
-    lag_bounds = weights.cumsum(dim=-1).T[:-1].contiguous()  # (m-1, n)
-    u = torch.rand((length - m, 2, n), generator=generator, **options)
+    tokens[:order] = torch.randint(task.n_states, (order, n), generator=generator, device=device)
+    cumulative = _matrices(task, device).cumsum(dim=-1)
+    cumulative = (cumulative / cumulative[..., -1:])[..., :-1].contiguous()  # what has probability 0 is never drawn
+    bounds = weights.cumsum(dim=-1).T[:-1].contiguous()  # (m-1, n)
+    u = torch.rand((length - order, 2, n), generator=generator, **options)
     everyone = torch.arange(n, device=device)
-    for t in range(m, length):
-        lag = 1 + (u[t - m, 0] >= lag_bounds).sum(dim=0)
-        previous = tokens[t - lag, everyone]
-        tokens[t] = (u[t - m, 1][:, None] >= cumulative[previous]).sum(dim=-1)
+    for t in range(order, length):
+        component = (u[t - order, 0] >= bounds).sum(dim=0)
+        previous = tokens[t - 1 - component.clamp(max=order - 1), everyone]
+        tokens[t] = (u[t - order, 1][:, None] >= cumulative[component, previous]).sum(dim=-1)
     return tokens.T.contiguous(), weights
+
+
+def _matrices(task: LagMixture, device: torch.device) -> Float[Tensor, "c q q"]:
+    """One for each component; that of the independent one has equal rows."""
+    matrices = torch.tensor(np.array(task.matrices), device=device)
+    if task.independent is None:
+        return matrices
+    alone = torch.tensor(np.array(task.independent), device=device).expand(1, *matrices.shape[1:])
+    return torch.cat([matrices, alone])
 
 
 class Batches:
@@ -54,7 +65,7 @@ class Batches:
     Args:
         task: what to draw from.
         length: T of the contexts.
-        target: ``token`` (one-hot y_{T+1}), ``conditional`` (p_λ(· | y)) or ``bayes`` (p_B(· | y)).
+        target: ``token`` (one-hot y_{T+1}), ``conditional`` (p(· | θ, y)) or ``bayes`` (p_B(· | y)).
         batch: sequences a step.
         reuse: steps that each sequence serves: 1 is fresh sequences each step; more, in new random batches each time,
             share the cost of the target among them.
@@ -67,7 +78,7 @@ class Batches:
         if target == BAYES:
             try:
                 self.gold = build_baseline("exact")
-                self.gold.check_size(length - task.order, task.order)
+                self.gold.check_size(task, length)
             except InputError as error:
                 raise InputError(f"the target 'bayes' needs the exact posterior: {error}") from None
         self.task, self.length, self.target = task, length, target
@@ -95,18 +106,35 @@ class Batches:
         return self.tokens[rows], self.targets[rows]
 
     def _draw(self, block: int) -> tuple[Tensor, Tensor]:
-        tokens, weights = draw_sequences(self.task, self.length + 1, self.n_batches * self.batch, self._seeded(block))
+        task, n = self.task, self.n_batches * self.batch
+        generator = self._seeded(block)
+        if isinstance(task, LagMixture):
+            tokens, theta = draw_sequences(task, self.length + 1, n, generator)
+        else:
+            drawn = sample(task, self.length, n, self.seed, stream=Stream.TRAINING, start=block * n)
+            tokens, theta = (
+                torch.from_numpy(a).to(generator.device) for a in (drawn.tokens.astype("int64"), drawn.theta)
+            )
         contexts, next_tokens = tokens[:, :-1].contiguous(), tokens[:, -1]
         if self.target == TOKEN:
-            target = torch.nn.functional.one_hot(next_tokens, self.task.n_states)
-        else:
+            target = torch.nn.functional.one_hot(next_tokens, task.n_states)
+        elif isinstance(task, LagMixture):
             if self.target == BAYES:
-                of_numpy = contexts.cpu().numpy()
-                mean = self.gold(self.task, of_numpy, tolerance=TOLERANCE).mean[:, 0]
-                weights = torch.from_numpy(mean).to(weights)
-            transition = torch.tensor(self.task.transition, device=weights.device)
-            recent = contexts[:, -self.task.order :].flip(1)  # lag 1 first
-            target = torch.einsum("ng,ngb->nb", weights, transition[recent])
+                mean = self.gold(task, contexts.cpu().numpy(), tolerance=TOLERANCE).mean[:, 0]
+                theta = torch.from_numpy(mean).to(theta)
+            recent = contexts[:, -task.order :].flip(1)  # lag 1 first
+            recent = recent[:, [*range(task.order), *[0] * (task.n_components - task.order)]]
+            rows = _matrices(task, theta.device)[torch.arange(task.n_components, device=theta.device), recent]
+            target = torch.einsum("ng,ngb->nb", theta, rows)
+        else:
+            of_numpy = contexts.cpu().numpy()
+            if self.target == BAYES and isinstance(task, ClosedForm):
+                probs = task.predictive(of_numpy, [self.length]).probs[:, 0]
+            elif self.target == BAYES:
+                probs = self.gold(task, of_numpy).predictive(task, of_numpy).probs[:, 0]
+            else:
+                probs = task.truth(theta.cpu().numpy(), of_numpy)
+            target = torch.from_numpy(probs).to(theta.device)
         return contexts, target.to(torch.float32)
 
     def _seeded(self, *what: int) -> torch.Generator:

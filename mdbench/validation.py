@@ -27,7 +27,7 @@ from mdbench.files import json_ready
 from mdbench.registry import APPROXIMATE, BASELINES, Baseline, build_baseline
 from mdbench.statistics import holm
 from mdbench.store import Store, code_hash, store
-from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, sample
+from mdbench.tasks import DirichletMixture, Stream, Task, load_suite, load_task, sample
 
 LEVEL = 0.01  # of all tests of a run together
 RANK_DRAWS = 63  # thinned draws: ranks 0..63
@@ -152,6 +152,9 @@ def validate(
     """
     loaded = [t if isinstance(t, Task) else load_task(t) for t in tasks or load_suite("core").tasks]
     names = list(methods or [name for name in BASELINES if name != "exact"])
+    for task in loaded:
+        if not isinstance(task, DirichletMixture):
+            raise InputError(f"validate needs {DirichletMixture.kind}; '{task.name}' is {task.kind}.")
     for name in names:
         if name == "exact":
             raise InputError(
@@ -189,7 +192,7 @@ def validate(
 def accuracy(
     name: str,
     method: Baseline | Method,
-    task: Task,
+    task: DirichletMixture,
     length: int,
     n_sequences: int,
     seed: int,
@@ -236,7 +239,7 @@ def accuracy(
 def calibration(
     name: str,
     method: Baseline | Method,
-    task: Task,
+    task: DirichletMixture,
     length: int,
     n_simulations: int,
     seed: int,
@@ -250,12 +253,12 @@ def calibration(
     found = method(task, contexts, progress=progress)
     seconds = time.perf_counter() - started
     draws = thinned(found)  # (L, N, m)
-    x = lag_likelihoods(task, contexts)
+    x = task.likelihoods(contexts)
 
     def log_likelihood(weights):  # (..., N, m)
         return np.log(np.einsum("ntg,...ng->...nt", x, weights)).sum(axis=-1)
 
-    quantities = [(f"λ_{g + 1}", drawn.weights[:, g], draws[..., g]) for g in range(task.order)]
+    quantities = [(f"λ_{g + 1}", drawn.weights[:, g], draws[..., g]) for g in range(task.n_components)]
     quantities.append(("log likelihood", log_likelihood(drawn.weights), log_likelihood(draws)))
     ranks = {label: rank(true, of_draws, seed) for label, true, of_draws in quantities}
     counts = {label: np.bincount(r * BINS // (RANK_DRAWS + 1), minlength=BINS) for label, r in ranks.items()}

@@ -15,7 +15,7 @@ import numpy as np
 
 from mdbench import metrics
 from mdbench.baselines.urn import urn
-from mdbench.tasks import Stream, Task, next_token_probs, sample
+from mdbench.tasks import MTD, Stream, next_token_probs, sample
 
 SHAPES = [(3, 2), (5, 3), (10, 4)]  # (q, m)
 SMALLEST_ENTRY = 0.005
@@ -23,7 +23,7 @@ SMALLEST_EXCESS_KL, LENGTH, N_SEQUENCES = 0.01, 64, 2048
 LENGTHS = [16, 32, 64, 128]
 
 
-def excess_kl_of_uniform(task: Task) -> float:
+def excess_kl_of_uniform(task: MTD) -> float:
     """Mean KL(p_B ‖ p at λ = 1/m) in nats over calibration sequences."""
     contexts = sample(task, LENGTH, N_SEQUENCES, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
     bayes = next_token_probs(task, urn(task, contexts).mean[:, 0], contexts)
@@ -31,7 +31,7 @@ def excess_kl_of_uniform(task: Task) -> float:
     return float(metrics.kl(bayes, uniform).mean())
 
 
-def choose(q: int, m: int) -> tuple[Task, str]:
+def choose(q: int, m: int) -> tuple[MTD, str]:
     """The first task that is worth solving, and a sentence on how it was found."""
     too_small = 0
     for seed in range(100_000):
@@ -39,7 +39,7 @@ def choose(q: int, m: int) -> tuple[Task, str]:
         if transition.min() < SMALLEST_ENTRY:
             too_small += 1
             continue
-        task = Task(f"mtd-q{q}-m{m}", transition, m, 1.0, tuple(LENGTHS))
+        task = MTD(f"mtd-q{q}-m{m}", transition, m, 1.0, tuple(LENGTHS))
         excess = excess_kl_of_uniform(task)
         print(f"q={q} m={m} seed {seed}: smallest entry {transition.min():.4f}, excess KL of uniform {excess:.4f}")
         if excess >= SMALLEST_EXCESS_KL:

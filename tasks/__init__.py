@@ -6,43 +6,48 @@ What draws imports jax and NumPyro when it is first used; the numbers do without
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mdbench.tasks.sequences import N_PUBLIC, PUBLIC_SEED, Sequences, evaluation_sequences, public_sequences
-from mdbench.tasks.task import (
-    Stream,
+from mdbench.tasks.catalogue import (
     Suite,
-    Task,
-    check_contexts,
-    check_order,
-    check_transition,
-    lag_likelihoods,
+    load_family,
     load_suite,
     load_task,
-    next_token_probs,
     plugin_tasks,
     suite_names,
     task_from_json,
     task_names,
     task_to_json,
 )
+from mdbench.tasks.markov import Markov
+from mdbench.tasks.mixture import DirichletMixture, LagMixture, Mixture, lag_likelihoods, next_token_probs
+from mdbench.tasks.mtd import MTD, mtd_lags, mtd_model
+from mdbench.tasks.per_lag import PerLag
+from mdbench.tasks.sequences import N_PUBLIC, PUBLIC_SEED, Sequences, evaluation_sequences, public_sequences
+from mdbench.tasks.task import ClosedForm, Predictive, Stream, Task
 
 if TYPE_CHECKING:
-    from mdbench.tasks.mtd import Sample, mtd_lags, mtd_model, sample
+    from mdbench.tasks.sampling import Sample, sample
 
-_OF_JAX = ("Sample", "mtd_lags", "mtd_model", "sample")
+_OF_JAX = ("Sample", "sample")
 
 __all__ = [
+    "MTD",
     "N_PUBLIC",
     "PUBLIC_SEED",
+    "ClosedForm",
+    "DirichletMixture",
+    "LagMixture",
+    "Markov",
+    "Mixture",
+    "PerLag",
+    "Predictive",
     "Sample",
     "Sequences",
     "Stream",
     "Suite",
     "Task",
-    "check_contexts",
-    "check_order",
-    "check_transition",
     "evaluation_sequences",
     "lag_likelihoods",
+    "load_family",
     "load_suite",
     "load_task",
     "mtd_lags",
@@ -61,4 +66,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _OF_JAX:
         raise AttributeError(f"module 'mdbench.tasks' has no attribute '{name}'")
-    return getattr(import_module("mdbench.tasks.mtd"), name)
+    return getattr(import_module("mdbench.tasks.sampling"), name)

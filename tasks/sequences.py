@@ -10,28 +10,34 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.tasks.task import Task, load_task, task_names
+from mdbench.tasks.catalogue import load_task, task_names
+from mdbench.tasks.task import Task
 
 PUBLIC_SEED, N_PUBLIC = 0, 2048
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences with the weights that each was drawn with.
+    """Sequences with the θ that each was drawn with.
 
     Attributes:
         tokens: (N, L+1): a context of length L and the token after it.
-        weights: (N, m): λ.
+        theta: (N, ...): θ, such as the weights (N, m) of a mixture.
     """
 
     tokens: Int[np.ndarray, "N L+1"]
-    weights: Float[np.ndarray, "N m"]
+    theta: Float[np.ndarray, "N ..."]
+
+    @property
+    def weights(self) -> Float[np.ndarray, "N m"]:
+        """θ of a mixture: λ."""
+        return self.theta
 
     @functools.cached_property
     def data_hash(self) -> str:
-        """SHA-256 (hex) of tokens and weights, with their shapes."""
+        """SHA-256 (hex) of tokens and θ, with their shapes."""
         digest = hashlib.sha256()
-        for array, kind in ((self.tokens, "<i8"), (self.weights, "<f8")):
+        for array, kind in ((self.tokens, "<i8"), (self.theta, "<f8")):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
         return digest.hexdigest()
@@ -44,7 +50,7 @@ def public_sequences(name: str) -> Sequences:
         (resources.files("mdbench.tasks") / "data" / "sequences" / f"{name}.npz").open("rb") as file,
         np.load(file, allow_pickle=False) as arrays,
     ):
-        return Sequences(arrays["tokens"].astype(np.int32), arrays["weights"])
+        return Sequences(arrays["tokens"].astype(np.int32), arrays[load_task(name).theta])
 
 
 def evaluation_sequences(task: Task, length: int, n_sequences: int, seed: int) -> Sequences:
@@ -59,11 +65,11 @@ def evaluation_sequences(task: Task, length: int, n_sequences: int, seed: int) -
         task.check_length(length)
         public = _public(task)
         if public is not None and n_sequences <= len(public.tokens) and length < public.tokens.shape[1]:
-            return Sequences(public.tokens[:n_sequences, : length + 1], public.weights[:n_sequences])
-    from mdbench.tasks.mtd import sample  # jax, which the public ones do without
+            return Sequences(public.tokens[:n_sequences, : length + 1], public.theta[:n_sequences])
+    from mdbench.tasks.sampling import sample  # jax, which the public ones do without
 
     drawn = sample(task, length, n_sequences, seed)
-    return Sequences(drawn.tokens, drawn.weights)
+    return Sequences(drawn.tokens, drawn.theta)
 
 
 def _public(task: Task) -> Sequences | None:

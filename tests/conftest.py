@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mdbench.tasks import Task, load_task, sample
+from mdbench.tasks import MTD, load_task, sample
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,7 +28,7 @@ def core_task(request):
 @pytest.fixture
 def zeros_task():
     """A task whose π has zeros."""
-    return Task("zeros", np.array([[0.5, 0.5, 0.0], [0.0, 0.3, 0.7], [0.9, 0.0, 0.1]]), order=2)
+    return MTD("zeros", np.array([[0.5, 0.5, 0.0], [0.0, 0.3, 0.7], [0.9, 0.0, 0.1]]), order=2)
 
 
 def contexts_of(task, length, n, seed=0):
@@ -38,7 +38,7 @@ def contexts_of(task, length, n, seed=0):
 
 def relabelled(task, order):
     """The task after a permutation of its states: new state k is the old state ``order[k]``."""
-    return Task("relabelled", task.transition[np.ix_(order, order)], task.order, task.concentration)
+    return MTD("relabelled", task.transition[np.ix_(order, order)], task.order, task.concentration)
 
 
 def by_enumeration(x, alpha):

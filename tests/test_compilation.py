@@ -11,7 +11,7 @@ import pytest
 
 import mdbench
 from mdbench import compilation
-from mdbench.tasks import Task, load_task, sample
+from mdbench.tasks import MTD, load_task, sample
 
 
 def python(*arguments, **environment):
@@ -52,7 +52,7 @@ def test_what_says_what_there_is_imports_neither_jax_nor_torch(command):
 
 def test_a_second_task_of_the_same_shape_compiles_nothing():
     rng = np.random.default_rng(0)
-    first, second = (Task(f"t{k}", rng.dirichlet(np.ones(4), 4), 3, 1.0 + k, lengths=(12,)) for k in range(2))
+    first, second = (MTD(f"t{k}", rng.dirichlet(np.ones(4), 4), 3, 1.0 + k, lengths=(12,)) for k in range(2))
     compiled = []
 
     def listen(event, _seconds, **_more):

@@ -11,7 +11,7 @@ from mdbench.predictors.mirror_descent import MirrorDescent, mirror_descent
 from mdbench.predictors.reweighting import STAGES, n_scalars, reweighted
 from mdbench.predictors.transformer import run_model
 from mdbench.predictors.tuning import tune_scalars, tuned_scalars
-from mdbench.tasks import Task, lag_likelihoods, load_task, next_token_probs
+from mdbench.tasks import MTD, lag_likelihoods, load_task, next_token_probs
 from tests.conftest import contexts_of
 
 # ---------------------------------------------------------------------------------------------- three layers, one step
@@ -155,6 +155,6 @@ def test_more_layers_are_at_least_as_good_as_more_steps(ours, steps, length):
 
 
 def test_a_task_of_ones_own_is_tuned_at_first_use():
-    task = Task("own", np.array([[0.6, 0.4], [0.2, 0.8]]), order=2)
+    task = MTD("own", np.array([[0.6, 0.4], [0.2, 0.8]]), order=2)
     (found,) = compare("constructed_l4", "md1", task=task, lengths=12, n_sequences=512)
     assert found.excess_kl_a <= found.excess_kl_b

@@ -11,7 +11,7 @@ from scipy import stats
 import mdbench
 from mdbench.errors import InputError, PredictorError
 from mdbench.running import CHUNK
-from mdbench.tasks import Task, load_task, next_token_probs, sample
+from mdbench.tasks import MTD, load_task, next_token_probs, sample
 
 TASK = "mtd-q3-m2"
 
@@ -185,7 +185,7 @@ def test_a_predictor_that_writes_into_its_contexts_spoils_nothing():
 
 
 WITHOUT = 48  # a length that no weights are shipped for
-WITH_GAP = Task(TASK, load_task(TASK).transition, 2, lengths=(16, WITHOUT))
+WITH_GAP = MTD(TASK, load_task(TASK).transition, 2, lengths=(16, WITHOUT))
 
 
 def test_a_length_without_weights_is_left_out_of_a_suite_but_refused_where_asked_for():
@@ -202,7 +202,7 @@ def test_without_references_a_length_without_weights_is_left_out_too():
     found = mdbench.evaluate("trained_l3", task=WITH_GAP, n_sequences=8, references=())
     assert [r.length for r in found.results] == [16]
     assert [s.length for s in found.skipped] == [WITHOUT]
-    other = Task("mine", load_task(TASK).transition, 2, lengths=(16,))
+    other = MTD("mine", load_task(TASK).transition, 2, lengths=(16,))
     with pytest.raises(InputError, match="no weights for task 'mine'"):
         mdbench.evaluate("trained_l3", task=other, n_sequences=8, references=())
 
@@ -210,10 +210,10 @@ def test_without_references_a_length_without_weights_is_left_out_too():
 @pytest.mark.parametrize(
     ("task", "n"),
     [
-        (Task("one-lag", np.array([[0.5, 0.5], [0.1, 0.9]]), order=1, lengths=(2, 9)), 5),
-        (Task("shortest", np.array([[0.5, 0.5], [0.1, 0.9]]), order=3, lengths=(4,)), 1),
-        (Task("flat", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e3, lengths=(9,)), 5),
-        (Task("spiky", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e-3, lengths=(9,)), 5),
+        (MTD("one-lag", np.array([[0.5, 0.5], [0.1, 0.9]]), order=1, lengths=(2, 9)), 5),
+        (MTD("shortest", np.array([[0.5, 0.5], [0.1, 0.9]]), order=3, lengths=(4,)), 1),
+        (MTD("flat", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e3, lengths=(9,)), 5),
+        (MTD("spiky", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e-3, lengths=(9,)), 5),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -325,7 +325,7 @@ def test_two_predictors_of_one_name_are_refused():
 
 
 def test_a_large_order_is_refused_with_what_would_fit():
-    task = Task("large", np.full((3, 3), 1 / 3), order=12, lengths=(64,))
+    task = MTD("large", np.full((3, 3), 1 / 3), order=12, lengths=(64,))
     with pytest.raises(InputError, match="fit"):
         mdbench.evaluate("uniform", task=task, n_sequences=4, references=())
 

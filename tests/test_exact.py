@@ -15,7 +15,7 @@ from mdbench.baselines import exact
 from mdbench.baselines.exact import MAX_TOLERANCE, MAX_WORK, _climb, _ladder
 from mdbench.baselines.jacobi import beta_rule
 from mdbench.errors import InputError
-from mdbench.tasks import Task, lag_likelihoods, load_task
+from mdbench.tasks import MTD, lag_likelihoods, load_task
 from tests.conftest import by_enumeration, contexts_of, relabelled
 
 EXTENDED = np.longdouble
@@ -93,7 +93,7 @@ def test_nodes_next_to_the_ends_are_right_to_the_last_digits(a, b):
 @pytest.mark.parametrize(("m", "n"), [(2, 9), (3, 6), (4, 5)])
 def test_enumeration_in_rational_arithmetic(m, n, alpha):
     rng = np.random.default_rng(m)
-    task = Task("tiny", rng.dirichlet(np.ones(3), 3), m, alpha)
+    task = MTD("tiny", rng.dirichlet(np.ones(3), 3), m, alpha)
     contexts = np.array([drawn(rng, task, n + m) for _ in range(3)])
     found = exact(task, contexts)
     for k, x in enumerate(lag_likelihoods(task, contexts)):
@@ -110,7 +110,7 @@ def test_enumeration_in_rational_arithmetic(m, n, alpha):
 def test_certain_lags_give_the_urn_in_closed_form(m, length, alpha):
     """On a cycle only lag 1 is possible: Z = Π_s (α+s)/(mα+s), and the bound log C(n+m-1, m-1) at α = 1 is attained."""
     q = m + 1
-    task = Task("cycle", np.roll(np.eye(q), 1, axis=1), m, alpha)
+    task = MTD("cycle", np.roll(np.eye(q), 1, axis=1), m, alpha)
     found = every_prefix(task, np.arange(length)[None] % q)
     s = np.arange(length - m + 1)
     mean = np.column_stack([alpha + s] + [np.full(len(s), alpha)] * (m - 1)) / (m * alpha + s)[:, None]
@@ -125,7 +125,7 @@ def test_certain_lags_give_the_urn_in_closed_form(m, length, alpha):
 
 def test_order_one_has_nothing_to_infer():
     rng = np.random.default_rng(0)
-    task = Task("chain", rng.dirichlet(np.ones(3), 3), 1)
+    task = MTD("chain", rng.dirichlet(np.ones(3), 3), 1)
     contexts = rng.integers(3, size=(5, 40))
     found = every_prefix(task, contexts)
     np.testing.assert_array_equal(found.mean, 1)
@@ -199,7 +199,7 @@ def calibration(m, alpha, length, states, n_sequences):
     ratios = []
     for q in states:
         for matrix in matrices(rng, q):
-            task = Task("cell", matrix, m, alpha)
+            task = MTD("cell", matrix, m, alpha)
             contexts = sequences(rng, task, length)[:n_sequences]
             found = every_prefix(task, contexts)
             mean, square, log_evidence = urn(lag_likelihoods(task, contexts), alpha)
@@ -234,7 +234,7 @@ def test_error_estimate_bounds_the_error_within_a_hundredfold(m, length, alpha):
 def test_error_estimate_at_order_4_and_length_256(alpha):
     """The urn has 2.7 million states here: one matrix, one sequence."""
     rng = np.random.default_rng(int(10 * alpha))
-    task = Task("large", rng.dirichlet(np.ones(5), 5), 4, alpha)
+    task = MTD("large", rng.dirichlet(np.ones(5), 5), 4, alpha)
     contexts = sequences(rng, task, 256)[:1]
     found = every_prefix(task, contexts)
     mean, _, log_evidence = urn(lag_likelihoods(task, contexts), alpha)
@@ -354,14 +354,14 @@ def test_the_ladder_ends_at_the_rule_that_is_exact():
 
 
 def test_a_hopeless_grid_is_refused_with_a_length_that_fits():
-    task = Task("wide", np.full((2, 2), 0.5), 7)
+    task = MTD("wide", np.full((2, 2), 0.5), 7)
     with pytest.raises(InputError, match=r"order 7 and length 200 .* lengths up to (\d+) fit") as caught:
         exact(task, np.zeros((1, 200), dtype=int))
     fits = int(str(caught.value).split("lengths up to ")[1].split()[0])
     n = fits - 7
     assert n * _ladder(n)[-1] ** 6 <= MAX_WORK < (n + 1) * _ladder(n + 1)[-1] ** 6
     with pytest.raises(InputError, match="no length fits"):
-        exact(Task("wider", np.full((2, 2), 0.5), 40, lengths=(50,)), np.zeros((1, 50), dtype=int))
+        exact(MTD("wider", np.full((2, 2), 0.5), 40, lengths=(50,)), np.zeros((1, 50), dtype=int))
 
 
 def test_an_impossible_sequence_is_named(zeros_task):
@@ -385,7 +385,7 @@ def test_a_product_out_of_range_is_an_error_and_no_number():
 def test_high_orders_agree_with_the_urn_where_that_fits(order):
     rng = np.random.default_rng(order)
     for concentration in (0.3, 1.0):
-        task = Task("random", rng.dirichlet(np.ones(4), size=4), order, concentration, lengths=(22,))
+        task = MTD("random", rng.dirichlet(np.ones(4), size=4), order, concentration, lengths=(22,))
         contexts = contexts_of(task, 22, 5)
         lengths = range(order, 23)
         a, b = (f(task, contexts, lengths=lengths) for f in (exact, baselines.urn))
@@ -401,7 +401,7 @@ def test_high_orders_agree_with_the_urn_where_that_fits(order):
 def test_the_order_of_the_lags_does_not_matter(order, length):
     """What checks order 6 at T = 128, beyond the urn: another order of the lags is another grid, with the same sums."""
     rng = np.random.default_rng(order)
-    task = Task("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(length,))
+    task = MTD("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(length,))
     x = lag_likelihoods(task, contexts_of(task, length, 2 if order < 6 else 1))
     back = np.arange(order)[::-1]
     quadrature = sys.modules["mdbench.baselines.exact"]
@@ -417,7 +417,7 @@ def test_the_order_of_the_lags_does_not_matter(order, length):
 def test_progress_counts_whole_sequences():
     """At which rung of the ladder one ends nobody knows before: from parts, hours were announced for 23 seconds."""
     rng = np.random.default_rng(0)
-    task = Task("random", rng.dirichlet(np.ones(5), size=5), 6, lengths=(40,))
+    task = MTD("random", rng.dirichlet(np.ones(5), size=5), 6, lengths=(40,))
     contexts = contexts_of(task, 40, 2)
     told = []
     exact(task, contexts, progress=told.append)
@@ -427,7 +427,7 @@ def test_progress_counts_whole_sequences():
 
 def test_a_batch_changes_no_bit_at_high_order():
     rng = np.random.default_rng(1)
-    task = Task("random", rng.dirichlet(np.ones(5), size=5), 5, lengths=(30,))
+    task = MTD("random", rng.dirichlet(np.ones(5), size=5), 5, lengths=(30,))
     contexts = contexts_of(task, 30, 6)
     whole, alone = exact(task, contexts), exact(task, contexts[4:5])
     np.testing.assert_array_equal(whole.mean[4:5], alone.mean)

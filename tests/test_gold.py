@@ -11,9 +11,9 @@ from mdbench import gold as gold_module
 from mdbench import store as store_module
 from mdbench.baselines import exact
 from mdbench.errors import InputError
-from mdbench.gold import gold_posterior
+from mdbench.gold import gold
 from mdbench.registry import Baseline
-from mdbench.tasks import Task, load_task
+from mdbench.tasks import MTD, load_task, next_token_probs
 from tests.conftest import contexts_of
 
 TASK = load_task("mtd-q3-m2")
@@ -36,51 +36,53 @@ def computed(monkeypatch, tmp_path):
 
 
 def test_gold_is_computed_once(computed):
-    first, second = (gold_posterior(TASK, CONTEXTS, [10, 20]) for _ in range(2))
+    first, second = (gold(TASK, CONTEXTS, [10, 20]) for _ in range(2))
     assert computed == ["exact"]
-    for name in ("mean", "error", "next_token_se"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    np.testing.assert_array_equal(first.mean, exact(TASK, CONTEXTS, lengths=[10, 20]).mean)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    mean = exact(TASK, CONTEXTS, lengths=[10, 20]).mean
+    np.testing.assert_array_equal(first.probs[:, 1], next_token_probs(TASK, mean[:, 1], CONTEXTS))
+    np.testing.assert_array_equal(first.probs[:, 0], next_token_probs(TASK, mean[:, 0], CONTEXTS[:, :10]))
 
 
 def test_all_that_it_depends_on_is_in_the_key(computed):
-    gold_posterior(TASK, CONTEXTS, [20])
-    gold_posterior(TASK, CONTEXTS[:9], [20])
-    gold_posterior(TASK, CONTEXTS, [15])
-    gold_posterior(TASK, CONTEXTS, [20], "urn")
-    gold_posterior(TASK, CONTEXTS, [20], "reference:standard_error=0.01")
-    gold_posterior(TASK, CONTEXTS, [20], "reference:standard_error=0.02")
-    other = Task("other", TASK.transition, TASK.order, concentration=2.0)
-    gold_posterior(other, CONTEXTS, [20])
+    gold(TASK, CONTEXTS, [20])
+    gold(TASK, CONTEXTS[:9], [20])
+    gold(TASK, CONTEXTS, [15])
+    gold(TASK, CONTEXTS, [20], "urn")
+    gold(TASK, CONTEXTS, [20], "reference:standard_error=0.01")
+    gold(TASK, CONTEXTS, [20], "reference:standard_error=0.02")
+    other = MTD("other", TASK.transition, TASK.order, concentration=2.0)
+    gold(other, CONTEXTS, [20])
     assert len(computed) == 7
     changed = CONTEXTS.copy()
     changed[3, 7] = (changed[3, 7] + 1) % 3
-    gold_posterior(TASK, changed, [20])
-    renamed = Task("renamed", TASK.transition, TASK.order)
-    gold_posterior(renamed, CONTEXTS, [20])  # a name is a label
-    gold_posterior(TASK, CONTEXTS, [20], "urn:draws=0")  # the default, spelled out
+    gold(TASK, changed, [20])
+    renamed = MTD("renamed", TASK.transition, TASK.order)
+    gold(renamed, CONTEXTS, [20])  # a name is a label
+    gold(TASK, CONTEXTS, [20], "urn:draws=0")  # the default, spelled out
     assert len(computed) == 8
 
 
 def test_a_change_of_the_baselines_makes_it_stale(computed, monkeypatch):
-    gold_posterior(TASK, CONTEXTS, [20])
+    gold(TASK, CONTEXTS, [20])
     monkeypatch.setattr(gold_module, "code_hash", lambda *_packages: "another")
-    gold_posterior(TASK, CONTEXTS, [20])
+    gold(TASK, CONTEXTS, [20])
     assert len(computed) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "foreign"])
 def test_a_damaged_file_is_noticed_and_made_anew(computed, tmp_path, caplog, damage):
-    whole = gold_posterior(TASK, CONTEXTS, [20])
+    whole = gold(TASK, CONTEXTS, [20])
     (path,) = tmp_path.rglob("*.cell")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes({"cut": content[:-10], "flip": content, "empty": b"", "foreign": b"hello" * 100}[damage])
-    again = gold_posterior(TASK, CONTEXTS, [20])
+    again = gold(TASK, CONTEXTS, [20])
     assert "damaged" in caplog.text
     assert len(computed) == 2
-    np.testing.assert_array_equal(again.mean, whole.mean)
-    gold_posterior(TASK, CONTEXTS, [20])
+    np.testing.assert_array_equal(again.probs, whole.probs)
+    gold(TASK, CONTEXTS, [20])
     assert len(computed) == 2  # mended
 
 
@@ -88,7 +90,7 @@ def test_a_damaged_file_is_noticed_and_made_anew(computed, tmp_path, caplog, dam
 def test_a_cache_that_cannot_be_written_costs_time_only(monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("MDBENCH_CACHE", str(tmp_path / "file"))
-    gold_posterior(TASK, CONTEXTS, [20])
+    gold(TASK, CONTEXTS, [20])
     assert "the next run computes them again" in caplog.text
 
 
@@ -119,13 +121,13 @@ def test_two_processes_share_a_cache(tmp_path):
 @pytest.mark.parametrize("method", ["laplace", "vi_dirichlet", "vi_logistic_normal", "pyro_svi"])
 def test_approximations_are_never_gold(method):
     with pytest.raises(InputError, match="never gold"):
-        gold_posterior(TASK, CONTEXTS, [20], method)
+        gold(TASK, CONTEXTS, [20], method)
 
 
 @pytest.mark.slow
 def test_a_sequence_that_fails_its_gates_is_refused():
     with pytest.raises(InputError, match=r"10 of 10 sequences fail a gate, the first of them sequence 1 \(.*ess_bulk"):
-        gold_posterior(TASK, CONTEXTS, [20], "nuts:draws=8")
+        gold(TASK, CONTEXTS, [20], "nuts:draws=8")
 
 
 def test_noisy_gold_says_how_far_it_is_off():
@@ -148,7 +150,7 @@ def test_noisy_gold_says_how_far_it_is_off():
 
 def test_beyond_exact_the_message_names_what_goes_further():
     rng = np.random.default_rng(0)
-    task = Task("long", rng.dirichlet(np.ones(3), size=3), 9, lengths=(64,))
+    task = MTD("long", rng.dirichlet(np.ones(3), size=3), 9, lengths=(64,))
     with pytest.raises(InputError, match=r"--gold reference"):
         mdbench.evaluate("uniform", task=task, references=())
     found = mdbench.evaluate(

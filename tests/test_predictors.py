@@ -14,7 +14,7 @@ from mdbench.predictors.mirror_descent import MirrorDescent, mirror_descent
 from mdbench.predictors.reweighting import STAGES
 from mdbench.predictors.tuning import SHIPPED, Wanted, cache_file, tune_step_size, tuned_step_size
 from mdbench.registry import SHIPPED_WEIGHTS, build_predictor, predictor_entries
-from mdbench.tasks import Stream, Task, lag_likelihoods, load_suite, load_task, next_token_probs, sample, task_names
+from mdbench.tasks import MTD, Stream, lag_likelihoods, load_suite, load_task, next_token_probs, sample, task_names
 from tests.conftest import contexts_of, relabelled
 
 SEIZURES = Path(__file__).parents[2] / "shared" / "data" / "epileptic_seizures.csv"
@@ -65,7 +65,7 @@ def test_theorem_1_one_step_is_the_posterior_mean_to_first_order(alpha):
     theory = 1 / (m * alpha + 1)
     assert difference(1e-3, theory) / difference(5e-4, theory) == pytest.approx(4, rel=0.02)
     assert difference(1e-3, 1.1 * theory) / difference(5e-4, 1.1 * theory) == pytest.approx(2, rel=0.1)
-    task = Task("t", np.full((2, 2), 0.5), m, alpha)
+    task = MTD("t", np.full((2, 2), 0.5), m, alpha)
     assert MirrorDescent(task, 1, "theory").step_size(99) == theory
 
 
@@ -124,7 +124,7 @@ def test_tuned_values_are_stored_for_every_task_and_length_of_the_suites():
 
 def test_another_task_is_tuned_at_first_use_and_cached(caplog):
     pi = np.array([[0.6, 0.4], [0.2, 0.8]])
-    task, twin, third, fourth = (Task(name, pi, order=2) for name in ("new", "twin", "third", "fourth"))
+    task, twin, third, fourth = (MTD(name, pi, order=2) for name in ("new", "twin", "third", "fourth"))
     eta = tuned_step_size(task, 1, 8)
     path = cache_file(task, Wanted("eta", 1), 8)
     assert json.loads(path.read_text())["eta"] == eta
@@ -180,7 +180,7 @@ def test_maximum_likelihood_is_where_em_goes(core_task):
 
 
 def test_maximum_likelihood_on_the_boundary_and_where_it_is_not_unique():
-    one_lag = Task("sharp", np.array([[0.999, 0.001], [0.001, 0.999]]), order=2)
+    one_lag = MTD("sharp", np.array([[0.999, 0.001], [0.001, 0.999]]), order=2)
     x = lag_likelihoods(one_lag, np.tile([0, 1], 20)[None])
     np.testing.assert_allclose(maximum_likelihood(x), [[0, 1]], atol=1e-9)
     constant = lag_likelihoods(one_lag, np.zeros((1, 20), dtype=int))
@@ -199,7 +199,7 @@ def test_weights_that_vanish_at_the_maximum_are_zero_and_not_merely_small(zeros_
 def test_published_fit_of_epileptic_seizures():
     """Berchtold and Raftery 2002, Table 3: the MTD of order 2 has LL -119.5 given the first 14 observations."""
     states = np.loadtxt(SEIZURES, skiprows=1, dtype=int)
-    task = Task("seizures", np.array([[0.75, 0.25], [0.3499, 0.6501]]), order=2)
+    task = MTD("seizures", np.array([[0.75, 0.25], [0.3499, 0.6501]]), order=2)
     x = lag_likelihoods(task, states[None])[:, 12:]
     assert log_likelihood(np.array([[0.5519, 0.4481]]), x)[0] == pytest.approx(-119.5029, abs=1e-4)
     np.testing.assert_allclose(maximum_likelihood(x), [[0.5519, 0.4481]], atol=2e-3)
@@ -220,7 +220,7 @@ def test_uniform_and_oracle(core_task):
     lagged = core_task.transition[contexts[:, -core_task.order :]]
     np.testing.assert_allclose(build_predictor("uniform", core_task).predict(contexts), lagged.mean(axis=1), rtol=1e-14)
     oracle = build_predictor("oracle", core_task)
-    np.testing.assert_array_equal(oracle.predict_given_weights(contexts, drawn.weights), drawn.next_probs)
+    np.testing.assert_array_equal(oracle.predict_given_theta(contexts, drawn.weights), drawn.next_probs)
 
 
 @pytest.mark.parametrize("name", ["bayes", "uniform", "md:steps=3,eta=0.1", "em", "constructed_l3:eta=0.1"])
@@ -280,10 +280,10 @@ def test_bad_names_and_options(text, sentence):
 
 def test_trained_weights_are_refused_for_another_task():
     task = load_task("mtd-q5-m3")
-    other = Task(task.name, task.transition[::-1], task.order)
+    other = MTD(task.name, task.transition[::-1], task.order)
     with pytest.raises(InputError, match="were trained on another task"):
         build_predictor("trained_l3", other)
-    unknown = Task("mine", task.transition, task.order)
+    unknown = MTD("mine", task.transition, task.order)
     with pytest.raises(InputError, match="no weights for task 'mine'"):
         build_predictor("trained_l3", unknown)
 

@@ -8,7 +8,7 @@ from mdbench.baselines import exact
 from mdbench.baselines.reference import _T, BLOCK, _Dirichlet, reference
 from mdbench.baselines.softmax import basis, find_mode, log_dirichlet_normaliser
 from mdbench.errors import InputError
-from mdbench.tasks import Task, lag_likelihoods, load_task, next_token_probs
+from mdbench.tasks import MTD, lag_likelihoods, load_task, next_token_probs
 from tests.conftest import contexts_of
 
 
@@ -36,7 +36,7 @@ def test_intervals_cover_the_truth_as_often_as_they_claim(name):
 @pytest.mark.parametrize("order", [pytest.param(8), pytest.param(16, marks=pytest.mark.slow)])
 def test_two_seeds_agree_within_their_stated_errors_at_high_order(order):
     rng = np.random.default_rng(order)
-    task = Task("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(128,))
+    task = MTD("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(128,))
     contexts = contexts_of(task, 128, 8)
     a, b = (reference(task, contexts, standard_error=5e-4, seed=seed) for seed in (0, 1))
     assert not (a.failed | b.failed).any()
@@ -73,7 +73,7 @@ def test_proposals_are_normalised_densities():
 @pytest.mark.parametrize("concentration", [0.3, 1.0, 5.0])
 def test_the_mode_is_a_maximum_with_that_curvature(concentration):
     task = load_task("mtd-q5-m3")
-    task = Task("m", task.transition, 3, concentration)
+    task = MTD("m", task.transition, 3, concentration)
     x = lag_likelihoods(task, contexts_of(task, 40, 3))
     mode = find_mode(x, concentration)
 
@@ -109,6 +109,6 @@ def test_the_mode_is_a_maximum_with_that_curvature(concentration):
 
 
 def test_orders_beyond_sixteen_are_refused():
-    task = Task("long", [[0.6, 0.4], [0.3, 0.7]], 17, lengths=(40,))
+    task = MTD("long", [[0.6, 0.4], [0.3, 0.7]], 17, lengths=(40,))
     with pytest.raises(InputError, match="up to order 16"):
         reference(task, np.zeros((1, 40), dtype=int))

@@ -9,7 +9,7 @@ from mdbench.baselines import exact, urn
 from mdbench.baselines.model import mtd_weights
 from mdbench.errors import InputError, SequenceError, Unsupported
 from mdbench.registry import build_baseline
-from mdbench.tasks import Task, lag_likelihoods, load_task, mtd_model, next_token_probs
+from mdbench.tasks import MTD, lag_likelihoods, load_task, mtd_model, next_token_probs
 from tests.conftest import contexts_of
 
 # Few draws where each costs much: the tests are of the errors that a method states, whatever they are.
@@ -47,7 +47,7 @@ def test_z_scores_against_exact_are_standard_normal(method):
 )
 def test_other_priors_zeros_in_the_matrix_and_the_prior_itself(method, zeros_task):
     for concentration in (0.4, 3.0):
-        task = Task("z", zeros_task.transition, 3, concentration)
+        task = MTD("z", zeros_task.transition, 3, concentration)
         contexts = contexts_of(task, 20, 6)
         lengths = [3, 20]
         truth, found = exact(task, contexts, lengths=lengths), build_baseline(method)(task, contexts, lengths=lengths)
@@ -133,7 +133,7 @@ def test_too_few_draws_are_run_again_longer_and_then_reported():
 def test_order_one_and_impossible_sequences_are_refused(method, zeros_task):
     run = build_baseline(method)
     with pytest.raises(Unsupported, match="order 1"):
-        run(Task("one", zeros_task.transition, 1), np.array([[0, 0, 1]]))
+        run(MTD("one", zeros_task.transition, 1), np.array([[0, 0, 1]]))
     with pytest.raises(SequenceError, match="impossible"):
         run(zeros_task, np.array([[0, 0, 2]]))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdbench.errors import InputError
-from mdbench.tasks import Sequences, Task, evaluation_sequences, public_sequences, sample
+from mdbench.tasks import MTD, Sequences, evaluation_sequences, public_sequences, sample
 
 
 def test_the_public_sequences_are_those_that_the_sampler_draws(core_task):
@@ -33,16 +33,16 @@ def test_a_changed_sampler_changes_no_public_sequence(core_task, monkeypatch):
     def other(*_arguments, **_options):
         raise AssertionError("drawn")
 
-    monkeypatch.setattr("mdbench.tasks.mtd.sample", other)
+    monkeypatch.setattr("mdbench.tasks.sampling.sample", other)
     public = public_sequences(core_task.name)
     np.testing.assert_array_equal(evaluation_sequences(core_task, 20, 5, 0).tokens, public.tokens[:5, :21])
-    copy = Task("copy", core_task.transition, core_task.order)  # a label changes no sequence
+    copy = MTD("copy", core_task.transition, core_task.order)  # a label changes no sequence
     np.testing.assert_array_equal(evaluation_sequences(copy, 20, 5, 0).tokens, public.tokens[:5, :21])
     for n, length, seed in ((5, 20, 1), (5, 257, 0), (2049, 20, 0)):
         with pytest.raises(AssertionError, match="drawn"):
             evaluation_sequences(core_task, length, n, seed)
     with pytest.raises(AssertionError, match="drawn"):
-        evaluation_sequences(Task("other", core_task.transition, core_task.order, 2.0), 20, 5, 0)
+        evaluation_sequences(MTD("other", core_task.transition, core_task.order, 2.0), 20, 5, 0)
 
 
 def test_bad_numbers_are_refused(core_task):

@@ -19,8 +19,8 @@ from mdbench import metrics
 from mdbench.baselines import urn
 from mdbench.errors import InputError
 from mdbench.tasks import (
+    MTD,
     Stream,
-    Task,
     lag_likelihoods,
     load_suite,
     load_task,
@@ -33,7 +33,7 @@ from mdbench.tasks import (
 )
 
 PI = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]])
-TASK = Task("t", PI, order=2, concentration=1.5)
+TASK = MTD("t", PI, order=2, concentration=1.5)
 TOKENS = np.array([0, 2, 1, 1, 2, 0, 0])
 WEIGHTS = np.array([0.35, 0.65])
 
@@ -113,7 +113,7 @@ def test_more_than_one_chunk_of_sequences_is_the_same_sequences():
 
 
 def test_streams_and_seeds_and_tasks_do_not_share_sequences():
-    other = Task("other", PI, order=2, concentration=1.0)
+    other = MTD("other", PI, order=2, concentration=1.0)
     draws = [sample(TASK, 20, 50, seed, stream=stream).weights for stream in Stream for seed in (0, 1)]
     draws.append(sample(other, 20, 50, 0).weights)
     for a, b in itertools.combinations(draws, 2):
@@ -250,10 +250,10 @@ def test_a_bad_task_file_is_refused_with_a_sentence(tmp_path, change, sentence):
 
 
 def test_rows_rounded_to_six_places_are_taken_and_divided_by_their_sum():
-    task = Task("thirds", np.full((3, 3), 0.333333), order=1)
+    task = MTD("thirds", np.full((3, 3), 0.333333), order=1)
     np.testing.assert_allclose(task.transition, 1 / 3, rtol=1e-15)
     with pytest.raises(InputError, match=r"row 1 of the transition matrix sums to 0\.99999"):
-        Task("off", np.full((3, 3), 0.33333), order=1)
+        MTD("off", np.full((3, 3), 0.33333), order=1)
 
 
 def test_names_nobody_knows():
@@ -279,7 +279,7 @@ def test_contexts_outside_the_states_and_impossible_sequences(zeros_task):
 def test_tasks_of_other_distributions_go_wherever_a_built_in_goes(monkeypatch, tmp_path, caplog):
     from importlib.metadata import EntryPoint
 
-    from mdbench.tasks import task as module
+    from mdbench.tasks import catalogue as module
 
     (tmp_path / "file.toml").write_text("order = 1\ntransition = [[0.5, 0.5], [0.1, 0.9]]\n")
     monkeypatch.setattr(f"{__name__}.A_FILE", str(tmp_path / "file.toml"))
@@ -301,7 +301,7 @@ def test_tasks_of_other_distributions_go_wherever_a_built_in_goes(monkeypatch, t
     module._from_plugin.cache_clear()
 
 
-A_TASK, A_FILE, NOT_A_TASK = Task("mine", np.array([[0.5, 0.5], [0.2, 0.8]]), 1), "", 3
+A_TASK, A_FILE, NOT_A_TASK = MTD("mine", np.array([[0.5, 0.5], [0.2, 0.8]]), 1), "", 3
 
 
 def a_task():

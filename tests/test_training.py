@@ -28,7 +28,7 @@ from mdbench.errors import InputError, Unsupported
 from mdbench.predictors.trained import load_run
 from mdbench.predictors.transformer import DisentangledTransformer
 from mdbench.registry import SHIPPED_WEIGHTS, build_predictor
-from mdbench.tasks import Task, load_task, next_token_probs, sample
+from mdbench.tasks import MTD, load_task, next_token_probs, sample
 from mdbench.training import check_training, train
 from mdbench.training_config import TrainingConfig, preset_config
 
@@ -818,7 +818,7 @@ def test_bad_seeds_and_targets_leave_nothing_behind(tmp_path):
         train(TASK, config, tmp_path / "run", device="meta")
     with pytest.raises(InputError, match="needs a whole length of at least order"):
         train(TASK, TrainingConfig(length=6, start_length=2), tmp_path / "run")
-    long = Task("long", TASK.transition, 8, lengths=(128,))
+    long = MTD("long", TASK.transition, 8, lengths=(128,))
     with pytest.raises(InputError, match="needs the exact posterior"):
         train(long, TrainingConfig(length=128, target="bayes"), tmp_path / "run")
     assert not list((tmp_path / "run").glob("**/*"))

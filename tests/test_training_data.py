@@ -9,7 +9,7 @@ from scipy import stats
 
 from mdbench.baselines import exact
 from mdbench.errors import InputError
-from mdbench.tasks import Task, load_task, next_token_probs
+from mdbench.tasks import MTD, load_task, next_token_probs
 from mdbench.training_data import BLOCK, Batches, draw_sequences
 
 SHARP = np.array([[0.9, 0.1], [0.3, 0.7]])
@@ -26,7 +26,7 @@ ZEROS = np.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
 )
 def test_sequences_and_weights_have_the_models_distribution(transition, order, concentration, length, device):
     """Every sequence is as frequent as its exact evidence says, and λ given it has the exact posterior's moments."""
-    task = Task("small", transition, order, concentration, lengths=(length,))
+    task = MTD("small", transition, order, concentration, lengths=(length,))
     n = 200_000
     tokens, weights = draw_sequences(task, length, n, torch.Generator(device).manual_seed(0))
     tokens, weights = tokens.cpu().numpy(), weights.cpu().numpy()
@@ -109,7 +109,7 @@ def test_token_and_conditional_targets_have_the_bayes_target_as_their_mean():
 
 
 def test_a_task_that_exact_cannot_do_has_no_bayes_target():
-    task = Task("long", SHARP, 8, 1.0, lengths=(128,))
+    task = MTD("long", SHARP, 8, 1.0, lengths=(128,))
     with pytest.raises(InputError, match="the target 'bayes' needs the exact posterior"):
         Batches(task, 128, "bayes", 4, 1, 0, "cpu")
     assert Batches(task, 128, "conditional", 4, 1, 0, "cpu")[0][0].shape == (4, 128)

@@ -7,7 +7,7 @@ import pytest
 
 from mdbench.baselines import exact, urn
 from mdbench.errors import InputError
-from mdbench.tasks import Task, lag_likelihoods
+from mdbench.tasks import MTD, lag_likelihoods
 from tests.conftest import by_enumeration, contexts_of, relabelled
 
 
@@ -15,7 +15,7 @@ from tests.conftest import by_enumeration, contexts_of, relabelled
 @pytest.mark.parametrize(("m", "n"), [(1, 6), (2, 9), (3, 6), (4, 5), (5, 4)])
 def test_against_enumeration_in_rational_arithmetic(m, n, alpha):
     rng = np.random.default_rng(m)
-    task = Task("tiny", rng.dirichlet(np.ones(3), 3), m, float(alpha))
+    task = MTD("tiny", rng.dirichlet(np.ones(3), 3), m, float(alpha))
     alpha = Fraction(float(alpha))
     contexts = rng.integers(3, size=(3, n + m))  # any will do: all transitions are possible
     found = urn(task, contexts)
@@ -54,7 +54,7 @@ def agree(task, contexts):
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
 def test_agrees_with_the_quadrature(core_task, alpha):
-    task = Task(core_task.name, core_task.transition, core_task.order, alpha)
+    task = MTD(core_task.name, core_task.transition, core_task.order, alpha)
     length, n = {2: (256, 64), 3: (128, 32), 4: (64, 8)}[core_task.order]
     agree(task, contexts_of(task, length, n))
 
@@ -65,7 +65,7 @@ def test_agrees_with_the_quadrature_on_the_core_suite(core_task):
 
 
 def test_long_sequences_of_sharp_evidence_neither_overflow_nor_underflow():
-    task = Task("sharp", np.array([[0.999, 0.001], [0.001, 0.999]]), order=2)
+    task = MTD("sharp", np.array([[0.999, 0.001], [0.001, 0.999]]), order=2)
     alternating = np.tile([0, 1], 560)[None]  # lag 2 explains every token, lag 1 none: log ratio 7 a step
     found = urn(task, alternating)
     n = 1118
@@ -95,7 +95,7 @@ def test_relabelling_the_states_changes_nothing(core_task):
 
 
 def test_what_does_not_fit_is_refused_before_it_starts():
-    task = Task("large", np.full((3, 3), 1 / 3), order=7)
+    task = MTD("large", np.full((3, 3), 1 / 3), order=7)
     with pytest.raises(
         InputError, match=r"the urn needs more than 4 GiB for order 7 at length 128; length \d+ would fit"
     ):

@@ -14,7 +14,7 @@ from mdbench.baselines.posterior import Draws
 from mdbench.errors import InputError
 from mdbench.registry import build_baseline
 from mdbench.statistics import holm
-from mdbench.tasks import Task, load_task
+from mdbench.tasks import MTD, load_task
 from mdbench.validation import accuracy, calibration, judge, rank, validate
 from mdbench.validation_page import render
 
@@ -26,7 +26,7 @@ def sampler(fault):
 
     def method(task, contexts, progress=None):  # noqa: ARG001
         n_draws = 20 if fault == "few draws" else 500
-        model = Task("wrong", task.transition, task.order, 1.5) if fault == "wrong prior" else task
+        model = MTD("wrong", task.transition, task.order, 1.5) if fault == "wrong prior" else task
         weights = urn(model, contexts, draws=4 * n_draws).draws.weights
         weights = weights.reshape(4, n_draws, *weights.shape[2:])
         if fault == "swapped lags":
@@ -162,7 +162,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 def test_the_page_is_self_contained_and_escaped():
-    odd = Task("<script>alert(1)</script>".replace("/", "|"), TASK.transition, 3)
+    odd = MTD("<script>alert(1)</script>".replace("/", "|"), TASK.transition, 3)
     ran = accuracy("nuts", sampler(None), odd, 16, 20, 0), calibration("nuts", sampler(None), odd, 16, 64, 0)
     whole = validation.Validation([ran[0]], [ran[1]], judge(ran[:1], ran[1:]))
     page = render(whole, "mdbench baseline validate --task '<x>'")

@@ -13,7 +13,7 @@ from mdbench.predictors.mirror_descent import MirrorDescent
 from mdbench.predictors.reweighting import STAGES, split_scalars
 from mdbench.predictors.transformer import DisentangledTransformer, run_model
 from mdbench.predictors.tuning import tuned_scalars
-from mdbench.tasks import Task
+from mdbench.tasks import MTD
 
 LOG_FLOOR = -500.0  # stands in for log 0 where π has zeros: a lag that cannot be gets weight e^-500 beside one that can
 DELTA = 2000.0  # masks: beyond LOG_FLOOR by more than 745, so that a masked softmax weight is exactly 0 in float64
@@ -30,7 +30,7 @@ class Constructed:
         device: torch device of the model.
     """
 
-    def __init__(self, task: Task, depth: int, device: str = "cpu") -> None:
+    def __init__(self, task: MTD, depth: int, device: str = "cpu") -> None:
         self.task, self.depth, self.device = task, depth, device
         self.transformer = functools.lru_cache(self._build)
         self.fixed_to_task = True
@@ -60,7 +60,7 @@ class ConstructedL3(Constructed):
         device: torch device of the model.
     """
 
-    def __init__(self, task: Task, eta: str | float = "tuned", device: str = "cpu") -> None:
+    def __init__(self, task: MTD, eta: str | float = "tuned", device: str = "cpu") -> None:
         super().__init__(task, depth=3, device=device)
         self.step = MirrorDescent(task, steps=1, eta=eta)
         self.fixed_to_task = self.step.fixed_to_task
@@ -70,7 +70,7 @@ class ConstructedL3(Constructed):
         return [self.step.step_size(length) * self.task.order * (length - self.task.order)]
 
 
-def construct(task: Task, length: int, stages: str, scalars: Sequence[float]) -> DisentangledTransformer:
+def construct(task: MTD, length: int, stages: str, scalars: Sequence[float]) -> DisentangledTransformer:
     """The weights, in float64. Offsets are 0-based and lags 1-based: lag g is entry g - 1.
 
     Args:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdbench.tasks import Task
+from mdbench.tasks import Mixture
 
 GRID = 60
 ITERATIONS = 500
@@ -23,9 +23,9 @@ def kl(p: Float[Array, "batch q"], p_hat: Float[Array, "batch q"]) -> Float[Arra
     return jnp.where(p > 0, p * (r - jnp.log1p(r)), p_hat).sum(axis=-1)
 
 
-def lag_rows(task: Task, contexts: Int[np.ndarray, "batch length"]) -> Float[Array, "batch m q"]:
-    """π(y_{T+1-g}, ·), lag 1 first."""
-    return jnp.asarray(task.transition[contexts[:, -task.order :][:, ::-1]])
+def lag_rows(task: Mixture, contexts: Int[np.ndarray, "batch length"]) -> Float[Array, "batch m q"]:
+    """Each component's distribution of the next token; of the MTD π(y_{T+1-g}, ·), lag 1 first."""
+    return jnp.asarray(task.rows(contexts))
 
 
 def mix(weights: Float[Array, "batch m"], rows: Float[Array, "batch m q"]) -> Float[Array, "batch q"]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdbench.tasks import Task, lag_likelihoods, next_token_probs
+from mdbench.tasks import Mixture
 
 GAP = 1e-8  # nats
 MAX_ITERATIONS = 200
@@ -23,13 +23,12 @@ MAX_ITERATIONS = 200
 class MaximumLikelihood:
     """Predicts with the weights that maximise the likelihood, to a duality gap of at most 1e-8 nats."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Mixture) -> None:
         self.task = task
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """P at the maximum-likelihood λ."""
-        weights = maximum_likelihood(lag_likelihoods(self.task, contexts))
-        return next_token_probs(self.task, weights, contexts)
+        return self.task.truth(maximum_likelihood(self.task.likelihoods(contexts)), contexts)
 
 
 def maximum_likelihood(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch m"]:

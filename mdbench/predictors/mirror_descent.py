@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdbench.errors import InputError
-from mdbench.tasks import Task, lag_likelihoods, next_token_probs
+from mdbench.tasks import DirichletMixture
 
 STEP_SIZES = ("tuned", "theory", "smooth")
 MOST_STEPS = 100_000
@@ -35,7 +35,7 @@ class MirrorDescent:
             ``theory`` (1/(mα + 1), Theorem 1; one step only), ``smooth`` (1/((T - m) m²), Theorem 2), or a number.
     """
 
-    def __init__(self, task: Task, steps: int, eta: str | float = "tuned") -> None:
+    def __init__(self, task: DirichletMixture, steps: int, eta: str | float = "tuned") -> None:
         check_steps(steps)
         if isinstance(eta, bool) or not (eta in STEP_SIZES if isinstance(eta, str) else isinstance(eta, numbers.Real)):
             raise InputError(f"eta must be {', '.join(STEP_SIZES)} or a number, not {eta!r}.")
@@ -50,11 +50,11 @@ class MirrorDescent:
 
     def step_size(self, length: int) -> float:
         """η for contexts of this length."""
-        m = self.task.order
+        m = self.task.n_components
         if self.eta == "theory":
             return 1 / (m * self.task.concentration + 1)
         if self.eta == "smooth":
-            return 1 / ((length - m) * m**2)
+            return 1 / ((length - self.task.given) * m**2)
         if self.eta == "tuned":
             from mdbench.predictors.tuning import tuned_step_size
 
@@ -67,9 +67,9 @@ class MirrorDescent:
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """P at λ^k."""
-        x = lag_likelihoods(self.task, contexts)
+        x = self.task.likelihoods(contexts)
         weights = mirror_descent(x, self.step_size(contexts.shape[1]), self.steps)
-        return next_token_probs(self.task, np.asarray(weights), contexts)
+        return self.task.truth(np.asarray(weights), contexts)
 
 
 def check_steps(steps: int) -> None:

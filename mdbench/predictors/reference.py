@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, Unsupported
-from mdbench.registry import APPROXIMATE, BASELINES, build_baseline
-from mdbench.tasks import Task, next_token_probs
+from mdbench.registry import APPROXIMATE, BASELINES, build_baseline, check_fits
+from mdbench.tasks import ClosedForm, DirichletMixture, Task
 
 DETERMINISTIC = ("exact", "urn", "laplace")
 STANDARD_ERROR = 0.01  # of a probability by the others, at most: an sd of weights of 0.2 and 400 effective draws
@@ -22,46 +22,50 @@ class PosteriorMean:
     sequence is drawn anew from its seed and that sequence's tokens.
     """
 
-    def __init__(self, task: Task, baseline: str, **options: Any) -> None:
+    def __init__(self, task: DirichletMixture | ClosedForm, baseline: str, **options: Any) -> None:
         if BASELINES[baseline].standing == APPROXIMATE:
             options = {"draws": 0} | options  # nobody looks at them
         self.task, self.baseline = task, build_baseline(baseline, **options)
+        if not self.baseline.is_closed_form(task):
+            check_fits(self.baseline.entry.name, self.baseline.function, task)
         self.standard_error = STANDARD_ERROR if baseline not in DETERMINISTIC else 0.0
 
     def check_length(self, length: int) -> None:
         """Raise :class:`Unsupported` for what the baseline would refuse."""
         try:
-            self.baseline.check_size(length - self.task.order, self.task.order)
+            self.baseline.check_size(self.task, length)
         except Unsupported:
             raise
         except InputError as error:
             raise Unsupported(str(error), label="too large") from None
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """P at E[λ | y], which is p_B(· | y) of SPEC section 1 where the baseline is exact."""
-        return next_token_probs(self.task, self.baseline(self.task, contexts).mean[:, 0], contexts)
+        """P at E[λ | y], or the task's closed form: p_B(· | y) of SPEC section 1 where the baseline is exact."""
+        if isinstance(self.task, ClosedForm):
+            return self.task.predictive(contexts, [contexts.shape[1]]).probs[:, 0]
+        return self.baseline(self.task, contexts).predictive(self.task, contexts).probs[:, 0]
 
 
 class Oracle:
-    """Told the weights λ of each sequence: an upper bound on everything, so it has scores but no rank."""
+    """Told θ of each sequence, λ of a mixture: an upper bound on everything, so it has scores but no rank."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def predict_given_weights(
-        self, contexts: Int[np.ndarray, "batch length"], weights: Float[np.ndarray, "batch m"]
+    def predict_given_theta(
+        self, contexts: Int[np.ndarray, "batch length"], theta: Float[np.ndarray, "batch ..."]
     ) -> Float[np.ndarray, "batch q"]:
-        """p_λ(· | y)."""
-        return next_token_probs(self.task, weights, contexts)
+        """p(· | θ, y)."""
+        return self.task.truth(theta, contexts)
 
 
 class Uniform:
-    """λ = 1/m: knows π and the last m tokens and infers nothing from the context."""
+    """θ at its prior mean, λ = 1/m for a mixture: infers nothing from the context."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """The mean over lags of π(y_{T+1-g}, ·)."""
-        weights = np.full((len(contexts), self.task.order), 1 / self.task.order)
-        return next_token_probs(self.task, weights, contexts)
+        """p(· | E[θ], y); for the MTD the mean over lags of π(y_{T+1-g}, ·)."""
+        prior = self.task.prior_mean
+        return self.task.truth(np.broadcast_to(prior, (len(contexts), *prior.shape)), contexts)

@@ -27,7 +27,7 @@ from mdbench.predictors.fitting import fit, fit_positive, kl, lag_rows, mix
 from mdbench.predictors.mirror_descent import check_steps, mirror_descent
 from mdbench.predictors.reweighting import STAGES, n_scalars, reweighted, start
 from mdbench.registry import build_baseline
-from mdbench.tasks import Task, lag_likelihoods, next_token_probs
+from mdbench.tasks import DirichletMixture
 
 VERSION = 3  # raised when another way of tuning makes cached values stale
 N_CALIBRATION = 2048
@@ -47,18 +47,18 @@ class Wanted(NamedTuple):
     number: int
 
 
-def tuned_step_size(task: Task, steps: int, length: int) -> float:
+def tuned_step_size(task: DirichletMixture, steps: int, length: int) -> float:
     """η shared by that many steps at this length."""
     return float(tuned(task, Wanted("eta", steps), length))
 
 
-def tuned_scalars(task: Task, depth: int, length: int) -> list[float]:
+def tuned_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]:
     """The scalars of the constructed transformer of that many layers at this length."""
     return list(tuned(task, Wanted("scalars", depth), length))
 
 
 @functools.lru_cache(maxsize=256)
-def tuned(task: Task, wanted: Wanted, length: int) -> Any:
+def tuned(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
     """The stored value, tuned now if nobody did before."""
     shipped = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.exists() else {}
     found = shipped.get(task.task_hash, {}).get(wanted.kind, {}).get(str(wanted.number), {}).get(str(length))
@@ -80,22 +80,22 @@ def tuned(task: Task, wanted: Wanted, length: int) -> Any:
     return value
 
 
-def tune_one(task: Task, wanted: Wanted, length: int) -> Any:
+def tune_one(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
     """Tune it anew."""
     return (tune_step_size if wanted.kind == "eta" else tune_scalars)(task, wanted.number, length)
 
 
-def tune_step_size(task: Task, steps: int, length: int) -> float:
+def tune_step_size(task: DirichletMixture, steps: int, length: int) -> float:
     """The one η, shared by all steps, that minimises mean KL(p_B ‖ p̂) over the calibration sequences."""
     check_steps(steps)
     x, contexts, bayes = _calibration(task, length)
 
     def excess_kl(eta: float) -> float:
         weights = np.asarray(mirror_descent(x, eta, steps))
-        return float(metrics.kl(bayes, next_token_probs(task, weights, contexts)).mean())
+        return float(metrics.kl(bayes, task.truth(weights, contexts)).mean())
 
     # From a hundredth of `smooth` to 10, beyond which one step already picks a single lag.
-    smooth = 1 / ((length - task.order) * task.order**2)
+    smooth = 1 / ((length - task.given) * task.n_components**2)
     eta = fit_positive(excess_kl, smooth / 100, 10.0)
     if eta is None:
         raise InputError(
@@ -104,15 +104,15 @@ def tune_step_size(task: Task, steps: int, length: int) -> float:
     return eta
 
 
-def tune_scalars(task: Task, depth: int, length: int) -> list[float]:
+def tune_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]:
     """The scalars that minimise mean KL(p_B ‖ p̂) over the calibration sequences, from several starts."""
     if STAGES.get(depth, "") == "":
         known = ", ".join(str(depth) for depth, stages in STAGES.items() if stages)
         raise InputError(f"there are constructions with scalars of {known} layers, not {depth}.")
-    stages, m = STAGES[depth], task.order
+    stages, m = STAGES[depth], task.n_components
     x, contexts, bayes = _calibration(task, length)
 
-    derived = start(stages, m, tuned_step_size(task, 1, length) * m * (length - m))
+    derived = start(stages, m, tuned_step_size(task, 1, length) * m * (length - task.given))
     away = np.random.default_rng(0).normal(0.0, SPREAD, (STARTS, n_scalars(stages)))
     away[0] = 0.0
     best = fit(_excess_kl(stages), derived + away, x, lag_rows(task, contexts), jnp.asarray(bayes))
@@ -130,7 +130,7 @@ def _excess_kl(stages: str) -> Callable[..., Float[jax.Array, ""]]:
 
 
 def tune(
-    task: Task, lengths: Iterable[int], wanted: Iterable[Wanted], done: Callable[[int], None]
+    task: DirichletMixture, lengths: Iterable[int], wanted: Iterable[Wanted], done: Callable[[int], None]
 ) -> dict[tuple[Wanted, int], Any]:
     """Tune each of ``wanted`` anew at every length; ``done(1)`` is called after each."""
     found = {}
@@ -141,7 +141,7 @@ def tune(
     return found
 
 
-def store(path: Path, task: Task, found: dict[tuple[Wanted, int], Any]) -> None:
+def store(path: Path, task: DirichletMixture, found: dict[tuple[Wanted, int], Any]) -> None:
     """Add what was tuned to a table such as the shipped one."""
     try:
         table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -155,7 +155,7 @@ def store(path: Path, task: Task, found: dict[tuple[Wanted, int], Any]) -> None:
     write_text(path, json.dumps(table, indent=1) + "\n")
 
 
-def cache(task: Task, wanted: Wanted, length: int, value: Any) -> None:
+def cache(task: DirichletMixture, wanted: Wanted, length: int, value: Any) -> None:
     """Keep a tuned value for the next process."""
     path = cache_file(task, wanted, length)
     make_folder(path.parent)
@@ -163,26 +163,26 @@ def cache(task: Task, wanted: Wanted, length: int, value: Any) -> None:
     write_text(path, json.dumps(content) + "\n")
 
 
-def cache_file(task: Task, wanted: Wanted, length: int) -> Path:
+def cache_file(task: DirichletMixture, wanted: Wanted, length: int) -> Path:
     """Where a tuned value of a task that is not built in is kept."""
     name = f"v{VERSION}-n{N_CALIBRATION}-{task.task_hash}-{wanted.kind}{wanted.number}-T{length}.json"
     return cache_folder() / "tuned" / name
 
 
 @functools.lru_cache(maxsize=2)
-def _calibration(task: Task, length: int):
+def _calibration(task: DirichletMixture, length: int):
     """(lag likelihoods, contexts, p_B) of the calibration sequences."""
     from mdbench.tasks import Stream, sample  # NumPyro, which a table of tuned numbers does without
 
     contexts = sample(task, length, N_CALIBRATION, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
     baseline = build_baseline("exact")
     try:
-        if task.order > HIGHEST_QUICK_ORDER:
+        if task.n_components > HIGHEST_QUICK_ORDER:
             raise InputError("exact takes too long for so many sequences.")
-        baseline.check_size(length - task.order, task.order)
+        baseline.check_size(task, length)
     except InputError:
         contexts = contexts[:FEWER]
         log.info("%s, T = %d: calibrating on %d sequences by `reference` ...", task.name, length, FEWER)
         baseline = build_baseline("reference", standard_error=1e-2)  # its noise does not depend on the step size
-    bayes = next_token_probs(task, baseline(task, contexts).mean[:, 0], contexts)
-    return jax.numpy.asarray(lag_likelihoods(task, contexts)), contexts, bayes
+    bayes = baseline(task, contexts).predictive(task, contexts).probs[:, 0]
+    return jax.numpy.asarray(task.likelihoods(contexts)), contexts, bayes

@@ -19,7 +19,7 @@ import numpy as np
 
 from mdbench.baselines import exact
 from mdbench.errors import InputError
-from mdbench.tasks import Task, lag_likelihoods, load_task, sample
+from mdbench.tasks import MTD, lag_likelihoods, load_task, sample
 
 quadrature = sys.modules["mdbench.baselines.exact"]
 
@@ -144,7 +144,7 @@ def costs():
 def _random_case(m, length, batch, kind):
     rng = np.random.default_rng(m)
     sharp = 0.05 if kind == "one lag" else 1.0
-    task = Task("random", rng.dirichlet(np.full(5, sharp) + 0.01, size=5), m, lengths=(length,))
+    task = MTD("random", rng.dirichlet(np.full(5, sharp) + 0.01, size=5), m, lengths=(length,))
     if kind == "drawn":
         return task, sample(task, length, batch, 0).tokens[:, :-1]
     # Every token from lag 1 by a sharp π: the posterior is concentrated at a vertex, and the most nodes are needed.

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from mdbench.baselines.reference import reference
-from mdbench.tasks import Task, sample
+from mdbench.tasks import MTD, sample
 
 
 def main():
@@ -15,7 +15,7 @@ def main():
     cases = ((8, 5, 128, 1), (16, 5, 128, 1), (16, 10, 256, 1), (12, 3, 192, 5), (8, 5, 128, 0.2), (16, 5, 64, 0.3))
     for m, q, length, alpha in cases:
         rng = np.random.default_rng(m)
-        task = Task("random", rng.dirichlet(np.ones(q), size=q), m, alpha, lengths=(length,))
+        task = MTD("random", rng.dirichlet(np.ones(q), size=q), m, alpha, lengths=(length,))
         contexts = sample(task, length, 6, 0).tokens[:, :-1]
         started = time.perf_counter()
         found = reference(task, contexts)

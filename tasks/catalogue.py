@@ -1,0 +1,203 @@
+"""Names of tasks and suites to what they mean, and the files in which tasks are defined."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib import import_module, resources
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdbench.errors import InputError, reason_of, unknown_name, warn_once
+from mdbench.tasks.task import Task
+
+GROUP = "mdbench.tasks"
+SUITES = "suites.toml"
+FAMILIES_GROUP = "mdbench.families"
+FAMILIES = {  # by what task files call them
+    "mtd": "mdbench.tasks.mtd:MTD",
+    "per_lag": "mdbench.tasks.per_lag:PerLag",
+    "markov": "mdbench.tasks.markov:Markov",
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A frozen, versioned list of (task, lengths) on which predictors are compared.
+
+    ``planned`` are pairs of labels whose comparison was planned; ratios of excess KL within ``margin`` are equal.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    lengths: tuple[int, ...]
+    planned: tuple[tuple[str, str], ...] = ()
+    margin: tuple[float, float] = (0.8, 1.25)
+
+
+def task_names() -> list[str]:
+    """Names of the built-in tasks."""
+    files = (path.name for path in _data().iterdir())
+    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml") and name != SUITES)
+
+
+def load_task(name_or_path: str | Path) -> Task:
+    """The task of that name, built in or from an entry point, or the one that a TOML file (``.toml``) defines.
+
+    A task file names the family of its ``model`` (``mtd`` if it does not) and has that family's fields; those with a
+    default, and ``name``, may be left out.
+    """
+    text = str(name_or_path)
+    if text in task_names():
+        return _built_in(text)
+    if text in plugin_tasks():
+        return _from_plugin(text)
+    if text.endswith(".toml"):
+        try:
+            source = Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"task file '{text}' cannot be read: {_reason(error)}.") from None
+        return _parse_task(source, text)
+    raise unknown_name("task", text, [*task_names(), *plugin_tasks()])
+
+
+def plugin_tasks() -> dict[str, EntryPoint]:
+    """Tasks of other distributions, by name: the entry points of the group ``mdbench.tasks``. Nothing is imported.
+
+    A built-in task wins, with a warning.
+    """
+    found, built_in = {}, task_names()
+    for point in entry_points(group=GROUP):
+        if point.name in built_in:
+            warn_once(f"task '{point.name}'{_origin(point)} is not used: a built-in task has that name.")
+        else:
+            found[point.name] = point
+    return found
+
+
+def _origin(point: EntryPoint) -> str:
+    return f" (from {point.dist.name} {point.dist.version})" if point.dist else ""
+
+
+@functools.cache
+def _from_plugin(name: str) -> Task:
+    """What the entry point names: a task, a function that returns one, or the path of a task file.
+
+    Raises:
+        InputError: it cannot be imported, or is none of these; the message names the distribution.
+    """
+    point = plugin_tasks()[name]
+    source = f"task '{name}'{_origin(point)}"
+    try:
+        found = point.load()
+        found = found() if callable(found) else found
+        found = load_task(found) if isinstance(found, (str, Path)) else found
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{source} cannot be loaded: {reason_of(error)}") from error
+    if not isinstance(found, Task):
+        raise InputError(f"{source} is {type(found).__name__}, not a task, a function that returns one or a task file.")
+    return found
+
+
+def suite_names() -> list[str]:
+    """Names of the suites, the unversioned names (which mean the newest version) first."""
+    suites = _suites()
+    return sorted({name.rsplit("-v", 1)[0] for name in suites}) + sorted(suites)
+
+
+def load_suite(name: str) -> Suite:
+    """The suite of that name; ``core`` means the newest ``core-vN``."""
+    suites = _suites()
+    versions = [full for full in suites if full == name or full.rsplit("-v", 1)[0] == name]
+    if not versions:
+        raise unknown_name("suite", name, suite_names())
+    full = max(versions, key=lambda full: int(full.rsplit("-v", 1)[1]))
+    found = suites[full]
+    planned = tuple((a, b) for a, b in found.get("planned", []))
+    return Suite(full, tuple(found["tasks"]), tuple(found["lengths"]), planned)
+
+
+@functools.cache
+def _built_in(name: str) -> Task:
+    return _parse_task((_data() / f"{name}.toml").read_text(encoding="utf-8"), name)
+
+
+def _parse_task(source: str, where: str) -> Task:
+    try:
+        table = tomllib.loads(source)
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        raise InputError(f"task file '{where}' is not TOML: {error}.") from None
+    try:
+        family = load_family(table.pop("model", "mtd"))
+    except InputError as error:
+        raise InputError(f"task file '{where}': model: {error}") from None
+    known = {f.name: f for f in fields(family)}  # type: ignore[arg-type]
+    for key in table.keys() - known.keys():
+        raise InputError(f"task file '{where}': {unknown_name('field', key, known)}")
+    for key, f in known.items():
+        if key != "name" and f.default is MISSING and key not in table:
+            raise InputError(f"task file '{where}' has no '{key}'.")
+    if not isinstance(table.get("lengths", []), list):
+        raise InputError(f"task file '{where}': lengths must be a list of whole numbers.")
+    try:
+        return family(**({"name": Path(where).stem} | table))
+    except InputError as error:
+        raise InputError(f"task file '{where}': {error}") from None
+
+
+def load_family(name: str) -> type[Task]:
+    """The family of models that task files call so: built in, or an entry point of the group ``mdbench.families``.
+
+    Raises:
+        InputError: there is none, or what the entry point names is none.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"a family has a name in quotes, not {name!r}.")
+    if name in FAMILIES:
+        return _imported(FAMILIES[name])
+    points = {point.name: point for point in entry_points(group=FAMILIES_GROUP)}
+    if name not in points:
+        raise unknown_name("family of tasks", name, [*FAMILIES, *points])
+    try:
+        found = points[name].load()
+    except (Exception, SystemExit) as error:
+        raise InputError(f"family '{name}'{_origin(points[name])} cannot be loaded: {reason_of(error)}") from error
+    if not (isinstance(found, type) and issubclass(found, Task) and is_dataclass(found)):
+        raise InputError(f"family '{name}'{_origin(points[name])} must be a dataclass that derives from Task.")
+    return found
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def task_to_json(task: Task) -> dict[str, Any]:
+    """Its class and all fields, as JSON has them: for a process of its own."""
+    values = {f.name: getattr(task, f.name) for f in fields(task)}  # type: ignore[arg-type]
+    plain = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
+    return {"class": f"{type(task).__module__}:{type(task).__qualname__}", "fields": plain}
+
+
+def task_from_json(written: dict[str, Any]) -> Task:
+    """The task that :func:`task_to_json` took apart."""
+    return _imported(written["class"])(**written["fields"])
+
+
+@functools.cache
+def _suites() -> dict[str, Any]:
+    return tomllib.loads((_data() / SUITES).read_text(encoding="utf-8"))
+
+
+def _data() -> Any:
+    return resources.files("mdbench.tasks") / "data"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or "it is not UTF-8 text"

@@ -1,0 +1,334 @@
+"""Families beside the MTD, end to end: densities, gold against brute force, calibration, and every command."""
+
+import itertools
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numpyro.infer.util import log_density
+from scipy import integrate, stats
+
+import mdbench
+from mdbench.baselines import exact, urn
+from mdbench.contract import check
+from mdbench.errors import InputError, Unsupported
+from mdbench.gold import gold
+from mdbench.identification import identify
+from mdbench.inspection import inspect
+from mdbench.registry import build_baseline, build_predictor
+from mdbench.tasks import MTD, Markov, PerLag, load_task, sample, task_from_json, task_to_json
+from tests.conftest import by_enumeration
+from tests.test_records import run
+
+RNG = np.random.default_rng(0)
+TRANSITIONS = RNG.dirichlet(np.ones(3), (2, 3))
+ALONE = np.array([0.2, 0.5, 0.3])
+PER_LAG = PerLag("per-lag", TRANSITIONS, 0.7, ALONE, lengths=(8,))
+MARKOV = Markov("markov", 3, 2, 0.5, lengths=(8,))
+FAMILIES = [PER_LAG, MARKOV]
+by_name = pytest.mark.parametrize("task", FAMILIES, ids=lambda task: task.name)
+
+FILES = {
+    "per_lag": f"""
+model = "per_lag"
+lengths = [8]
+concentration = 0.7
+transitions = {TRANSITIONS.tolist()}
+independent = [0.2, 0.5, 0.3]
+""",
+    "markov": 'model = "markov"\nn_states = 3\norder = 2\nconcentration = 0.5\nlengths = [8]\n',
+}
+
+
+@pytest.fixture(params=FILES)
+def file(request, tmp_path):
+    path = tmp_path / f"{request.param}.toml"
+    path.write_text(FILES[request.param])
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------- models
+
+
+def test_density_of_per_lag_is_the_closed_form():
+    tokens, weights = np.array([0, 2, 1, 1, 2, 0]), np.array([0.2, 0.5, 0.3])
+    by_hand = stats.dirichlet.logpdf(weights, [0.7] * 3) - 2 * np.log(3)
+    for t in range(2, len(tokens)):
+        of_lags = [TRANSITIONS[g, tokens[t - 1 - g], tokens[t]] for g in range(2)]
+        by_hand += np.log(weights @ [*of_lags, ALONE[tokens[t]]])
+    found = log_density(PER_LAG.model, (tokens,), {}, {"weights": weights})[0]
+    assert found == pytest.approx(by_hand, abs=1e-12)
+    total = 0.0
+    for lags in itertools.product(range(3), repeat=4):
+        total += np.exp(log_density(PER_LAG.lags, (tokens,), {}, {"weights": weights, "lag": np.array(lags)})[0])
+    assert np.log(total) == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_density_of_markov_is_the_closed_form():
+    tokens, rows = np.array([0, 2, 1, 1, 2, 0]), np.random.default_rng(1).dirichlet(np.ones(3), 9)
+    by_hand = stats.dirichlet.logpdf(rows.T, [0.5] * 3).sum() - 2 * np.log(3)
+    for t in range(2, len(tokens)):
+        by_hand += np.log(rows[3 * tokens[t - 2] + tokens[t - 1], tokens[t]])  # lexicographic, oldest token first
+    assert log_density(MARKOV.model, (tokens,), {}, {"rows": rows})[0] == pytest.approx(by_hand, abs=1e-12)
+    assert MARKOV.truth(rows[None], tokens[None])[0] == pytest.approx(rows[6])  # after 2, 0
+
+
+@by_name
+def test_a_draw_comes_from_the_model(task):
+    """How often each pair of tokens stands at a place, by two routes: `sample`, and θ and tokens in plain loops."""
+    n, length = 4000, 6
+    drawn = sample(task, length - 1, n, seed=0)
+    rng, plain = np.random.default_rng(0), np.empty((n, length), dtype=int)
+    for i in range(n):
+        shape = task.prior_mean.shape
+        theta = rng.dirichlet(np.full(shape[-1], task.concentration), *([shape[0]] if len(shape) == 2 else []))
+        tokens = list(rng.integers(3, size=task.given))
+        while len(tokens) < length:
+            tokens.append(rng.choice(3, p=task.truth(theta[None], np.array([tokens]))[0]))
+        plain[i] = tokens
+    for t in range(1, length):
+        a, b = (np.bincount(3 * rows[:, t - 1] + rows[:, t], minlength=9) for rows in (drawn.tokens, plain))
+        assert stats.chi2_contingency([a, b]).pvalue > 1e-4
+    np.testing.assert_allclose(drawn.theta.mean(axis=0), task.prior_mean, atol=0.03)
+    np.testing.assert_array_equal(drawn.next_probs, task.truth(drawn.theta, drawn.tokens[:, :-1]))
+    part = sample(task, length - 1, 5, seed=0, start=7)
+    np.testing.assert_array_equal(part.tokens, drawn.tokens[7:12])
+
+
+def test_equal_matrices_are_the_mtd_to_the_last_bit():
+    mtd = MTD("mtd", TRANSITIONS[0], 2, 0.7)
+    same = PerLag("same", TRANSITIONS[[0, 0]], 0.7)
+    contexts = sample(mtd, 20, 10, seed=0).tokens[:, :-1]
+    for method in (exact, urn):
+        a, b = (method(task, contexts).predictive(task, contexts) for task in (mtd, same))
+        np.testing.assert_array_equal(a.probs, b.probs)
+    assert mtd.task_hash != same.task_hash
+
+
+# --------------------------------------------------------------------------------------------------------- gold
+
+
+@pytest.mark.parametrize("independent", [None, ALONE], ids=["lags", "independent"])
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
+def test_gold_of_per_lag_is_what_enumeration_gives(alpha, independent):
+    task = PerLag("p", TRANSITIONS, alpha, independent)
+    contexts = np.random.default_rng(1).integers(3, size=(4, 8))
+    for method in ("exact", "urn"):
+        found = gold(task, contexts, [8], method)
+        for k, x in enumerate(task.likelihoods(contexts)):
+            mean, _, _ = by_enumeration(x, Fraction(alpha))
+            truth = task.truth(np.array([[float(f) for f in mean]]), contexts[k : k + 1])[0]
+            assert np.abs(found.probs[k, 0] - truth).max() < 1e-13
+
+
+def test_gold_of_markov_is_what_integration_gives():
+    """Two states, order 1: the two rows are independent numbers, of which only the last state's matters."""
+    task = Markov("m", 2, 1, 0.8)
+    context = np.array([0, 1, 1, 0, 1, 1, 1, 0])  # 0 was left twice, each time for 1
+
+    def joint(a, power):
+        """Of the model itself, at P(0 after 0) = a, times a to that power."""
+        rows = np.array([[a, 1 - a], [0.3, 0.7]])
+        return a**power * float(np.exp(log_density(task.model, (context,), {}, {"rows": rows})[0]))
+
+    top, bottom = (integrate.quad(joint, 0, 1, args=(power,), epsabs=0, limit=200)[0] for power in (1, 0))
+    assert gold(task, context[None], [8]).probs[0, 0, 0] == pytest.approx(top / bottom, rel=1e-8)
+    assert top / bottom == pytest.approx(0.8 / 3.6, rel=1e-8)  # (0 + α)/(2 + 2α)
+
+
+@by_name
+def test_gold_is_calibrated(task):
+    """In every bin of p_B with 200 expected hits, of 20,000 sequences."""
+    drawn = sample(task, 8, 20_000, seed=3)
+    probs, came = gold(task, drawn.tokens[:, :-1], [8]).probs[:, 0], drawn.tokens[:, -1]
+    hit = came[:, None] == np.arange(3)
+    bins = np.digitize(probs, np.linspace(0, 1, 21))
+    looked_at = 0
+    for k in range(1, 22):
+        inside = bins == k
+        expected = probs[inside].sum()
+        if expected >= 200:
+            looked_at += 1
+            z = (hit[inside].sum() - expected) / np.sqrt((probs[inside] * (1 - probs[inside])).sum())
+            assert abs(z) <= 3.5, (k, z)
+    assert looked_at >= 5
+
+
+@by_name
+def test_other_names_of_the_states_change_nothing(task):
+    order = np.array([2, 0, 1])
+    contexts = np.random.default_rng(2).integers(3, size=(5, 8))
+    other = gold(task.relabelled(order), np.argsort(order)[contexts], [8]).probs[:, 0]
+    np.testing.assert_allclose(other, gold(task, contexts, [8]).probs[:, 0][:, order], atol=1e-14)
+
+
+@by_name
+def test_every_prefix_is_the_gold_of_that_prefix(task):
+    contexts = np.random.default_rng(2).integers(3, size=(5, 8))
+    whole = gold(task, contexts, [2, 5, 8])
+    for p, length in enumerate((5, 8), start=1):
+        np.testing.assert_allclose(
+            whole.probs[:, p], gold(task, contexts[:, :length], [length]).probs[:, 0], atol=1e-14
+        )
+    prior = np.broadcast_to(task.prior_mean, (5, *task.prior_mean.shape))
+    np.testing.assert_allclose(whole.probs[:, 0], task.truth(prior, contexts[:, :2]), atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "laplace",
+        "vi_dirichlet:steps=200",
+        "vi_logistic_normal:steps=200",
+        "reference:standard_error=1e-3",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("nuts:draws=500", "gibbs:draws=500", "pyro_svi:steps=300")),
+        pytest.param("pyro_nuts:draws=500", marks=pytest.mark.slow),
+    ],
+)
+def test_posterior_methods_of_mixtures_run_on_one_matrix_per_lag(method):
+    contexts = sample(PER_LAG, 8, 6, seed=0).tokens[:, :-1].astype(np.int64)
+    truth, found = exact(PER_LAG, contexts), build_baseline(method)(PER_LAG, contexts)
+    assert found.mean.shape == (6, 1, 3)
+    allowed = 0.1 if found.mean_se is None else 5 * found.mean_se
+    assert (np.abs(found.mean - truth.mean) < allowed).all()
+
+
+# ----------------------------------------------------------------------------------------------- what fits where
+
+
+def test_what_does_not_fit_says_so():
+    for name in ("md1", "laplace"):
+        with pytest.raises(Unsupported, match="needs a mixture of known components with a Dirichlet prior; 'markov'"):
+            build_predictor(name, MARKOV)
+    with pytest.raises(Unsupported, match="'constructed_l3' needs a mixture of transition distributions"):
+        build_predictor("constructed_l3", PER_LAG)
+    with pytest.raises(Unsupported, match="'em' needs a mixture of known components; 'markov' is a Markov chain"):
+        build_predictor("em", MARKOV)
+    with pytest.raises(InputError, match=r"inspect .* mixture of transition distributions"):
+        inspect("constructed_l3", task=PER_LAG, length=8)
+    with pytest.raises(InputError, match="algorithms on λ need a mixture"):
+        identify("bayes", task=MARKOV, lengths=8)
+    with pytest.raises(InputError, match="needs a mixture"):
+        gold(MARKOV, np.zeros((1, 8), int), [8], "gibbs")
+
+
+def test_an_annotation_is_all_that_a_predictor_needs_to_say(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\nimport numpy as np\nfrom mdbench.tasks import Markov\n"
+        "class Mine:\n    def __init__(self, task: Markov): self.q = task.n_states\n"
+        "    def predict(self, contexts): return np.full((len(contexts), self.q), 1 / self.q)\n"
+    )
+    found = mdbench.evaluate(f"{path}:Mine", task=[PER_LAG, MARKOV], n_sequences=8, references=())
+    assert [r.task for r in found.results] == ["markov"]
+    assert [(s.task, s.label) for s in found.skipped] == [("per-lag", "other tasks")]
+    assert "needs a Markov chain with unknown rows; 'per-lag' is a mixture" in found.skipped[0].reason
+
+
+@by_name
+def test_default_rows_suit_the_family(task):
+    found = mdbench.evaluate("uniform", task=task, n_sequences=64)
+    assert {r.predictor for r in found.results} == set(task.references) | {"uniform"}
+    assert not found.skipped
+    assert next(r for r in found.results if r.predictor == "bayes").at_gold
+
+
+@pytest.mark.parametrize("method", ["predict_given_theta", "predict_given_weights"])
+def test_what_is_told_theta_gets_it(method):
+    class Told:
+        def __init__(self):
+            setattr(self, method, self.answer)
+
+        def answer(self, contexts, theta):
+            return PER_LAG.truth(theta, contexts)
+
+    (result,) = mdbench.evaluate(Told(), task=PER_LAG, n_sequences=8, references=()).results
+    assert (result.kl, result.excess_kl) == (0.0, None)
+
+
+# ------------------------------------------------------------------------------------------------------- commands
+
+
+@pytest.mark.parametrize("name", ["bayes", "uniform"])
+@by_name
+def test_the_contract_holds(task, name):
+    checks = {c.name: c.verdict for c in check(name, task, [8])}
+    assert "fail" not in checks.values()
+    assert checks["relabelling"] == checks["fresh process"] == "pass"
+
+
+def test_the_way_from_a_file(file, tmp_path, capsys):
+    """`show`, `sample`, `train` with each target, `evaluate` what was trained, isolated and recorded in JSON."""
+    task = load_task(file)
+    assert run("show", file, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["model"], shown["n_states"], shown["task_hash"]) == (task.family, 3, task.task_hash)
+    assert run("show", file) == 0
+    assert task.kind in " ".join(capsys.readouterr().out.split())
+    assert run("sample", "--task", file, "--n-sequences", 4, "--length", 8, "--out", tmp_path / "s.npz") == 0
+    with np.load(tmp_path / "s.npz") as arrays:
+        theta = arrays[{"per_lag": "weights", "markov": "rows"}[task.family]]
+        assert theta.shape == (4, *task.prior_mean.shape)
+        np.testing.assert_allclose(arrays["next_probs"], task.truth(theta, arrays["tokens"][:, :-1]))
+    for target in ("bayes", "conditional", "token"):
+        options = ("--target", target, "--steps", 20, "--batch", 4, "--candidates", 1, "--out", tmp_path / target)
+        assert run("train", "--task", file, "--lengths", 8, *options) == 0
+    capsys.readouterr()
+    name = f"run:{tmp_path / 'bayes' / task.name / 'T8' / 'seed0'}"
+    assert run("evaluate", "--predictor", name, "--task", file, "--n-sequences", 8, "--isolate", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {r["predictor"] for r in found["results"]} == {name, *task.references}
+
+
+@by_name
+def test_a_process_of_its_own_gets_the_same_task(task):
+    again = task_from_json(json.loads(json.dumps(task_to_json(task))))
+    assert type(again) is type(task)
+    assert again.task_hash == task.task_hash
+    assert (again.name, again.lengths) == (task.name, task.lengths)
+
+
+def test_a_hash_is_of_every_number():
+    others = [
+        PerLag("p", TRANSITIONS, 0.7),
+        PerLag("p", TRANSITIONS[::-1], 0.7, ALONE),
+        PerLag("p", TRANSITIONS, 0.8, ALONE),
+        PerLag("p", TRANSITIONS, 0.7, ALONE[::-1]),
+        Markov("m", 3, 2, 0.6),
+        Markov("m", 3, 1, 0.5),
+        Markov("m", 2, 2, 0.5),
+    ]
+    assert len({task.task_hash for task in [*FAMILIES, *others]}) == len(FAMILIES) + len(others)
+    assert Markov("other name", 3, 2, 0.5, lengths=(9,)).task_hash == MARKOV.task_hash
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('model = "perlag"', "model: no family of tasks 'perlag'; did you mean 'per_lag'"),
+        ("model = 3", "model: a family has a name in quotes, not 3"),
+        ('model = "per_lag"', "has no 'transitions'"),
+        ('model = "per_lag"\ntransitions = []', "transitions must be a list of matrices"),
+        ('model = "per_lag"\ntransitions = 3', "transitions must be a list of matrices"),
+        ('model = "per_lag"\ntransitions = [[[1.0, 0.0], [0.5, 0.6]]]', "row 2 of the matrix of lag 1 sums to 1.1"),
+        (
+            'model = "per_lag"\ntransitions = [[[1.0, 0.0], [0.5, 0.5]], [[1.0]]]',
+            "the matrix of lag 2 must be square with at least 2 states",
+        ),
+        (
+            'model = "per_lag"\ntransitions = [[[1.0, 0.0], [0.5, 0.5]]]\nindependent = [0.5, 0.25, 0.25]',
+            "independent must be 2 numbers, one for each state",
+        ),
+        ('model = "per_lag"\norder = 2\ntransitions = [[[1.0, 0.0], [0.5, 0.5]]]', "no field 'order'"),
+        ('model = "markov"\nn_states = 3', "has no 'order'"),
+        ('model = "markov"\nn_states = 1\norder = 1', "n_states must be a whole number of at least 2"),
+        ('model = "markov"\nn_states = 10\norder = 5', "10\\^5 contexts; 10000 are the most"),
+        ('model = "markov"\nn_states = 2\norder = 1\nconcentration = true', "concentration must be a number"),
+        ('model = "markov"\nn_states = 2\norder = 2\nlengths = [2]', "length of at least order \\+ 1 = 3"),
+    ],
+)
+def test_bad_files_are_said_in_a_sentence(text, said, tmp_path):
+    (tmp_path / "t.toml").write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_task(tmp_path / "t.toml")
