@@ -350,7 +350,7 @@ def compare(a: str | Predictor, b: str | Predictor, **options: Any) -> list[Comp
             )
         )
     if not comparisons:
-        reasons = [skipped.reason for skipped in found.skipped] or ["'oracle' is told λ and has no excess KL."]
+        reasons = [skipped.reason for skipped in found.skipped] or ["'oracle' is told θ and has no excess KL."]
         raise InputError(f"'{name_a}' and '{name_b}' have no cell in common: {reasons[0]}")
     return comparisons
 

@@ -138,7 +138,7 @@ def identify(
         raise Unsupported(f"algorithms on λ need {DirichletMixture.kind}; '{loaded.name}' is {loaded.kind}.")
     built = build_predictor(predictor, loaded, device) if isinstance(predictor, str) else predictor
     if not hasattr(built, "predict"):
-        raise InputError(f"'{name}' is told λ; what it does with a context cannot be identified.")
+        raise InputError(f"'{name}' is told θ; what it does with a context cannot be identified.")
     wanted = sorted({int(length) for length in np.atleast_1d(lengths)})
     if not wanted:
         raise InputError("lengths is empty; give at least one context length.")

@@ -712,7 +712,7 @@ def rerun(
 
     Raises:
         InputError: as :func:`read_record`; or the predictor is not here.
-        CannotRerun: it was told λ, or predicted elsewhere.
+        CannotRerun: it was told θ, or predicted elsewhere.
         PredictorError: it fails on fresh sequences.
     """
     limits = limits or Limits()
@@ -721,7 +721,7 @@ def rerun(
     if seed == PUBLIC_SEED:
         raise InputError(f"seed {seed} gives the public sequences; give another for fresh ones.")
     if is_told(record):
-        raise CannotRerun(f"'{label}' is told λ and has no excess KL to repeat.")
+        raise CannotRerun(f"'{label}' is told θ and has no excess KL to repeat.")
     if record.predictor.kind == PREDICTIONS:
         raise CannotRerun(f"'{label}' was predicted elsewhere and cannot be run here.")
     if is_path(record.predictor.name) and not files:

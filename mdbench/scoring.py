@@ -42,7 +42,7 @@ class Result:
     """Scores of one predictor in one cell (task, length): means over sequences, in nats (SPEC section 5).
 
     ``gold`` is the baseline that excess KL is measured against, and ``gold_error`` what that may be off by, in nats.
-    ``excess_kl``, its standard error, its 95% interval and ``gold_error`` are None for the oracle, which is told λ;
+    ``excess_kl``, its standard error, its 95% interval and ``gold_error`` are None for the oracle, which is told θ;
     standard errors and intervals are None where they do not exist (one sequence, infinite scores). Of a predictor with
     several training seeds all scores are means over these, with intervals over sequences; ``runs`` is the excess KL of
     each seed, else None. ``seconds`` are those of one run of all predictions, at the median time of a chunk, so that
@@ -93,7 +93,7 @@ def is_at_gold(excess_kl: float | None, gold_error: float | None) -> bool:
 
 @dataclass(frozen=True)
 class Scores:
-    """One predictor's scores in one cell, by run (training seed) and sequence; excess KL is None if it is told λ.
+    """One predictor's scores in one cell, by run (training seed) and sequence; excess KL is None if it is told θ.
 
     ``gold_error`` is the mean over runs: an error of their mean is at most the mean of their errors.
     """

@@ -305,7 +305,7 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
         ),
         (("tune", "--task", "nothing"), "no task 'nothing'"),
         (("tune", "--task", TASK, "--depths", "6", "--out", "t.json"), "constructions with scalars of 4, 5, 7 layers"),
-        (("identify", "oracle", "--task", TASK), "'oracle' is told λ"),
+        (("identify", "oracle", "--task", TASK), "'oracle' is told θ"),
         (("identify", "md1", "--task", TASK, "--lengths", "a"), "--lengths takes whole numbers"),
         (("inspect", "md1", "--task", TASK), "'md1' is no transformer"),
         (("inspect", "trained_l3", "--task", TASK, "--out", "/proc/x"), "cannot make the folder '/proc/x'"),

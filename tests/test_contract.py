@@ -447,7 +447,7 @@ def test_built_ins_pass_at_a_larger_task(name):
 @pytest.mark.parametrize(
     ("predictor", "error", "said"),
     [
-        ("oracle", InputError, "told λ"),
+        ("oracle", InputError, "told θ"),
         ("trained_l3", InputError, "serves none of these lengths"),
         (3, InputError, "a function or an object"),
         ("nowhere.py:f", InputError, "no file"),

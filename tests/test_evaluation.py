@@ -377,7 +377,7 @@ def test_compare_says_how_many_sequences_would_separate_a_tied_pair():
 
 
 def test_compare_refuses_what_it_cannot_compare():
-    with pytest.raises(InputError, match="told λ"):
+    with pytest.raises(InputError, match="told θ"):
         mdbench.compare("md1", "oracle", task="mtd-q3-m2", lengths=[16], n_sequences=10)
     with pytest.raises(InputError, match="two predictors are called 'md1'"):
         mdbench.compare("md1", "md1", task="mtd-q3-m2", lengths=[16], n_sequences=10)

@@ -188,7 +188,7 @@ def test_the_process_ends_with_its_predictor(file):
 
 
 def test_it_gets_contexts_only_and_limits_must_be_limits():
-    with pytest.raises(InputError, match="told λ"):
+    with pytest.raises(InputError, match="told θ"):
         Isolated("oracle", TASK)
     for limits in ({"seconds": 0}, {"gibibytes": -1}, {"seconds": float("nan")}):
         with pytest.raises(InputError, match="must be positive"):

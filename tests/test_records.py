@@ -425,7 +425,7 @@ def test_the_test_of_a_rerun_keeps_its_level():
 
 def test_what_cannot_be_rerun_says_why(folder, tmp_path):
     place = folder / "records" / TASK
-    with pytest.raises(CannotRerun, match="told λ"):
+    with pytest.raises(CannotRerun, match="told θ"):
         rerun(place / "oracle.json", seed=1)
     assert run("verify", place / "oracle.json", "--rerun") == 0  # which is no fault of the record
     with pytest.raises(InputError, match="public sequences"):
