@@ -139,7 +139,7 @@ def test_order_one_has_nothing_to_infer():
 
 @functools.lru_cache(maxsize=1)
 def urn_states(n, m):
-    """All (c_1, .., c_{m-1}) of sum ≤ n, by sum; and for each lag g < m, which state c + e_g is."""
+    """All (c_1, .., c_{m-1}) of sum ≤ n, by sum, (m-1, states); and for each lag g < m, which state c + e_g is."""
     total = functools.reduce(np.add.outer, [np.arange(n + 1)] * (m - 1))
     inside = np.flatnonzero(total <= n)
     order = inside[np.argsort(total.ravel()[inside], kind="stable")]
@@ -147,7 +147,7 @@ def urn_states(n, m):
     place[order] = np.arange(len(order))
     can_grow = order[: math.comb(n + m - 2, m - 1)]
     after = [place[can_grow + (n + 1) ** (m - 2 - g)] for g in range(m - 1)]
-    return np.stack(np.unravel_index(order, total.shape), axis=1), after
+    return np.stack(np.unravel_index(order, total.shape)).astype(EXTENDED), after
 
 
 def urn(x, alpha):
@@ -158,12 +158,12 @@ def urn(x, alpha):
     size = [math.comb(s + m - 1, m - 1) for s in range(n + 1)]  # states that are possible after s steps come first
     mass, mean, square, evidence = np.ones((1, x.shape[2]), EXTENDED), [], [], []
     for s in range(n + 1):
-        counts, total = states[: size[s]], m * alpha + s
+        counts, total = states[:, : size[s]], m * alpha + s
         evidence.append(mass.sum(axis=0))
         grown = np.zeros((size[s + 1] if s < n else 0, x.shape[2]), EXTENDED)
         first, second = [], []
         for g in range(m):
-            a = (alpha + (counts[:, g] if g < m - 1 else s - counts.sum(axis=1)))[:, None]
+            a = (alpha + (counts[g] if g < m - 1 else s - counts.sum(axis=0)))[:, None]
             share = mass * a
             first.append(share.sum(axis=0) / (total * evidence[-1]))
             second.append((share * (a + 1)).sum(axis=0) / (total * (total + 1) * evidence[-1]))

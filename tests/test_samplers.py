@@ -16,7 +16,7 @@ from tests.conftest import contexts_of
 CHAINS = [
     "nuts:draws=600",
     "gibbs:draws=600",
-    pytest.param("pyro_nuts:draws=500,warmup=150", marks=pytest.mark.slow),
+    pytest.param("pyro_nuts", marks=pytest.mark.slow),
 ]
 
 

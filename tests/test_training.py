@@ -539,7 +539,7 @@ def test_steps_that_are_replayed_are_those_of_the_cpu(tmp_path, monkeypatch):
     for name in ("graph", "stream"):
         monkeypatch.setattr(torch.cuda, name, lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", Mock())
-    config = TrainingConfig(length=6, depth=2, batch=8, candidates=2, steps=30)
+    config = TrainingConfig(length=6, depth=2, batch=8, candidates=2, steps=100)
     plain, graphed = (training._Training(TASK, config, tmp_path, (0, 1), None, "cpu") for _ in range(2))
     graphed.stream = Mock()
     rate = torch.tensor(config.learning_rate)  # as on a GPU

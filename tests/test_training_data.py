@@ -97,7 +97,7 @@ def test_targets(name, reuse, length):
 def test_token_and_conditional_targets_have_the_bayes_target_as_their_mean():
     """Over sequences, weighted by any function of the context; here the Bayes prediction itself and a constant."""
     task = load_task("mtd-q3-m2")
-    of = {t: [torch.cat(x) for x in zip(*(Batches(task, 6, t, 512, 1, 2, "cpu")[k] for k in range(64)), strict=True)]
+    of = {t: [torch.cat(x) for x in zip(*(Batches(task, 6, t, 128, 1, 2, "cpu")[k] for k in range(64)), strict=True)]
           for t in ("token", "conditional", "bayes")}  # fmt: skip
     bayes = of["bayes"][1].double()
     for target in ("token", "conditional"):
