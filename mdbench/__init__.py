@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mdbench.posteriors import posterior
     from mdbench.tasks import MTD, Markov, PerLag, Task, load_suite, load_task, sample
     from mdbench.training import train
+    from mdbench.training_config import TrainingConfig
 
 _HOMES = {
     "check": "mdbench.contract",
@@ -35,6 +36,7 @@ _HOMES = {
     "Markov": "mdbench.tasks",
     "PerLag": "mdbench.tasks",
     "Task": "mdbench.tasks",
+    "TrainingConfig": "mdbench.training_config",
     "evaluate": "mdbench.evaluation",
     "identify": "mdbench.identification",
     "inspect": "mdbench.inspection",
@@ -53,6 +55,7 @@ __all__ = [
     "Markov",
     "PerLag",
     "Task",
+    "TrainingConfig",
     "Unsupported",
     "check",
     "compare",
