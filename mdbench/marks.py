@@ -25,6 +25,7 @@ LONGEST_FAULT = 300
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Entry = TypeVar("Entry", bound="Kept")
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -37,12 +38,12 @@ class Kept(Strict):
     label: Annotated[str, Field(max_length=LONGEST_LABEL)]
 
 
-class Tested(Strict):
+class Compared(Strict):
     """One score at one length: its p-value, corrected for the tests of the record; None where there was no test."""
 
     model_config = ConfigDict(strict=True)
 
-    length: int
+    length: Whole
     score: Annotated[str, Field(max_length=50)]
     p: Probability | None
     compatible: bool
@@ -55,13 +56,13 @@ class Mark(Kept):
     no tests: the predictor failed.
     """
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    n_sequences: Annotated[int, Field(ge=1)]
+    seed: Whole
+    n_sequences: Whole
     isolated: bool
     date: Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     compatible: bool
     p: Probability | None
-    tests: Annotated[tuple[Tested, ...], Field(max_length=1000)]
+    tests: Annotated[tuple[Compared, ...], Field(max_length=1000)]
     fault: Annotated[str, Field(max_length=LONGEST_FAULT)] | None
 
     @model_validator(mode="after")
@@ -116,7 +117,7 @@ def rerun_marked(folder: str | Path, path: Path, seed: int, **options: Any) -> l
         found = rerun(path, seed, **options)
     except PredictorError as error:
         fault = error
-    tests = tuple(Tested(length=r.length, score=r.score, p=r.p, compatible=r.compatible) for r in found)
+    tests = tuple(Compared(length=r.length, score=r.score, p=r.p, compatible=r.compatible) for r in found)
     mark = Mark(
         task=record.task,
         label=record.predictor.label,
@@ -135,7 +136,7 @@ def rerun_marked(folder: str | Path, path: Path, seed: int, **options: Any) -> l
     return found
 
 
-def _smallest(tests: Sequence[Tested]) -> float | None:
+def _smallest(tests: Sequence[Compared]) -> float | None:
     return min((test.p for test in tests if test.p is not None), default=None)
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter
 
 from mdbench.errors import InputError, PredictorError, foreign
 from mdbench.isolation import Isolated
-from mdbench.marks import Digest, Kept, digest_of, read_kept, write_kept
+from mdbench.marks import Digest, Kept, Whole, digest_of, read_kept, write_kept
 from mdbench.predictor import runs_of
 from mdbench.records import Record, Strict, check_runnable, read_record, record_paths, runs_isolated
 from mdbench.registry import build_predictor, predictor_entries
@@ -43,16 +43,16 @@ _STEPS, _SIZE, _REPEATS = 128, (64, 64), 8
 class CellTime(Strict):
     """Seconds of all predictions at one length, as a ratio to those of the reference."""
 
-    length: int
+    length: Whole
     ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Time(Kept):
     """Of one record: which reference and which mdbench it was timed with, on how many sequences and processors."""
 
-    reference: int
+    reference: Whole
     mdbench: Annotated[str, Field(max_length=100)]
-    n_sequences: int
+    n_sequences: Whole
     date: Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     cells: Annotated[tuple[CellTime, ...], Field(min_length=1, max_length=1000)]
 
