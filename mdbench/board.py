@@ -209,8 +209,8 @@ class Board:
             tables = {name: asdict(standing) for name, standing in row.tables.items()}
             missing = [{"task": t, "length": n, "reason": why} for (t, n), why in row.missing.items()]
             about = row.first.predictor.model_dump() | {"n_sequences": row.n_sequences}
-            kept = {"rerun": row.rerun, "marks": {task: mark.model_dump() for task, mark in row.marks.items()}}
-            kept |= {"cost": row.cost, "references": row.references}
+            marks = {task: mark.model_dump() for task, mark in row.marks.items()}
+            kept = {"rerun": row.rerun, "marks": marks, "cost": row.cost, "references": row.references}
             rows.append(about | {"tables": tables, "missing": missing} | kept)
         planned, refused = [asdict(p) for p in self.planned], [asdict(r) for r in self.refused]
         found = {"suite": self.suite.name, "rows": rows, "planned": planned, "refused": refused, "notes": self.notes}

@@ -307,16 +307,20 @@ def verify(
 ) -> None:
     """Check records: score their probabilities again, or run their predictors again; exit code 1 if one fails."""
     from mdbench import marks, records, report
+    from mdbench.files import check_writable
 
     if mark and not again:
         raise InputError("--mark writes down what --rerun finds; give both.")
     paths = record or records.record_paths(leaderboard)
     if mark:
         marks.check_markable(paths, leaderboard)
+        check_writable(leaderboard / marks.FILE)
     marked = marks.read_marks(leaderboard) if mark else {}
     if not paths:
         raise InputError(f"there are no records in '{leaderboard / 'records'}'; name one, or make one with --record.")
     verdicts: list[dict[str, Any]] = []
+    more: dict[str, Any]
+    how: dict[str, Any] = {"n_sequences": n_sequences, "files": run_files, "device": device}
     if again:
         seed = secrets.randbelow(2**63 - 1) + 1 if seed is None else seed  # whoever knows the seed knows the sequences
         print(f"mdbench: fresh sequences of seed {seed}.", file=sys.stderr)
@@ -328,11 +332,10 @@ def verify(
                     faults = [] if before.compatible else [str(before)]
                     more = {"marked": str(before)}
                 elif again:
-                    how = {"n_sequences": n_sequences, "files": run_files, "device": device, "progress": progress}
                     if mark:
-                        found = marks.rerun_marked(leaderboard, path, seed or 0, **how)
+                        found = marks.rerun_marked(leaderboard, path, seed or 0, progress=progress, **how)
                     else:
-                        found = records.rerun(path, seed or 0, **how)
+                        found = records.rerun(path, seed or 0, progress=progress, **how)
                     faults = [str(r) for r in found if not r.compatible]
                     more = {"rerun": [r.to_dict() for r in found]}
                 else:

@@ -128,7 +128,7 @@ def rerun_marked(folder: str | Path, path: Path, seed: int, **options: Any) -> l
         compatible=fault is None and all(test.compatible for test in tests),
         p=_smallest(tests),
         tests=tests,
-        fault=None if fault is None else str(fault)[:LONGEST_FAULT],
+        fault=None if fault is None else str(fault).encode(errors="replace").decode()[:LONGEST_FAULT],
     )
     write_kept(folder, FILE, read_marks(folder) | {digest: mark})
     if fault is not None:

@@ -7,6 +7,7 @@ as far as one machine is like another.
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from mdbench.errors import InputError, PredictorError, foreign
+from mdbench.files import check_writable
 from mdbench.isolation import Isolated
 from mdbench.marks import Digest, Kept, Whole, digest_of, read_kept, write_kept
 from mdbench.predictor import runs_of
@@ -32,7 +34,7 @@ N_SEQUENCES = 64
 ROUNDS = 3
 CALLS = 0.02  # seconds that the calls of one round take, at least
 ONCE = 5.0  # seconds of a call that is timed in one round only
-SLOW = 30.0  # and of one that is not made again: compilation, some seconds, then counts
+SLOW = 10.0  # and of one that is not made again: compilation, some seconds, then counts
 SHARE = 0.05  # of a call's seconds that the reference takes on each side of it
 
 # The reference: steps of a filter, in NumPy on one core. Raise its number when it changes.
@@ -89,6 +91,7 @@ def time_records(
     paths = record_paths(folder)
     if not paths:
         raise InputError(f"there are no records to time in '{Path(folder) / 'records'}'.")
+    check_writable(Path(folder) / FILE)
     found = []
     for path in paths:
         with contextlib.suppress(InputError):  # which `verify` and `build` say
@@ -136,7 +139,7 @@ def _time(record: Record, progress: Progress) -> tuple[CellTime, ...]:
             contexts = public_sequences(task.name).tokens[:N_SEQUENCES, :length].astype(np.int64)
             with foreign(f"predictor '{row.label}' failed at length {length} of task '{task.name}'", InputError):
                 run = runs_of(built, length)[0]
-                ratio = ratio_to_reference(lambda run=run, contexts=contexts: run.predict(contexts.copy()))
+                ratio = ratio_to_reference(functools.partial(run.predict, contexts))
             found.append(CellTime(length=length, ratio=ratio))
             advance(1)
     finally:

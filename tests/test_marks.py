@@ -252,7 +252,7 @@ class Clock:
         return called
 
 
-@pytest.mark.parametrize("seconds", [0.0001, 0.01, 0.3, 8.0, 29.0])
+@pytest.mark.parametrize("seconds", [0.0001, 0.01, 0.3, 8.0])
 def test_a_ratio_leaves_compilation_out(monkeypatch, seconds):
     clock = Clock(monkeypatch)
     assert ratio_to_reference(clock.call(seconds, compiling=0.9)) == pytest.approx(seconds / 0.01, rel=0.01)
@@ -261,7 +261,7 @@ def test_a_ratio_leaves_compilation_out(monkeypatch, seconds):
 
 def test_what_takes_very_long_runs_once(monkeypatch):
     clock = Clock(monkeypatch)
-    assert ratio_to_reference(clock.call(40.0)) == pytest.approx(4000)
+    assert ratio_to_reference(clock.call(20.0)) == pytest.approx(2000)
     assert clock.calls == 1
 
 
