@@ -34,10 +34,22 @@ from scipy import stats
 
 from mdbench.errors import InputError
 from mdbench.files import json_ready
-from mdbench.records import CellRecord, Record, cells_of, differences, read_record, record_paths, score_record
+from mdbench.marks import Mark, digest_of, read_marks
+from mdbench.records import (
+    PREDICTIONS,
+    CellRecord,
+    Record,
+    cells_of,
+    differences,
+    read_record,
+    record_paths,
+    score_record,
+)
 from mdbench.scoring import Progress, Scores, is_at_gold, no_progress
 from mdbench.statistics import CONFIDENCE, holm
 from mdbench.tasks import N_PUBLIC, Suite, load_suite
+from mdbench.times import Time, read_times
+from mdbench.wording import interval_text, p_text
 
 UNIT = "md1"  # the row that ratios are taken to
 DRAWS = 2000  # of the bootstrap
@@ -71,13 +83,15 @@ class Row:
     """One predictor on the board: its records, one a task, and where it stands.
 
     ``tables`` maps a task, or ``SUITE`` for all, to its standing there; a table in which it lacks a cell is not in it.
-    ``missing`` says of these cells why.
+    ``missing`` says of these cells why. ``marks`` and ``times`` are those of its records, by task, where there are any.
     """
 
     label: str
     records: dict[str, Record]
     tables: dict[str, Standing]
     missing: dict[Place, str]
+    marks: dict[str, Mark]
+    times: dict[str, Time]
 
     @property
     def first(self) -> Record:
@@ -104,6 +118,28 @@ class Row:
         """Whether it was scored on fewer than all public sequences."""
         return self.n_sequences < N_PUBLIC
 
+    @property
+    def rerun(self) -> str:
+        """What the keeper of the board found when running it again on fresh sequences, in a word or a few."""
+        if self.kind == PREDICTIONS:
+            return PREDICTIONS
+        if not all(mark.compatible for mark in self.marks.values()):
+            return NOT_REPEATED
+        if len(self.marks) == len(self.records):
+            return RERUN
+        return f"{len(self.marks)} of {len(self.records)} tasks rerun" if self.marks else NOT_RERUN
+
+    @property
+    def cost(self) -> float | None:
+        """Seconds for 64 sequences over those of the reference computation, mean over its cells; None if unknown."""
+        ratios = [cell.ratio for time in self.times.values() for cell in time.cells]
+        return sum(ratios) / len(ratios) if ratios and self.times.keys() == self.records.keys() else None
+
+    @property
+    def references(self) -> list[str]:
+        """What its author says to read, each once."""
+        return list(dict.fromkeys(r.reference for r in self.records.values() if r.reference is not None))
+
     def cells(self) -> Iterator[tuple[Place, Record, CellRecord]]:
         """All cells that it has, with their records."""
         for task, record in self.records.items():
@@ -112,6 +148,7 @@ class Row:
 
 
 SUITE = "suite"
+RERUN, NOT_RERUN, NOT_REPEATED = "rerun", "not rerun", "not repeated"
 PLANNED = ("row", "with", "cells", "ratio", "95% interval", "corrected p", "verdict")  # headings
 
 
@@ -151,8 +188,8 @@ class Planned:
     def texts(self) -> tuple[str, ...]:
         """What stands in a table: both rows, cells, ratio with interval, p, verdict."""
         seeds = ", one seed" if self.one_seed else ""
-        low_high = "unknown" if self.interval is None else f"{self.interval[0]:.3g} .. {self.interval[1]:.3g}"
-        return self.a, self.b, f"{self.n_cells}{seeds}", f"{self.ratio:.3g}", low_high, f"{self.p:.2g}", self.verdict
+        ratio, interval = f"{self.ratio:.3g}", interval_text(self.interval)
+        return self.a, self.b, f"{self.n_cells}{seeds}", ratio, interval, p_text(self.p), self.verdict
 
 
 @dataclass(frozen=True)
@@ -172,7 +209,9 @@ class Board:
             tables = {name: asdict(standing) for name, standing in row.tables.items()}
             missing = [{"task": t, "length": n, "reason": why} for (t, n), why in row.missing.items()]
             about = row.first.predictor.model_dump() | {"n_sequences": row.n_sequences}
-            rows.append(about | {"tables": tables, "missing": missing})
+            marks = {task: mark.model_dump() for task, mark in row.marks.items()}
+            kept = {"rerun": row.rerun, "marks": marks, "cost": row.cost, "references": row.references}
+            rows.append(about | {"tables": tables, "missing": missing} | kept)
         planned, refused = [asdict(p) for p in self.planned], [asdict(r) for r in self.refused]
         found = {"suite": self.suite.name, "rows": rows, "planned": planned, "refused": refused, "notes": self.notes}
         return json_ready(found)
@@ -188,17 +227,20 @@ def build(
     Every record is scored anew from its probabilities; one that does not hold is refused, and the rest is built.
 
     Raises:
-        InputError: there are no records, or none that holds.
+        InputError: there are no records, or none that holds; or the keeper's own files, marks and times, are damaged.
     """
     loaded = load_suite(suite)
+    marks, times = read_marks(folder), read_times(folder)
     read, refused = _read_all(Path(folder), loaded, progress)
     if not read:
         reason = f"; the first was refused: {refused[0].reason}" if refused else ""
         raise InputError(f"there are no records to rank in '{Path(folder) / 'records'}'{reason}")
     places = [(task, length) for task in loaded.tasks for length in loaded.lengths]
     by_row: dict[str, dict[str, tuple[Record, dict[int, Scores]]]] = {}
-    for record, scores in read:
+    digests: dict[tuple[str, str], str] = {}
+    for record, scores, digest in read:
         by_row.setdefault(row_key(record), {})[record.task] = record, scores
+        digests[row_key(record), record.task] = digest
     missing = {key: _missing(tasks, places) for key, tasks in by_row.items()}
     excess = {
         key: {
@@ -228,6 +270,8 @@ def build(
             records={task: tasks[task][0] for task in loaded.tasks if task in tasks},
             tables={name: of_rows[key] for name, of_rows in tables.items() if key in of_rows},
             missing=missing[key],
+            marks={task: marks[digests[key, task]] for task in tasks if digests[key, task] in marks},
+            times={task: times[digests[key, task]] for task in tasks if digests[key, task] in times},
         )
         for key, tasks in by_row.items()
     ]
@@ -267,8 +311,8 @@ def _first(tasks: dict[str, tuple[Record, Any]]) -> Record:
 
 def _read_all(
     folder: Path, suite: Suite, progress: Progress
-) -> tuple[list[tuple[Record, dict[int, Scores]]], list[Refused]]:
-    """Records that hold, with their scores by sequence; and the others."""
+) -> tuple[list[tuple[Record, dict[int, Scores], str]], list[Refused]]:
+    """Records that hold, with their scores by sequence and the SHA-256 of their bytes; and the others."""
     found: list[tuple[Path, Record, dict[int, Scores]]] = []
     refused = []
     for path in record_paths(folder):
@@ -294,7 +338,7 @@ def _read_all(
             reason = f"'{twins[0]}' is of the same row, {record.predictor.label}; keep one."
             refused.append(Refused(path.relative_to(folder).as_posix(), reason))
         else:
-            kept.append((record, scores))
+            kept.append((record, scores, digest_of(path)))
     return kept, refused
 
 

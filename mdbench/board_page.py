@@ -1,8 +1,10 @@
-"""The board as one HTML page without network use, and as Markdown."""
+"""The board as one HTML page without network use, as Markdown, and as CSV."""
 
 from __future__ import annotations
 
+import csv
 import functools
+import io
 import json
 import math
 import re
@@ -12,10 +14,12 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from mdbench.board import PLANNED, SUITE, UNIT, Board, Row, Standing, all_at_gold, at_gold
+from mdbench.board import NOT_RERUN, PLANNED, RERUN, SUITE, UNIT, Board, Row, Standing, all_at_gold, at_gold
 from mdbench.pages import render_page
 from mdbench.records import KINDS, PREDICTIONS, CellRecord
 from mdbench.tasks import N_PUBLIC
+from mdbench.times import N_SEQUENCES as N_TIMED
+from mdbench.wording import interval_text
 
 CHARTED = ("md1", "md2", "md5", "constructed_l5", "trained_l3", "trained_l5", "uniform")  # ticked at first
 # Okabe and Ito, with the yellow darkened: told apart by the colour-blind, on white and on black.
@@ -23,19 +27,23 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
 POINTS = alt.NamedData(name="points")
 DIGITS = 6  # of what is drawn: other processors differ far beyond
+CSV_DIGITS = 8  # likewise
+COST = f"seconds for {N_TIMED} sequences, as a ratio to those of a fixed reference computation"
 
 
 def render_html(board: Board, command: str) -> str:
     """The page: the table is there without JavaScript, sorting, filters and charts need it."""
     titles = ["#", "chart", "predictor", "kind", "score", "ranks", "ties"]
-    titles += [*board.suite.tasks, "s / sequence", "sequences"]
-    columns = [{"title": t, "left": t in ("predictor", "kind", "ties"), "sortable": t != "chart"} for t in titles]
+    titles += [*board.suite.tasks, "cost", "rerun", "sequences"]
+    left = ("predictor", "kind", "ties", "rerun")
+    columns = [{"title": t, "left": t in left, "sortable": t != "chart"} for t in titles]
     present = {row.kind for row in board.rows}
     return render_page(
         "board.html",
         board=board,
         command=command,
         n_public=N_PUBLIC,
+        cost=COST,
         columns=columns,
         planned=PLANNED,
         kinds=[kind for kind in KINDS if kind in present],
@@ -55,6 +63,7 @@ def _vega() -> str:
 def render_markdown(board: Board, command: str) -> str:
     """The same table."""
     tasks = board.suite.tasks
+    titles = ["#", "predictor", "kind", "score", "95% interval", "ranks", "ties", *tasks, "sequences", "rerun", "cost"]
     lines = [
         f"# Leaderboard: {board.suite.name}",
         "",
@@ -65,9 +74,13 @@ def render_markdown(board: Board, command: str) -> str:
         "excess KL in nats; of a row that lacks lengths, what it has at the others, which has no rank.",
         f"Lengths: {', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer where *few* stands.",
         "*One seed*: trained with a single seed somewhere, so how much seeds matter is unknown.",
+        "*Rerun*: the keeper of this board ran the predictor again on fresh sequences, and its scores were compatible;",
+        "*not repeated*: they were not, somewhere; *not rerun*: nobody checked that it makes these predictions.",
+        f"Cost: {COST},",
+        "mean over cells, both timed side by side. [board.csv](board.csv) has the numbers.",
         "",
-        f"| # | predictor | kind | score | 95% interval | ranks | ties | {' | '.join(tasks)} | sequences |",
-        "|---|---|---|---|---|---|---|" + "---|" * (len(tasks) + 1),
+        f"| {' | '.join(titles)} |",
+        "|" + "---|" * len(titles),
     ]
     for row in board.rows:
         r = _row(board, row)
@@ -82,7 +95,7 @@ def render_markdown(board: Board, command: str) -> str:
         ]
         cells += [", ".join(task["scores"]) for task in r["tasks"]]
         marks = "".join(mark for mark, there in ((" *few*", row.few), (" *one seed*", row.one_seed)) if there)
-        cells.append(f"{row.n_sequences}{marks}")
+        cells += [f"{row.n_sequences}{marks}", row.rerun, r["cost"]]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines.append("")
     if board.planned:
@@ -99,6 +112,11 @@ def render_markdown(board: Board, command: str) -> str:
             *(f"| {' | '.join(map(_markdown, p.texts))} |" for p in board.planned),
             "",
         ]
+    referring = [row for row in board.rows if row.references]
+    if referring:
+        lines += ["References, as said by the authors of the rows:", ""]
+        lines += [f"- {_markdown(row.label)}: {'; '.join(map(_linked, row.references))}" for row in referring]
+        lines.append("")
     missing = [(row, reason, where) for row in board.rows for reason, where in _missing(row)]
     if missing:
         lines += ["Not in every table, since cells are missing:", ""]
@@ -111,15 +129,60 @@ def render_markdown(board: Board, command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_csv(board: Board) -> str:
+    """The table for programs: a row a predictor, empty where there is nothing; 0 is below the gold's error."""
+    head = ["position", "predictor", "kind", "distribution", "version", "score", "interval_low", "interval_high"]
+    head += ["rank_low", "rank_high", "ties", *board.suite.tasks, "sequences", "one_seed"]
+    head += ["rerun", "rerun_smallest_p", "cost", "reference"]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    for row in board.rows:
+        standing, about = row.tables.get(SUITE), row.first.predictor
+        gold = all_at_gold(row, board.suite.tasks)
+        cells: list[Any] = [standing and standing.position, row.label, row.kind, about.distribution, about.version]
+        cells += [0.0 if gold else standing.score] if standing else [None]
+        cells += [None, None] if standing is None or standing.interval is None or gold else standing.interval
+        cells += [*standing.ranks, " ".join(standing.groups)] if standing else [None, None, None]
+        for task in board.suite.tasks:
+            of_task = row.tables.get(task)
+            cells.append(of_task and (0.0 if all_at_gold(row, [task]) else of_task.score))
+        p = [mark.p for mark in row.marks.values() if mark.p is not None]
+        cells += [row.n_sequences, "yes" if row.one_seed else "no", row.rerun, min(p, default=None), row.cost]
+        writer.writerow(map(_plain, [*cells, "; ".join(row.references)]))
+    return buffer.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """As CSV has it; a text that a spreadsheet would compute gets an apostrophe, by which spreadsheets know text."""
+    if isinstance(value, float):
+        return f"{value:.{CSV_DIGITS}g}"
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n") else value
+
+
+def _link(reference: str) -> str | None:
+    """Where a DOI or an arXiv number leads; nothing else becomes a link."""
+    if doi := re.fullmatch(r"(?:doi:|https://doi\.org/)?(10\.[0-9]{4,9}/[A-Za-z0-9._/()-]+)", reference):
+        return f"https://doi.org/{doi[1]}"
+    if arxiv := re.fullmatch(r"(?:arXiv:|https://arxiv\.org/abs/)([0-9]{4}\.[0-9]{4,5}(?:v[0-9]+)?)", reference):
+        return f"https://arxiv.org/abs/{arxiv[1]}"
+    return None
+
+
+def _linked(reference: str) -> str:
+    link = _link(reference)
+    return _markdown(reference) if link is None else f"[{_markdown(reference)}](<{link}>)"
+
+
 def _markdown(text: str) -> str:
-    """As plain text in a table."""
+    """As plain text in a table; what GitHub would make a link of, bare as it stands, is cut by an empty comment."""
     escaped = re.sub(r"[<>|&]|[\\`*_{}\[\]#~]", lambda m: f"&#{ord(m[0])};" if m[0] in "<>|&" else f"\\{m[0]}", text)
-    return " ".join(escaped.split())
+    cut = re.sub(r"(?i)(?<=www)(?=\.)|(?<=:)(?=//)|(?<=@)|(?<=mailto)(?=:)|(?<=xmpp)(?=:)", "<!-- -->", escaped)
+    return " ".join(cut.split())
 
 
 def _row(board: Board, row: Row) -> dict[str, Any]:
     standing = row.tables.get(SUITE)
-    seconds = _seconds(row)
     return {
         "label": row.label,
         "kind": row.kind,
@@ -129,7 +192,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "position": standing.position if standing else None,
         "score": _score(row, standing, list(board.suite.tasks)),
         "score_sort": _sortable(standing.score if standing else None),
-        "interval": _interval(standing.interval) if standing and not all_at_gold(row, board.suite.tasks) else "",
+        "interval": interval_text(standing.interval) if standing and not all_at_gold(row, board.suite.tasks) else "",
         "ranks": _ranks(standing),
         "ranks_sort": sum(standing.ranks) if standing else 1e9,
         "groups": " ".join(standing.groups) if standing else "",
@@ -141,14 +204,18 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
             }
             for task in board.suite.tasks
         ],
-        "seconds": "unknown" if seconds is None else f"{seconds:.2g}",
-        "seconds_sort": _sortable(seconds),
+        "cost": "–" if row.cost is None else _g(row.cost),
+        "cost_sort": _sortable(row.cost),
+        "rerun": row.rerun,
+        "is_rerun": row.rerun == RERUN,
         "charted": row.label in CHARTED,
         "missing": _missing(row),
         "missing_all": any(task in row.tables for task in board.suite.tasks),
         "cells": [_cell(task, cell) for (task, _), _, cell in row.cells()],
-        "provenance": _provenance(row),
-        "commands": [record.command for record in row.records.values()],
+        "checked": _checked(row),
+        "said": _said(row),
+        "references": [{"text": reference, "link": _link(reference)} for reference in row.references],
+        "commands": [record.command for record in row.records.values()] if row.kind != PREDICTIONS else [],
         "card": json.dumps({task: r.card for task, r in row.records.items()}, indent=1) if row.first.card else "",
     }
 
@@ -171,7 +238,7 @@ def _cell(task: str, cell: CellRecord) -> dict[str, Any]:
         "task": task,
         "length": cell.length,
         "excess_kl": _excess_kl(cell),
-        "interval": "" if gold else _interval(cell.excess_kl_ci),
+        "interval": "" if gold else interval_text(cell.excess_kl_ci),
         "kl": _g(cell.kl),
         "cross_entropy": _g(cell.cross_entropy),
         "nll": _g(cell.nll),
@@ -179,10 +246,25 @@ def _cell(task: str, cell: CellRecord) -> dict[str, Any]:
     }
 
 
-def _provenance(row: Row) -> list[tuple[str, str]]:
+def _checked(row: Row) -> list[tuple[str, str]]:
+    """What was found out here, or follows from what the records hold."""
+    options = ", ".join(f"{k} = {v}" for k, v in row.first.predictor.options.items())
+    reruns = [f"{task}: {row.marks.get(task, NOT_RERUN)}" for task in row.records]
+    reruns = ["nobody can: predicted elsewhere"] if row.kind == PREDICTIONS else reruns
+    costs = [f"{task}, T = {cell.length}: {_g(cell.ratio)}" for task, time in row.times.items() for cell in time.cells]
+    return [
+        ("options", options or "none"),
+        ("rerun", "; ".join(reruns)),
+        ("cost", ", ".join(costs) or "not timed"),
+        ("predictions", ", ".join(f"records/{t}/{r.predictions.file}" for t, r in row.records.items())),
+        ("sequences", f"the first {row.n_sequences} public ones of each task"),
+    ]
+
+
+def _said(row: Row) -> list[tuple[str, str]]:
+    """What only the author of its records knows."""
     first = row.first
     host = first.host
-    options = ", ".join(f"{k} = {v}" for k, v in first.predictor.options.items())
     source = "predicted elsewhere" if first.predictor.kind == PREDICTIONS else "a file or folder"
     if first.predictor.distribution is not None:
         source = f"{first.predictor.distribution} {first.predictor.version}"
@@ -191,15 +273,16 @@ def _provenance(row: Row) -> list[tuple[str, str]]:
         for h in (record.host for record in row.records.values())
     )
     devices = dict.fromkeys(record.host.device for record in row.records.values())
+    seconds = [
+        f"{t}, T = {length}: {_g(s)}" for t, r in row.records.items() for length, s in sorted(r.host.seconds.items())
+    ]
     return [
         ("from", source),
-        ("options", options or "none"),
         ("commit of mdbench", ", ".join(commits)),
         ("date", ", ".join(dict.fromkeys(record.host.date[:10] for record in row.records.values()))),
         ("device", f"{', '.join(devices)}; {host.platform}, {host.processors} processors"),
         ("libraries", ", ".join(f"{k} {v}" for k, v in {"python": host.python, **host.libraries}.items())),
-        ("predictions", ", ".join(f"records/{t}/{r.predictions.file}" for t, r in row.records.items())),
-        ("sequences", f"the first {row.n_sequences} public ones of each task"),
+        ("seconds for all sequences", ", ".join(seconds) or "none"),
     ]
 
 
@@ -222,19 +305,6 @@ def _ranks(standing: Standing | None) -> str:
         return ""
     low, high = standing.ranks
     return str(low) if low == high else f"{low}–{high}"
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return f"{_g(interval[0])} .. {_g(interval[1])}" if interval else "unknown"
-
-
-def _seconds(row: Row) -> float | None:
-    """A sequence, mean over the cells; None where some are unknown."""
-    found = [r.host.seconds.get(c.length) for _, r, c in row.cells()]
-    if not found or any(s is None for s in found):
-        return None
-    per_cell = [s / r.n_sequences for s, (_, r, _) in zip(found, row.cells(), strict=True) if s is not None]
-    return sum(per_cell) / len(per_cell)
 
 
 def _g(value: float) -> str:
@@ -277,11 +347,11 @@ def _data(board: Board) -> dict[str, Any]:
                 )
             if math.isfinite(cell.kl) and cell.kl > 1e-20:
                 kl.append(point | {"kl": _sig(cell.kl)})
-        standing, seconds = row.tables.get(SUITE), _seconds(row)
-        if standing and seconds and math.isfinite(standing.score):
+        standing = row.tables.get(SUITE)
+        if standing and row.cost is not None and math.isfinite(standing.score):
             gold = all_at_gold(row, board.suite.tasks)
             score = _score(row, standing, board.suite.tasks)
-            where = {"score": _sig(standing.score), "seconds": _sig(seconds), "shown": score, "gold": gold}
+            where = {"score": _sig(standing.score), "cost": row.cost, "shown": score, "gold": gold}
             cost.append({"predictor": row.label, "kind": row.kind} | where)
     for p in cost:
         p["score"] = floor if p.pop("gold") else p["score"]
@@ -332,18 +402,18 @@ def _lines(board: Board, y: str, title: str, shown: str, strip: float | None) ->
 
 
 def _cost(floor: float) -> dict[str, Any]:
-    """Score against seconds; what is at gold is drawn at ``floor``."""
+    """Score against cost; what is at gold is drawn at ``floor``."""
     scale = alt.Scale(type="log", domainMin=floor / 2)
     base = alt.Chart(POINTS).encode(
         alt.X(
-            "seconds:Q",
+            "cost:Q",
             scale=alt.Scale(type="log", padding=20),
-            title="seconds a sequence",
-            axis=alt.Axis(format=".0e", tickCount=6),
+            title="cost (ratio to the reference computation)",
+            axis=alt.Axis(format="~g", tickCount=6),
         ),
         alt.Y("score:Q", scale=scale, title=f"score (ratio to {UNIT})", axis=alt.Axis(format="~g", tickCount=6)),
     )
-    tip = ["predictor:N", "kind:N", alt.Tooltip("shown:N", title="score"), "seconds:Q"]
+    tip = ["predictor:N", "kind:N", alt.Tooltip("shown:N", title="score"), "cost:Q"]
     marks = base.mark_point(size=70, filled=True, opacity=1).encode(*_by("kind"), tooltip=tip)
     names = base.mark_text(align="left", dx=7, dy=-5, fontSize=10, limit=160).encode(alt.Text("predictor:N"))
     return _spec(alt.layer(*_gold_strip(floor / 2, floor * 2), marks, names).properties(height=420))

@@ -34,6 +34,9 @@ Gold = Annotated[str, typer.Option("--gold", help="Baseline to measure against; 
 Suite = Annotated[str | None, typer.Option("--suite", help="Suite of tasks; core if neither this nor --task is given.")]
 NSequences = Annotated[int, typer.Option("--n-sequences", help="Sequences for each task and length.")]
 Leaderboard = Annotated[Path, typer.Option("--leaderboard", help="Folder of the leaderboard: records/, index.html.")]
+Reference = Annotated[
+    str | None, typer.Option("--reference", help="With --record: a paper or DOI that the row refers to.")
+]
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Compute all anew: what other commands kept in the cache does not count.")
 ]
@@ -113,6 +116,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     per_sequence: Annotated[Path | None, typer.Option(help="Write every sequence's scores (.csv or .parquet).")] = None,
     record: Annotated[bool, typer.Option("--record", help="Also write records for the leaderboard.")] = False,
+    reference: Reference = None,
     leaderboard: Leaderboard = Path("leaderboard"),
     isolate: Annotated[
         bool | None,
@@ -146,6 +150,7 @@ def evaluate(
         isolate = record and not all(registry.is_built_in(p) for p in predictor)
     if not isolate and (time_limit, memory_limit) != (None, None):
         raise InputError("--time-limit and --memory-limit are for processes of their own; add --isolate.")
+    _check_reference(reference, record)
     limits = Limits(600 if time_limit is None else time_limit, 8 if memory_limit is None else memory_limit)
     if record:
         from mdbench import records
@@ -176,7 +181,7 @@ def evaluate(
         write = frame.to_csv if per_sequence.suffix == ".csv" else frame.to_parquet
         write_whole(per_sequence, lambda temporary: write(temporary, index=False))
     if record:
-        for path in records.record_evaluation(found, predictor, leaderboard, device):
+        for path in records.record_evaluation(found, predictor, leaderboard, device, reference):
             print(f"mdbench: wrote '{path}'.", file=sys.stderr)
     if out is not None:
         write_text(out, found.to_json() + "\n")
@@ -289,26 +294,48 @@ def verify(
         bool,
         typer.Option("--run-files", help="With --rerun: run predictors whose name is a path, too."),
     ] = False,
+    mark: Annotated[
+        bool,
+        typer.Option(
+            "--mark",
+            help="With --rerun, for the keeper of a board: write what came of it to reruns.json, which the board "
+            "shows, and leave out records that are marked there already.",
+        ),
+    ] = False,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Check records: score their probabilities again, or run their predictors again; exit code 1 if one fails."""
-    from mdbench import records, report
+    from mdbench import marks, records, report
+    from mdbench.files import check_writable
 
+    if mark and not again:
+        raise InputError("--mark writes down what --rerun finds; give both.")
     paths = record or records.record_paths(leaderboard)
+    if mark:
+        marks.check_markable(paths, leaderboard)
+        check_writable(leaderboard / marks.FILE)
+    marked = marks.read_marks(leaderboard) if mark else {}
     if not paths:
         raise InputError(f"there are no records in '{leaderboard / 'records'}'; name one, or make one with --record.")
     verdicts: list[dict[str, Any]] = []
+    more: dict[str, Any]
+    how: dict[str, Any] = {"n_sequences": n_sequences, "files": run_files, "device": device}
     if again:
         seed = secrets.randbelow(2**63 - 1) + 1 if seed is None else seed  # whoever knows the seed knows the sequences
         print(f"mdbench: fresh sequences of seed {seed}.", file=sys.stderr)
     with report.progress_bars() as progress:
         for path in paths:
             try:
-                if again:
-                    found = records.rerun(
-                        path, seed or 0, device, progress=progress, n_sequences=n_sequences, files=run_files
-                    )
+                if again and path.is_file() and marks.digest_of(path) in marked:
+                    before = marked[marks.digest_of(path)]
+                    faults = [] if before.compatible else [str(before)]
+                    more = {"marked": str(before)}
+                elif again:
+                    if mark:
+                        found = marks.rerun_marked(leaderboard, path, seed or 0, progress=progress, **how)
+                    else:
+                        found = records.rerun(path, seed or 0, progress=progress, **how)
                     faults = [str(r) for r in found if not r.compatible]
                     more = {"rerun": [r.to_dict() for r in found]}
                 else:
@@ -336,6 +363,7 @@ def score(
     task: Annotated[str, typer.Option("--task", help="Name of a built-in task.")],
     name: Annotated[str, typer.Option(help="What to call the row.")],
     record: Annotated[bool, typer.Option("--record", help="Also write a record for the leaderboard.")] = False,
+    reference: Reference = None,
     leaderboard: Leaderboard = Path("leaderboard"),
     as_json: Json = False,
 ) -> None:
@@ -343,9 +371,10 @@ def score(
     from mdbench import evaluation, records, report, tasks
     from mdbench.files import make_folder
 
+    _check_reference(reference, record)
     folder = make_folder(leaderboard) if record else None
     with report.progress_bars() as progress:
-        found, path = records.score_predictions(predictions, tasks.load_task(task), name, folder, progress)
+        found, path = records.score_predictions(predictions, tasks.load_task(task), name, folder, progress, reference)
     if path is not None:
         print(f"mdbench: wrote '{path}'.", file=sys.stderr)
     if as_json:
@@ -746,7 +775,7 @@ def build(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Rank the records of a folder: index.html, README.md and the schema of records beside them."""
+    """Rank the records of a folder: index.html, README.md, board.csv and the schema of records beside them."""
     from mdbench import board, board_page, records, report
     from mdbench.files import check_writable, write_text
 
@@ -756,9 +785,10 @@ def build(
     files = {
         leaderboard / "index.html": board_page.render_html(found, command),
         leaderboard / "README.md": board_page.render_markdown(found, command),
+        leaderboard / "board.csv": board_page.render_csv(found),
         leaderboard / "record.schema.json": records.json_schema() + "\n",
     }
-    stale = [str(path) for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
+    stale = [str(path) for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
     if not check:
         for path in files:
             check_writable(path)
@@ -774,9 +804,41 @@ def build(
         _fail(f"not up to date: {', '.join(stale)}; run `{command}` and commit what it writes.", 1)
 
 
+@leaderboard_app.command("time")
+def time_(
+    leaderboard: Leaderboard = Path("leaderboard"),
+    run_files: Annotated[bool, typer.Option("--run-files", help="Run predictors whose name is a path, too.")] = False,
+) -> None:
+    """Time all rows that can be run, beside one fixed computation: times.json. The same command goes on there."""
+    from mdbench import report, times
+    from mdbench.records import CannotRerun
+
+    failed = 0
+    with report.progress_bars() as progress:
+        for record, found in times.time_records(leaderboard, run_files, progress):
+            where = f"{record.predictor.label} on {record.task}"
+            if isinstance(found, times.Time):
+                report.print_line(f"{where}: {found.mean:.3g} times the reference")
+            else:
+                report.print_line(f"{where}: not timed: {found}")
+                failed += not isinstance(found, CannotRerun)
+    if failed:
+        _fail(f"{failed} records could not be timed.", 1)
+
+
 def _this_command() -> str:
     """For a page that says how it was made."""
     return "mdbench " + " ".join(argument for argument in sys.argv[1:] if argument != "--json")
+
+
+def _check_reference(reference: str | None, record: bool) -> None:
+    """Before anything runs."""
+    from mdbench.names import check_reference
+
+    if reference is not None:
+        check_reference(reference)
+        if not record:
+            raise InputError("--reference is written into a record; add --record.")
 
 
 def _whole_numbers(text: str | None, option: str) -> list[int] | None:

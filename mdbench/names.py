@@ -33,14 +33,25 @@ def is_path(name: str) -> bool:
     return name == "run" or re.match(r"run:|[/~\\]|\.\.?[/\\]|[A-Za-z]:[/\\]|.*\.py(:|$)", name) is not None
 
 
+def check_printable(text: str, what: str) -> str:
+    """The text; raises :class:`InputError` unless all of it can be seen, and it is not too long."""
+    if not text.isprintable() or text != text.strip() or not 1 <= len(text) <= LONGEST_NAME:
+        raise InputError(
+            f"a {what} has 1 to {LONGEST_NAME} printable characters and no blanks at its ends, unlike {text[:50]!r}."
+        )
+    if any(unicodedata.category(c) in ("Cf", "Mn", "Me", "Co", "Cn", "Zs") and c != " " for c in text):
+        raise InputError(f"a {what} has no characters that cannot be seen, unlike {text[:50]!a}.")
+    return text
+
+
+def check_reference(text: str) -> str:
+    """Likewise for what a row refers to: a paper, a DOI."""
+    return check_printable(text, "reference")
+
+
 def check_name(name: str) -> None:
     """Raise :class:`InputError` unless a row that is not built in may be called that."""
-    if not name.isprintable() or name != name.strip() or not 1 <= len(name) <= LONGEST_NAME:
-        raise InputError(
-            f"a name has 1 to {LONGEST_NAME} printable characters and no blanks at its ends, unlike {name[:50]!r}."
-        )
-    if any(unicodedata.category(c) in ("Cf", "Mn", "Me", "Co", "Cn", "Zs") and c != " " for c in name):
-        raise InputError(f"a name has no characters that cannot be seen, unlike {name[:50]!a}.")
+    check_printable(name, "name")
     if is_path(name):
         raise InputError(f"'{name[:50]}' reads like a path; give these predictions a name of their own.")
     seen = skeleton(name.partition(":")[0])

@@ -18,12 +18,12 @@ import re
 import shlex
 import subprocess
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -46,12 +46,13 @@ from mdbench.errors import InputError, PredictorError, reason_of
 from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
 from mdbench.isolation import Isolated, Limits
-from mdbench.names import LONGEST_NAME, check_name, is_path
+from mdbench.names import LONGEST_NAME, check_name, check_reference, is_path
 from mdbench.predictor import check_output
 from mdbench.registry import BUILT_IN, TOLD, Identity, predictor_entries, row_identity
-from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress, title
+from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
 from mdbench.statistics import MeanInterval, holm, mean_interval
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
+from mdbench.wording import p_text, title
 
 SCHEMA_VERSION: Literal[1] = 1
 GOLD: Literal["exact"] = "exact"
@@ -96,14 +97,16 @@ Number = Annotated[
 ]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Nothing but its fields, and unchanged once it is there."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 ShortText = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
-class RowIdentity(_Strict):
+class RowIdentity(Strict):
     """Which row of a board a record is: a name with all its options, and where it comes from.
 
     ``label`` is the name with the options that are not the default, as `mdbench evaluate` takes it. ``distribution``
@@ -118,7 +121,7 @@ class RowIdentity(_Strict):
     version: str | None = Field(max_length=LONGEST_NAME)
 
 
-class CellRecord(_Strict):
+class CellRecord(Strict):
     """Scores at one length; names and meaning as :class:`mdbench.scoring.Result`."""
 
     length: int
@@ -133,14 +136,14 @@ class CellRecord(_Strict):
     runs: tuple[Number, ...] | None
 
 
-class Predictions(_Strict):
+class Predictions(Strict):
     """The file of probabilities beside the record, and its SHA-256."""
 
     file: str = Field(pattern=r"^[^/\\\x00]+\.npz$", max_length=255)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Host(_Strict):
+class Host(Strict):
     """Times and facts of the machine: all that may differ when a run is repeated.
 
     ``seconds`` are the wall time of one run of all predictions, by length.
@@ -157,12 +160,12 @@ class Host(_Strict):
     dirty: bool | None
 
 
-class Record(_Strict):
+class Record(Strict):
     """One predictor on the public sequences of one task.
 
     ``task_hash`` and ``data_hash`` say which task and which sequences; ``n_sequences`` are the first so many of them.
     ``left_out`` gives for the lengths that the predictor cannot serve the reason. ``card`` is what the predictor says
-    of itself (a trained one: of its training).
+    of itself (a trained one: of its training), and ``reference`` what its author says to read: a paper, a DOI.
     """
 
     schema_version: Literal[1]
@@ -177,11 +180,14 @@ class Record(_Strict):
     predictions: Predictions
     command: str
     card: Annotated[dict[str, Any] | None, AfterValidator(_is_json)]
+    reference: Annotated[str, AfterValidator(check_reference)] | None = None
     host: Host
 
     def to_json(self) -> str:
         """As it is written: the same but for ``host`` whenever the run is repeated on the same machine."""
-        return json.dumps(json_ready(self.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False)
+        without = {"reference"} if self.reference is None else set()  # records of before had no such field
+        content = json_ready(self.model_dump(mode="json", exclude=without))
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def json_schema() -> str:
@@ -191,10 +197,13 @@ def json_schema() -> str:
 
 # ------------------------------------------------------------------------------------------------- making records
 
+Model = TypeVar("Model")
 ByLength = Mapping[int, Float[np.ndarray, "R N q"]]
 
 
-def record_evaluation(found: Evaluation, predictors: Sequence[str], folder: str | Path, device: str) -> list[Path]:
+def record_evaluation(
+    found: Evaluation, predictors: Sequence[str], folder: str | Path, device: str, reference: str | None = None
+) -> list[Path]:
     """Write a record for each task and each of the named predictors that has a score there.
 
     Raises:
@@ -209,16 +218,27 @@ def record_evaluation(found: Evaluation, predictors: Sequence[str], folder: str 
             left_out = {s.length: s.reason for s in without}
             probs = {r.length: found.predictions[label, task, r.length] for r in results}
             row = _row(identity)
-            command = _command(row, task, [r.length for r in results], results[0].n_sequences)
+            command = _command(row, task, [r.length for r in results], results[0].n_sequences, reference)
             card = found.cards.get((label, task))
-            paths.append(_write(folder, row, results, probs, left_out, command, card, device))
+            paths.append(_write(folder, row, results, probs, left_out, command, card, device, reference))
     return paths
 
 
-def _command(row: RowIdentity, task: str, lengths: Sequence[int], n_sequences: int) -> str:
+def _command(row: RowIdentity, task: str, lengths: Sequence[int], n_sequences: int, reference: str | None) -> str:
     """What repeats a record."""
     arguments = ["--predictor", row.label, "--task", task, "--lengths", ",".join(map(str, sorted(lengths)))]
-    return shlex.join(["mdbench", "evaluate", *arguments, "--n-sequences", str(n_sequences), "--record"])
+    arguments += ["--n-sequences", str(n_sequences), "--record"]
+    return shlex.join(["mdbench", "evaluate", *arguments, *_given(reference)])
+
+
+def _score_command(file: str, task: str, name: str, reference: str | None) -> str:
+    """What scored the predictions in a file of that name."""
+    arguments = ["--predictions", file, "--task", task, "--name", name, "--record"]
+    return shlex.join(["mdbench", "score", *arguments, *_given(reference)])
+
+
+def _given(reference: str | None) -> list[str]:
+    return [] if reference is None else ["--reference", reference]
 
 
 def check_recordable(tasks: Sequence[Task], n_sequences: int, seed: int, gold: str) -> None:
@@ -239,6 +259,7 @@ def score_predictions(
     name: str,
     folder: str | Path | None,
     progress: Progress = no_progress,
+    reference: str | None = None,
 ) -> tuple[list[Result], Path | None]:
     """Score predictions that were made elsewhere on the public sequences; with a ``folder``, make a record of them.
 
@@ -249,6 +270,8 @@ def score_predictions(
         InputError: the file is damaged, or what it holds are not predictions for this task.
     """
     check_name(name)
+    if reference is not None:
+        check_reference(reference)
     check_recordable([task], 1, PUBLIC_SEED, GOLD)
     path = Path(path)
     if path.suffix not in (".npz", ".csv"):
@@ -265,10 +288,8 @@ def score_predictions(
     if folder is None:
         return results, None
     row = RowIdentity(name=name, options={}, label=name, kind=PREDICTIONS, distribution=None, version=None)
-    command = shlex.join(
-        ["mdbench", "score", "--predictions", path.name, "--task", task.name, "--name", name, "--record"]
-    )
-    return results, _write(folder, row, results, probs, {}, command, None, "unknown")
+    command = _score_command(path.name, task.name, name, reference)
+    return results, _write(folder, row, results, probs, {}, command, None, "unknown", reference)
 
 
 def _row(identity: Identity) -> RowIdentity:
@@ -299,6 +320,7 @@ def _write(
     command: str,
     card: dict[str, Any] | None,
     device: str,
+    reference: str | None,
 ) -> Path:
     results = sorted(results, key=lambda r: r.length)
     task = load_task(results[0].task)
@@ -324,6 +346,7 @@ def _write(
         predictions=Predictions(file=predictions.name, sha256=digest),
         command=command,
         card=json_ready(card),
+        reference=reference,
         host=_host({r.length: r.seconds for r in results if r.seconds is not None}, device),
     )
     write_whole(predictions, lambda temporary: temporary.write_bytes(content))
@@ -385,34 +408,7 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
         InputError: something about it is not as it must be; the message says what.
     """
     path = Path(path)
-    if path.is_symlink():
-        raise InputError(f"record '{path}' is a link; records are files of their own.")
-    if not path.is_file():
-        raise InputError(f"record '{path}' is not an ordinary file.")
-    try:
-        if path.stat().st_size > LARGEST_RECORD:
-            raise InputError(f"record '{path}' is larger than {LARGEST_RECORD} bytes.")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"record '{path}' cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}."
-        ) from None
-    try:
-        json.loads(text, object_pairs_hook=_each_once)  # pydantic would take the last of several
-        record = Record.model_validate_json(text)
-    except _KeyTwice as error:
-        raise InputError(f"record '{path}': the key '{error}' stands twice in one place of it.") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"record '{path}' is not JSON: {error}.") from None
-    except RecursionError:
-        raise InputError(f"record '{path}' is nested too deeply.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InputError(f"record '{path}': {where[:80]}: {first['msg'][:200]}{more}.") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise InputError(f"record '{path}' cannot be read: {str(error)[:200]}.") from None
+    record = read_json(path, "record", Record.model_validate_json)
     lengths = [cell.length for cell in record.cells]
     if len(set(lengths)) < len(lengths):
         raise InputError(f"record '{path}': a length stands in it twice.")
@@ -434,6 +430,41 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
                 f"record '{path}' says {record.n_sequences} sequences; at T = {length} there are {array.shape[1]}."
             )
     return record, probs
+
+
+def read_json(path: Path, what: str, validate: Callable[[str], Model]) -> Model:
+    """What a file holds, by ``validate``, which is pydantic's; ``what`` is what messages call it.
+
+    Raises:
+        InputError: it is no ordinary file, too large, no plain JSON, or not of that form.
+    """
+    shown = f"{what} '{path}'"
+    if path.is_symlink():
+        raise InputError(f"{shown} is a link; {what}s are files of their own.")
+    if not path.is_file():
+        raise InputError(f"{shown} is not an ordinary file.")
+    try:
+        if path.stat().st_size > LARGEST_RECORD:
+            raise InputError(f"{shown} is larger than {LARGEST_RECORD} bytes.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}.") from None
+    try:
+        json.loads(text, object_pairs_hook=_each_once)  # pydantic would take the last of several
+        return validate(text)
+    except _KeyTwice as error:
+        raise InputError(f"{shown}: the key '{error}' stands twice in one place of it.") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{shown} is not JSON: {error}.") from None
+    except RecursionError:
+        raise InputError(f"{shown} is nested too deeply.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InputError(f"{shown}: {where[:80]}: {first['msg'][:200]}{more}.") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{shown} cannot be read: {str(error)[:200]}.") from None
 
 
 class _KeyTwice(Exception):
@@ -468,9 +499,11 @@ def _check_identity(record: Record, path: Path) -> None:
             raise InputError(f"record '{path}': host.seconds: nobody here timed predictions that were made elsewhere.")
         if row.label != row.name or row.options or row.distribution or row.version:
             raise InputError(f"record '{path}': predictor: predictions alone have a name of their own, and no options.")
+        if not _scores(record):
+            raise InputError(f"record '{path}': command: it is not one that scores these predictions.")
         return
     lengths = [cell.length for cell in record.cells]
-    if record.command != _command(row, record.task, lengths, record.n_sequences):
+    if record.command != _command(row, record.task, lengths, record.n_sequences, record.reference):
         raise InputError(f"record '{path}': command: it is not the one that makes this record.")
     if row.name in predictor_entries() and row.name != "run":
         try:
@@ -487,6 +520,15 @@ def _check_identity(record: Record, path: Path) -> None:
         raise InputError(f"record '{path}': predictor: '{row.name}' is not built in, so its kind is '{CONTRIBUTED}'.")
     elif not _is_label(row):
         raise InputError(f"record '{path}': predictor.label: '{row.label}' is not what its name and options make.")
+
+
+def _scores(record: Record) -> bool:
+    """Whether its command scores these predictions, whatever their file was called."""
+    try:
+        file = shlex.split(record.command)[3]
+    except (ValueError, IndexError):
+        return False
+    return record.command == _score_command(file, record.task, record.predictor.name, record.reference)
 
 
 @functools.cache
@@ -626,7 +668,7 @@ class Rerun:
         return self.published == self.fresh if self.p is None else self.p >= LEVEL
 
     def __str__(self) -> str:
-        p = "" if self.p is None else f" (p = {self.p:.2g})"
+        p = "" if self.p is None else f" (p: {p_text(self.p)})"
         both = f"{self.published:.4g} published, {self.fresh:.4g} on fresh sequences"
         return f"T = {self.length}: {title(self.score)} {both}{p}."
 
@@ -642,6 +684,22 @@ class CannotRerun(InputError):
 def is_told(record: Record) -> bool:
     """Whether its predictions were made by knowing λ."""
     return record.predictor.kind == UPPER_BOUND
+
+
+def check_runnable(record: Record, files: bool) -> None:
+    """Raise :class:`CannotRerun` for what is not to be run here; ``files``: what is a path may be."""
+    label = record.predictor.label
+    if is_told(record):
+        raise CannotRerun(f"'{label}' is told θ and has no excess KL to repeat.")
+    if record.predictor.kind == PREDICTIONS:
+        raise CannotRerun(f"'{label}' was predicted elsewhere and cannot be run here.")
+    if is_path(record.predictor.name) and not files:
+        raise CannotRerun(f"'{label}' is a file or folder of somebody else's machine; --run-files runs what is there.")
+
+
+def runs_isolated(record: Record) -> bool:
+    """Whether its predictor, which is not ours, runs in a process of its own."""
+    return record.predictor.kind == CONTRIBUTED
 
 
 def score_record(record: Record, probs: ByLength, of_task: Sequence[Cell]) -> dict[int, Scores]:
@@ -720,12 +778,7 @@ def rerun(
     label = record.predictor.label
     if seed == PUBLIC_SEED:
         raise InputError(f"seed {seed} gives the public sequences; give another for fresh ones.")
-    if is_told(record):
-        raise CannotRerun(f"'{label}' is told θ and has no excess KL to repeat.")
-    if record.predictor.kind == PREDICTIONS:
-        raise CannotRerun(f"'{label}' was predicted elsewhere and cannot be run here.")
-    if is_path(record.predictor.name) and not files:
-        raise CannotRerun(f"'{label}' is a file or folder of somebody else's machine; --run-files runs what is there.")
+    check_runnable(record, files)
     of_task = cells_of(record, progress)
     scores = score_record(record, probs, of_task)
     for fault in differences(record, scores, of_task):
@@ -738,7 +791,7 @@ def rerun(
         seed=seed,
         device=device,
         references=(),
-        isolate=limits if record.predictor.kind == CONTRIBUTED else None,
+        isolate=limits if runs_isolated(record) else None,
         cache="gold",  # what is verified answers anew
         progress=progress,
     )

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mdbench.tasks import load_task
+from mdbench.wording import interval_text, p_text, title
 
 if TYPE_CHECKING:  # a table of names needs none of these
     from mdbench.board import Board
@@ -194,7 +195,7 @@ def print_board(board: Board) -> None:
         if s is None:
             rows.append(("", row.label, row.kind, "not ranked", "", "", ""))
             continue
-        score, interval = f"{s.score:.3g}", f"{s.interval[0]:.3g} .. {s.interval[1]:.3g}" if s.interval else "unknown"
+        score, interval = f"{s.score:.3g}", interval_text(s.interval)
         if all_at_gold(row, board.suite.tasks):
             score, interval = "at gold", ""
         rows.append(
@@ -221,14 +222,14 @@ def print_checks(predictor: str, checks: Sequence[Check]) -> None:
 
 def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
     """A line a record, and one a fault."""
-    from mdbench.scoring import title
-
     for v in verdicts:
         print_line(f"{v['record']}: {v['verdict']}")
         for fault in v["faults"]:
             print_line(f"  {fault}")
+        if "marked" in v and not v["faults"]:
+            print_line(f"  marked before: {v['marked']}")
         for r in v.get("rerun", []) if not v["faults"] else []:
-            p = "" if r["p"] is None else f", p = {r['p']:.2g}"
+            p = "" if r["p"] is None else f", p: {p_text(r['p'])}"
             print_line(
                 f"  T = {r['length']}: {title(r['score'])} {_g(r['published'])} published, {_g(r['fresh'])} fresh{p}"
             )
@@ -248,7 +249,7 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
             "at gold" if is_at_gold(c.excess_kl_a, c.gold_error_a) else _g(c.excess_kl_a),
             "at gold" if is_at_gold(c.excess_kl_b, c.gold_error_b) else _g(c.excess_kl_b),
             _g(c.difference),
-            f"{c.difference_ci[0]:.3g} .. {c.difference_ci[1]:.3g}" if c.difference_ci else "unknown",
+            interval_text(c.difference_ci),
             c.verdict,
         )
         for c in comparisons
@@ -266,7 +267,7 @@ def print_inspection(found: Inspection) -> None:
     """Distances, then what the parts say."""
     title = f"{found.predictor} at {found.task}, T = {found.length}: {found.n_sequences} sequences, nats"
     rows = [
-        (what, _g(m.mean), f"{m.interval[0]:.3g} .. {m.interval[1]:.3g}" if m.interval else "unknown")
+        (what, _g(m.mean), interval_text(m.interval))
         for what, m in (
             (f"KL from it to {found.construction}", found.to_construction),
             ("KL from Bayes to it", found.to_bayes),
@@ -312,7 +313,7 @@ def print_identification(found: Identification, shown: int) -> None:
             (
                 f.algorithm + (" =" if f.tied else ""),
                 _g(f.kl),
-                f"{f.kl_ci[0]:.3g} .. {f.kl_ci[1]:.3g}" if f.kl_ci else "unknown",
+                interval_text(f.kl_ci),
                 "" if f.explained is None or f.explained < 0 else f"{f.explained:.1%}",
                 " ".join(f"{name}={value:.4g}" for name, value in f.scalars.items()),
                 *(_g(f.elsewhere[other]) for other in others),

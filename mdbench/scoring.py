@@ -16,6 +16,7 @@ from mdbench.gold import gold as gold_by
 from mdbench.statistics import MeanInterval, mean_interval
 from mdbench.store import Store
 from mdbench.tasks import Task, evaluation_sequences
+from mdbench.wording import interval_text
 
 Progress = Callable[[str, int], Callable[[float], None]]
 """``progress(description, total)`` returns ``advance(k)``."""
@@ -27,11 +28,6 @@ def no_progress(_description: str, _total: int) -> Callable[[float], None]:
 
 
 SCORES = ("kl", "excess_kl", "cross_entropy", "nll")  # of a sequence, in nats
-
-
-def title(score: str) -> str:
-    """What people read of the name of a score."""
-    return score.replace("_", " ").replace("kl", "KL")
 
 
 COLUMNS = ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds")
@@ -80,7 +76,7 @@ class Result:
             excess, interval = "at gold", ""
         else:
             excess = f"{self.excess_kl:.4g}"
-            interval = "{:.3g} .. {:.3g}".format(*self.excess_kl_ci) if self.excess_kl_ci else "unknown"
+            interval = interval_text(self.excess_kl_ci)
         kl, cross_entropy, nll = (f"{value:.4g}" for value in (self.kl, self.cross_entropy, self.nll))
         seconds = "unknown" if self.seconds is None else f"{self.seconds:.2f}"
         return [str(self.length), self.predictor, kl, excess, interval, cross_entropy, nll, seconds]

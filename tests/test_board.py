@@ -1,20 +1,28 @@
 """The board: what is refused, the same bytes twice, and its page as a person meets it, in a real browser."""
 
+import csv
 import html
+import io
 import json
 import os
 import re
 import shutil
+from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
-from mdbench import board
-from mdbench.board import SUITE
-from mdbench.board_page import render_html, render_markdown
+from mdbench import board, marks, times
+from mdbench.board import SUITE, Planned
+from mdbench.board_page import render_csv, render_html, render_markdown
 from mdbench.errors import InputError
+from mdbench.marks import Compared, Mark
 from mdbench.records import score_predictions
 from mdbench.tasks import load_task, public_sequences
+from mdbench.times import CellTime, Time
+from mdbench.wording import p_text
 from tests.test_records import run
 
 TASK = "mtd-q3-m2"
@@ -90,7 +98,9 @@ def test_rows_that_lack_cells_show_those_that_they_have(built):
     both = [f"{value:.3g} at T = {length}" for value, length in zip(excess, (16, 32), strict=True)]
     markdown = render_markdown(built, "x")
     assert f" | {', '.join(both)} | " in next(line for line in markdown.splitlines() if "| trained" in line)
-    assert next(line for line in markdown.splitlines() if "| oracle" in line).endswith(" | – | – | – | 60 *few* |")
+    assert next(line for line in markdown.splitlines() if "| oracle" in line).endswith(
+        " | – | – | – | 60 *few* | not rerun | – |"
+    )
     assert " at T = 16 | – | – | " in next(line for line in markdown.splitlines() if "| " + "n" * 300 in line)
     assert "<br>".join(both) in render_html(built, "x")
 
@@ -156,7 +166,7 @@ def test_an_empty_folder_is_one_sentence(tmp_path, capsys):
 
 
 def test_building_twice_gives_the_same_bytes_and_check_sees_what_is_stale(copy, capsys):
-    files = ["index.html", "README.md", "record.schema.json"]
+    files = ["index.html", "README.md", "board.csv", "record.schema.json"]
     assert run("leaderboard", "build", "--leaderboard", copy) == 0
     first = [(copy / name).read_bytes() for name in files]
     assert run("leaderboard", "build", "--leaderboard", copy) == 0
@@ -195,6 +205,175 @@ def test_the_page_needs_no_network(built):
     assert 'src="' not in before_vega
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
+
+
+# --------------------------------------------------------------------------------- marks, times, references, plain text
+
+
+def marked(task, label, **change):
+    """A mark of a rerun that was compatible, but for what changes."""
+    test = Compared(length=16, score="kl", p=0.25, compatible=True)
+    about = {"seed": 77, "n_sequences": 32, "isolated": False, "date": "2026-02-03", "compatible": True, "p": 0.25}
+    return Mark(**{"task": task, "label": label, "tests": (test,), "fault": None} | about | change)
+
+
+def timed(task, label, ratio=2.5):
+    fields = {"reference": times.REFERENCE, "mdbench": version("mdbench"), "n_sequences": 64, "date": "2026-02-03"}
+    return Time(task=task, label=label, cells=(CellTime(length=16, ratio=ratio),), **fields)
+
+
+def states(found):
+    """What each place says of a row: (README, page, CSV, JSON)."""
+    table = [line.split(" | ") for line in render_markdown(found, "x").splitlines() if line.startswith("| ")]
+    head = next(cells for cells in table if "rerun" in cells)
+    readme = {cells[1]: cells[head.index("rerun")] for cells in table if len(cells) == len(head)}
+    page = re.findall(r'<td class="left" data-sort="([^"]*)">(?:<b>)?\1(?:</b>)?</td>', render_html(found, "x"))
+    sheet = {cells["predictor"]: cells["rerun"] for cells in csv.DictReader(io.StringIO(render_csv(found)))}
+    return readme, page, sheet, {r["label"]: r["rerun"] for r in found.to_dict()["rows"]}
+
+
+def test_marks_and_times_belong_to_the_bytes_of_the_records(copy, built):
+    paths = {task: copy / "records" / task / "md2.json" for task in built.suite.tasks}
+    marks.write_kept(copy, marks.FILE, {marks.digest_of(p): marked(t, "md2") for t, p in paths.items()})
+    marks.write_kept(copy, times.FILE, {marks.digest_of(p): timed(t, "md2") for t, p in paths.items()})
+    found = board.build(copy)
+    assert {r.label: r.rerun for r in found.rows if r.rerun == "rerun"} == {"md2": "rerun"}
+    assert {r.label: r.cost for r in found.rows if r.cost is not None} == {"md2": 2.5}
+    paths[TASK].write_text(paths[TASK].read_text().replace('"device": "cpu"', '"device": "gpu"'))
+    found = board.build(copy)
+    assert (row(found, "md2").rerun, row(found, "md2").cost) == ("2 of 3 tasks rerun", None)
+
+
+def test_every_place_says_what_was_rerun(built):
+    tasks = built.suite.tasks
+    given = {
+        "md2": {task: marked(task, "md2") for task in tasks},
+        "md1": {tasks[0]: marked(tasks[0], "md1")},
+        "uniform": {task: marked(task, "uniform") for task in tasks[:2]}
+        | {tasks[2]: marked(tasks[2], "uniform", compatible=False, fault="it <b>failed</b>", tests=(), p=None)},
+    }
+    rows = [replace(r, marks=given.get(r.label, {})) for r in built.rows]
+    found = replace(built, rows=rows)
+    expected = {"md2": "rerun", "md1": "1 of 3 tasks rerun", "uniform": "not repeated", "bayes": "not rerun"}
+    expected |= {"oracle": "not rerun", "n" * 300: "predictions only"}
+    readme, page, sheet, as_json = states(found)
+    for label, state in expected.items():
+        assert readme[label] == sheet[label] == as_json[label] == state
+    assert page.count("rerun") == page.count("not repeated") == page.count("1 of 3 tasks rerun") == 1
+    details = html.unescape(render_html(found, "x"))
+    assert "compatible (seed 77, 32 fresh sequences a cell, smallest corrected p: 0.25, 2026-02-03" in details
+    assert "not repeated (seed 77, 32 fresh sequences a cell, 2026-02-03, in mdbench's own process): it <b>" in details
+
+
+def test_only_rows_that_were_timed_are_in_the_cost_chart(built):
+    def charted(found):
+        data = re.search(r'<script id="data" type="application/json">(.*?)</script>', render_html(found, "x"), re.S)
+        return json.loads(data[1])["points"]["cost"]
+
+    assert charted(built) == []
+    times_of = {task: timed(task, "md2", 2.0 + k) for k, task in enumerate(built.suite.tasks)}
+    rows = [replace(r, times=times_of if r.label == "md2" else {}) for r in built.rows]
+    rows += [replace(row(built, "md1"), label="in part", times={TASK: timed(TASK, "md1")})]
+    found = replace(built, rows=rows)
+    assert [(p["predictor"], p["cost"]) for p in charted(found)] == [("md2", 3.0)]
+    assert next(line for line in render_markdown(found, "x").splitlines() if "| md2 |" in line).endswith("| 3 |")
+
+
+def test_what_its_author_says_is_marked_so_and_predictions_alone_have_no_command(built):
+    page = html.unescape(render_html(built, "x"))
+    details = {r.label: part for r, part in zip(built.rows, page.split('<tr class="detail"')[1:], strict=True)}
+    checked, said = details["md2"].split("Said by its author, and checked by nobody:")
+    for what in ("from", "date", "device", "libraries", "seconds for all sequences"):
+        assert f"<dt>{what}</dt>" in said
+        assert f"<dt>{what}</dt>" not in checked
+    assert "mdbench evaluate --predictor md2" in said
+    alone = details["n" * 300]
+    assert "mdbench score" not in alone
+    assert "nobody can repeat it here" in alone
+    assert "Its card, said by its author:" in details["trained_l3"]
+
+
+URLS = [
+    *("http://evil.example/x", "https://evil.example", "www.evil.example", "WWW.Evil.example/x?y=1", "@user"),
+    *("me@evil.example", "ftp://evil.example", "mailto:me@evil.example", "xmpp:me@evil.example", "[x](http://a.b)"),
+    *(
+        "<http://a.b>",
+        "![x](http://a.b/c.png)",
+        "![x][y]",
+        "#1",
+        "a/b#1",
+        "`x`",
+        "***x***",
+        "~~x~~",
+        "a | b",
+        "&lt;b&gt;",
+    ),
+]
+
+
+@pytest.mark.parametrize("label", URLS)
+def test_a_label_is_plain_text_in_the_readme(built, label):
+    """As GitHub has it: bare URLs, addresses and www. become links there too, if they stand together."""
+    lines = render_markdown(replace(built, rows=[replace(row(built, "md2"), label=label)]), "x").splitlines()
+    table = [k for k, line in enumerate(lines) if line.startswith("| ")][:1]
+    text = "\n".join(lines[table[0] : table[0] + 3])
+    assert not re.search(r"(?i)://|www\.|[\w.+-]@\w|(?<!\w)@\w|(mailto|xmpp):", text)
+    shown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", shown)
+    assert "<a" not in shown
+    assert "<img" not in shown
+    assert html.unescape(cells[1].replace("<!-- -->", "")) == label
+
+
+def test_references_are_text_and_only_a_doi_or_an_arxiv_number_is_a_link(built):
+    links = {
+        "doi:10.1000/182": "https://doi.org/10.1000/182",
+        "10.1145/3597503": "https://doi.org/10.1145/3597503",
+        "https://doi.org/10.1000/a.b(c)-d": "https://doi.org/10.1000/a.b(c)-d",
+        "arXiv:2601.01234v2": "https://arxiv.org/abs/2601.01234v2",
+    }
+    texts = [
+        *("javascript:alert(1)", "http://evil.example", "https://doi.org.evil.example/10.1000/182", "x 10.1000/182"),
+        *('doi:10.1000/1"onclick="x', "doi:10.1000/<script>", "data:text/html,x", "arXiv:../../evil"),
+        *("doi:10.1000/%2e", "doi:10.1000/x\n"),
+    ]
+    rows = []
+    for reference in [*links, *texts]:
+        records = {t: r.model_copy(update={"reference": reference}) for t, r in row(built, "md2").records.items()}
+        rows.append(replace(row(built, "md2"), records=records))
+    found = replace(built, rows=rows)
+    page, readme = render_html(found, "x"), render_markdown(found, "x")
+    assert re.findall(r'<dd><a href="([^"]*)"', page) == list(links.values())
+    assert re.findall(r"\]\(<([^>]*)>\)", readme) == list(links.values())
+    assert page[: page.index("<script>")].count("href=") == len(links) + 2  # and board.csv, validation.html
+    for text in texts:
+        assert f"<dt>reference</dt><dd>{html.escape(text).replace('&quot;', '&#34;')}</dd>" in page
+    sheet = list(csv.DictReader(io.StringIO(render_csv(found))))
+    assert [cells["reference"] for cells in sheet] == [*links, *texts]
+
+
+def test_the_csv_holds_the_table_and_no_formulas(built):
+    tasks = built.suite.tasks
+    labels = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", 'a "b", c', "a\nb", "plain", "'=1"]
+    rows = [replace(row(built, "md2"), label=label) for label in labels]
+    text = render_csv(replace(built, rows=[*built.rows, *rows]))
+    sheet = {cells["predictor"]: cells for cells in csv.DictReader(io.StringIO(text))}
+    assert set(labels[5:]) <= set(sheet)
+    assert {f"'{label}" for label in labels[:5]} <= set(sheet)
+    assert not any(cells.startswith(("=", "+", "@", "-1")) for cells in sheet)
+    standing, cells = row(built, "md2").tables[SUITE], sheet["md2"]
+    assert float(cells["score"]) == pytest.approx(standing.score, rel=1e-7)
+    assert (float(cells["interval_low"]), float(cells["interval_high"])) == pytest.approx(standing.interval, rel=1e-7)
+    assert (cells["position"], cells["rank_low"], cells["rank_high"]) == tuple(map(str, (3, *standing.ranks)))
+    assert [float(cells[t]) for t in tasks] == pytest.approx([row(built, "md2").tables[t].score for t in tasks])
+    assert (cells["sequences"], cells["one_seed"], sheet["trained_l3"]["one_seed"]) == ("60", "no", "no")
+    assert (sheet["bayes"]["score"], sheet["bayes"]["interval_low"], sheet["oracle"]["score"]) == ("0", "", "")
+
+
+def test_a_p_value_is_never_zero():
+    texts = Planned("a", "b", 12, 0.5, (0.4, 0.6), 0.0, "better", False).texts
+    assert texts[5] == "< 0.0001"
+    assert p_text(0.0123) == "0.012"
 
 
 # ------------------------------------------------------------------------------------------------------------ browser
@@ -343,6 +522,67 @@ def _contrast(a, b):
 
     low, high = sorted((luminance(a), luminance(b)))
     return (high + 0.05) / (low + 0.05)
+
+
+HOSTILE = [
+    "<script>window.PWNED = 1; alert(1)</script>", "</script><script>window.PWNED = 1</script>", "<!--<script>",
+    "<img src=x onerror='window.PWNED=1;alert(1)'>", "\" onmouseover=\"alert(1)", "' onfocus='alert(1)' autofocus='",
+    "<svg/onload=alert(1)>", "<iframe src=javascript:alert(1)>", "javascript:alert(1)",
+    "<style>body{display:none}</style>",
+    "<base href=http://evil.example/>", "<meta http-equiv=refresh content=0;url=http://evil.example>",
+    "<link rel=stylesheet href=http://evil.example/x.css>", "&lt;script&gt;alert(1)&lt;/script&gt;", "]]><b>&amp;</b>",
+    "\u202eRTL\u202c override", "\u200bzero\u200d\ufeffwidth", "n" * 1000, "🤖" * 200, "NUL \x00 ESC \x1b[31m",
+    "__proto__", "constructor", "toString", "{{7*7}} ${7*7} {% raw %} #{7*7}", "line\u2028and\u2029paragraph",
+    "datum.x; window.PWNED = 1", "[datum](event.view.alert(1)) \\u003cscript>",
+    "http://evil.example/x www.evil.example @user",
+    "a\nb\tc\r", "e\u0301" * 60, "javas\tcript:alert(1)",
+]  # fmt: skip
+
+
+def test_hostile_labels_do_nothing(browser, built, tmp_path):
+    """Given straight to the page, past all that records refuse: in labels, options, cards, reasons and host facts."""
+    like = row(built, "md2")
+    rows = []
+    for k, text in enumerate(HOSTILE):
+        of_row = {}
+        for task, record in like.records.items():
+            predictor = record.predictor.model_copy(update={"options": {text: text}, "distribution": text})
+            host = record.host.model_copy(update={"device": text, "platform": text, "libraries": {text: text}})
+            change = {"predictor": predictor, "host": host, "card": {text: [text]}, "reference": text, "command": text}
+            of_row[task] = record.model_copy(update=change)
+        fault = marked(TASK, "x", compatible=False, p=None, tests=(), fault=text[:300])
+        tables = {name: replace(s, position=k + 1, score=0.5 + k) for name, s in like.tables.items()}
+        times_of = {task: timed(task, "x", 1.0 + k) for task in of_row}
+        more = {"missing": {(TASK, 16): text}, "marks": {TASK: fault}, "times": times_of}
+        rows.append(replace(like, label=text, records=of_row, tables=tables, **more))
+    refused = [board.Refused(text, text) for text in HOSTILE]
+    content = render_html(replace(built, rows=rows, refused=refused, notes=HOSTILE[:3]), "x")
+    (tmp_path / "index.html").write_text(content, encoding="utf-8")
+    faults, requests = [], []
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    page = context.new_page()
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: (faults.append("a dialog"), dialog.dismiss()))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((tmp_path / "index.html").as_uri())
+    page.wait_for_selector("#cost svg")
+    page.evaluate("document.querySelectorAll('tr.row td.name button').forEach(button => button.click())")
+    assert page.locator("tr.detail:not([hidden])").count() == len(HOSTILE)
+    page.evaluate("document.querySelectorAll('th button').forEach(button => { button.click(); button.click() })")
+    page.evaluate("[...document.querySelectorAll('input.charted')].slice(0, 8).forEach(box => box.click())")
+    page.wait_for_selector("#excess svg")
+    for text in HOSTILE[::8]:
+        page.fill("#filter", text)
+    page.fill("#filter", "")
+    page.wait_for_function("document.querySelectorAll('#cost svg path').length > 30")
+    assert page.evaluate("window.PWNED") is None
+    counts = {name: page.locator(name).count() for name in ("script", "h1", "img", "iframe", "base", "link", "a")}
+    assert counts == {"script": 3, "h1": 1, "img": 0, "iframe": 0, "base": 0, "link": 0, "a": 2}
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    context.close()
+    assert faults == []
+    assert len(requests) == 1
 
 
 def test_without_javascript_the_table_is_there(browser, address):

@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_and_it_is_json():
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        (("oracle",), InputError, "'oracle' is told λ"),
+        (("oracle",), InputError, "'oracle' is told θ"),
         (("trained_l3", (17,)), Unsupported, "no weights for length 17"),
         (("md1", ()), InputError, "lengths is empty"),
         (("md1", (2,)), InputError, "length"),

@@ -25,6 +25,8 @@ SAME_AS = {
     "scaffold": "predictors",
     "contract": "evaluation",
     "records": "evaluation",
+    "marks": "evaluation",
+    "times": "evaluation",
     "board": "evaluation",
     "board_page": "report",
     "posteriors": "evaluation",

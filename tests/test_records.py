@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -531,6 +533,60 @@ def test_a_zero_for_a_possible_token_is_infinite_and_stays_so(tmp_path):
     assert made.cells[0].excess_kl == np.inf
     assert made.cells[0].excess_kl_ci is None
     assert verify(path) == []
+
+
+# --------------------------------------------------------------------------------------------------------- references
+
+
+def test_a_record_without_a_reference_is_as_it_was():
+    path = Path(__file__).parents[1] / "leaderboard" / "records" / TASK / "md1.json"
+    assert read_record(path)[0].to_json() + "\n" == path.read_text()
+
+
+def test_a_reference_comes_along_and_stands_in_the_command(tmp_path):
+    text = "Somebody, 'A paper' (2026), doi:10.1000/182"
+    base = ("evaluate", "--predictor", "uniform", "--task", TASK, "--lengths", 16, "--n-sequences", 5)
+    where = ("--record", "--leaderboard", tmp_path)
+    assert run(*base, *where, "--reference", text) == 0
+    path = tmp_path / "records" / TASK / "uniform.json"
+    made, _ = read_record(path)
+    assert made.reference == text
+    assert shlex.split(made.command)[-2:] == ["--reference", text]
+    assert verify(path) == []
+    path.write_text(path.read_text().replace("(2026)", "(2025)", 1))
+    with pytest.raises(InputError, match="command"):
+        verify(path)
+    scored = ("score", "--predictions", _elsewhere(tmp_path), "--task", TASK, "--name", "mine")
+    assert run(*scored, *where, "--reference", "arXiv:2601.00001") == 0
+    assert verify(tmp_path / "records" / TASK / "mine.json") == []
+
+
+@pytest.mark.parametrize("text", ["", " x", "x" * 301, "a\nb", "a\x1b[31m", "\u202eabc", "a\u200bb"])
+def test_a_reference_is_short_and_can_be_seen(md1, tmp_path, text):
+    path, content, _ = md1
+    path.write_text(json.dumps(content | {"reference": text}))
+    with pytest.raises(InputError, match="reference"):
+        verify(path)
+    with pytest.raises(InputError, match="a reference has"):
+        score_predictions(_elsewhere(tmp_path), load_task(TASK), "mine", None, reference=text)
+    assert run("evaluate", "--predictor", "uniform", "--task", TASK, "--record", "--reference", text) == 2
+
+
+def test_a_reference_without_a_record_is_refused(tmp_path):
+    scored = ("score", "--predictions", _elsewhere(tmp_path), "--task", TASK, "--name", "mine")
+    assert run(*scored, "--reference", "a paper") == 2
+
+
+@pytest.mark.parametrize(
+    "command", ["rm -rf /", "'", "", "mdbench score --predictions p.npz --task mtd-q3-m2 --name x"]
+)
+def test_the_command_of_predictions_alone_is_the_one_that_scored_them(tmp_path, command):
+    _, path = score_predictions(_elsewhere(tmp_path), load_task(TASK), "mine", tmp_path)
+    assert verify(path) == []
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"command": command}))
+    with pytest.raises(InputError, match="command"):
+        verify(path)
 
 
 # ------------------------------------------------------------------------------------------------ forged and odd ones

@@ -1,0 +1,171 @@
+"""Marks: what the keeper of a board ran again, and what came of it, in ``reruns.json`` beside the records.
+
+A mark belongs to the bytes of a record, by their SHA-256, so a record that is changed has none. Nothing in a record
+itself can mark it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+
+from mdbench.errors import InputError, PredictorError
+from mdbench.files import write_text
+from mdbench.records import LONGEST_LABEL, Rerun, Strict, read_json, read_record, record_paths, rerun, runs_isolated
+from mdbench.wording import p_text
+
+FILE = "reruns.json"  # in the folder of a leaderboard
+LONGEST_FAULT = 300
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Entry = TypeVar("Entry", bound="Kept")
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Kept(Strict):
+    """What is kept of one record; ``task`` and ``label`` are for people who read the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    task: Annotated[str, Field(max_length=LONGEST_LABEL)]
+    label: Annotated[str, Field(max_length=LONGEST_LABEL)]
+
+
+class Compared(Strict):
+    """One score at one length: its p-value, corrected for the tests of the record; None where there was no test."""
+
+    model_config = ConfigDict(strict=True)
+
+    length: Whole
+    score: Annotated[str, Field(max_length=50)]
+    p: Probability | None
+    compatible: bool
+
+
+class Mark(Kept):
+    """One rerun of one record.
+
+    ``p`` is the smallest of the corrected p-values. ``isolated``: in a process of its own. ``fault`` says why there are
+    no tests: the predictor failed.
+    """
+
+    seed: Whole
+    n_sequences: Whole
+    isolated: bool
+    date: Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+    compatible: bool
+    p: Probability | None
+    tests: Annotated[tuple[Compared, ...], Field(max_length=1000)]
+    fault: Annotated[str, Field(max_length=LONGEST_FAULT)] | None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.p != _smallest(self.tests):
+            raise ValueError("p is not the smallest of its tests")
+        if self.compatible != (self.fault is None and all(test.compatible for test in self.tests)):
+            raise ValueError("compatible is not what its tests say")
+        return self
+
+    def __str__(self) -> str:
+        """What stands in the details of a row."""
+        where = "in a process of its own" if self.isolated else "in mdbench's own process"
+        p = "" if self.p is None else f", smallest corrected p: {p_text(self.p)}"
+        verdict = "compatible" if self.compatible else "not repeated"
+        why = "" if self.fault is None else f": {self.fault}"
+        run = f"seed {self.seed}, {self.n_sequences} fresh sequences a cell{p}, {self.date}, {where}"
+        return f"{verdict} ({run}){why}"
+
+
+_MARKS: TypeAdapter[dict[Digest, Mark]] = TypeAdapter(dict[Digest, Mark])
+
+
+def read_marks(folder: str | Path) -> dict[str, Mark]:
+    """By the record's SHA-256; none where nothing was marked.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return read_kept(Path(folder) / FILE, _MARKS)
+
+
+def check_markable(paths: Iterable[Path], folder: str | Path) -> None:
+    """Raise :class:`InputError` unless these are records of the leaderboard in that folder."""
+    known = {path.resolve() for path in record_paths(folder)}
+    for path in paths:
+        if path.resolve() not in known:
+            raise InputError(f"'{path}' is no record of the leaderboard '{folder}', whose reruns are marked.")
+
+
+def rerun_marked(folder: str | Path, path: Path, seed: int, **options: Any) -> list[Rerun]:
+    """:func:`mdbench.records.rerun`, with ``options`` of that, and what came of it written down.
+
+    Raises:
+        InputError: as there, and nothing is marked; or the marks cannot be read or written.
+        PredictorError: as there; the mark says so.
+    """
+    record, _ = read_record(path)
+    digest, fault = digest_of(path), None
+    found: list[Rerun] = []
+    try:
+        found = rerun(path, seed, **options)
+    except PredictorError as error:
+        fault = error
+    tests = tuple(Compared(length=r.length, score=r.score, p=r.p, compatible=r.compatible) for r in found)
+    mark = Mark(
+        task=record.task,
+        label=record.predictor.label,
+        seed=seed,
+        n_sequences=options["n_sequences"],
+        isolated=runs_isolated(record),
+        date=datetime.now(UTC).date().isoformat(),
+        compatible=fault is None and all(test.compatible for test in tests),
+        p=_smallest(tests),
+        tests=tests,
+        fault=None if fault is None else str(fault).encode(errors="replace").decode()[:LONGEST_FAULT],
+    )
+    write_kept(folder, FILE, read_marks(folder) | {digest: mark})
+    if fault is not None:
+        raise fault
+    return found
+
+
+def _smallest(tests: Sequence[Compared]) -> float | None:
+    return min((test.p for test in tests if test.p is not None), default=None)
+
+
+# ------------------------------------------------------------------------ files beside the records, by their SHA-256
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a record's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_kept(path: Path, entries: TypeAdapter[dict[Digest, Entry]]) -> dict[str, Entry]:
+    """What is kept in such a file; nothing where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not path.exists() and not path.is_symlink():
+        return {}
+    return read_json(path, "file", entries.validate_json)
+
+
+def write_kept(folder: str | Path, name: str, entries: Mapping[str, Kept]) -> None:
+    """An entry a line, ordered for people; those of records that are gone are dropped."""
+    there = {digest_of(path) for path in record_paths(folder) if path.is_file()}
+    kept = sorted((e.task, e.label, digest, e) for digest, e in entries.items() if digest in there)
+    lines = [
+        f'"{digest}": {json.dumps(e.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)}'
+        for *_, digest, e in kept
+    ]
+    write_text(Path(folder) / name, "{\n" + ",\n".join(lines) + "\n}\n")
