@@ -538,8 +538,9 @@ def sample(
     loaded = tasks.load_task(task)
     drawn = tasks.sample(loaded, length, n_sequences, seed)
     numbers = {name: value for name, value in loaded.numbers.items() if isinstance(value, np.ndarray)}
-    arrays: dict[str, Any] = {"tokens": drawn.tokens, loaded.theta: drawn.theta, "next_probs": drawn.next_probs}
-    write_whole(out, lambda temporary: np.savez(temporary, **arrays, **numbers))
+    drawn_arrays = {"tokens": drawn.tokens, loaded.theta: drawn.theta, "next_probs": drawn.next_probs}
+    arrays: dict[str, Any] = drawn_arrays | numbers
+    write_whole(out, lambda temporary: np.savez(temporary, **arrays))
 
 
 @app.command()
@@ -695,6 +696,8 @@ def tune(
     rows = []
     for name in names:
         loaded = tasks.load_task(name)
+        if not isinstance(loaded, tasks.DirichletMixture):
+            raise InputError(f"tuned numbers are of {tasks.DirichletMixture.kind}; '{name}' is {loaded.kind}.")
         at = _whole_numbers(lengths, "--lengths") or (every_length if name in tasks.task_names() else loaded.lengths)
         for length in at:
             loaded.check_length(length)

@@ -8,6 +8,7 @@ its options, the source of the baselines and the libraries below them.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -88,10 +89,10 @@ def check_gold(task: Task, length: int, method: str) -> Baseline:
     if baseline.entry.standing == APPROXIMATE:
         able = ", ".join(name for name, entry in BASELINES.items() if entry.standing in (EXACT, GATED))
         raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
-    sampled = baseline.entry.standing == GATED and isinstance(task, DirichletMixture)
-    if sampled and task.concentration < LEAST_CONCENTRATION:  # type: ignore[attr-defined]
+    concentration = task.concentration if isinstance(task, DirichletMixture) else math.inf
+    if baseline.entry.standing == GATED and concentration < LEAST_CONCENTRATION:
         raise InputError(
-            f"at concentration {task.concentration:g} the posterior sits in corners that samplers can miss without "
+            f"at concentration {concentration:g} the posterior sits in corners that samplers can miss without "
             f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}, so take exact."
         )
     try:

@@ -130,7 +130,10 @@ def predict_timed(
             started = time.perf_counter()
             where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
             with foreign(f"predictor '{name}' failed on {where}", *may_refuse(name)):
-                output = predictor.predict(chunk) if given_theta is None else given_theta(chunk, theta[rows])
+                if given_theta is None or theta is None:
+                    output = predictor.predict(chunk)
+                else:
+                    output = given_theta(chunk, theta[rows])
             probs = check_output(name, output, (CHUNK, task.n_states))[:real]
             return {"probs": probs, "seconds": np.array(time.perf_counter() - started)}
 
