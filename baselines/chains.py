@@ -19,25 +19,27 @@ from mdbench.baselines.posterior import (
     Draws,
     Posterior,
     Progress,
+    check_possible,
     check_whole_number,
+    prefix_lengths,
     prepare,
     sequence_seeds,
 )
 from mdbench.device import n_cores
-from mdbench.tasks import DirichletMixture
+from mdbench.tasks import DirichletMixture, Task
 
 CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
 RERUN = 4  # times as many draws for sequences that fail their gates
 
 Sampler = Callable[[np.ndarray, np.ndarray, np.ndarray, int, int], dict[str, np.ndarray]]
-"""``sample(contexts, x, seeds, warmup, draws)``, for contexts (B, T), their lag likelihoods (B, n, m) and seeds (B, 4):
-the draws ``weights`` (B, C, D, m) and statistics, each (B, C, D)."""
+"""``sample(contexts, x, seeds, warmup, draws)``, for contexts (B, T), their likelihoods (B, n, m), which only mixtures
+have, and seeds (B, 4): the draws ``weights`` (B, C, D, m), θ's numbers in a row, and statistics, each (B, C, D)."""
 
 
 def run_chains(
     method: str,
     sampler: Sampler,
-    task: DirichletMixture,
+    task: Task,
     contexts: Int[np.ndarray, "B T"],
     lengths: Sequence[int] | None,
     *,
@@ -56,11 +58,17 @@ def run_chains(
     """
     for name, value, least in (("warmup", warmup, 1), ("draws", draws, 4), ("chains", settings["chains"], 2)):
         check_whole_number(method, name, value, least)
-    contexts, x, wanted = prepare(task, contexts, lengths)
+    if isinstance(task, DirichletMixture):
+        contexts, x, wanted = prepare(task, contexts, lengths)
+    else:
+        contexts = task.check_contexts(contexts)
+        check_possible(task, contexts)
+        x, wanted = None, prefix_lengths(task, contexts.shape[1], lengths)
 
     def run(length: int, rows, warmup: int, draws: int, report: Progress | None = None) -> Posterior:
         prefix = contexts[rows, :length]
-        arrays = prefix, x[rows, : length - task.given], sequence_seeds(prefix, seed)
+        of_mixture = prefix if x is None else x[rows, : length - task.given]
+        arrays = prefix, of_mixture, sequence_seeds(prefix, seed)
         found = _in_chunks(sampler, arrays, chunk, padded, warmup, draws, report)
         return from_draws(method, task, prefix, (length,), found)
 
@@ -124,11 +132,13 @@ def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> P
         put(kept.weights, again.weights[:, ::RERUN], axis=2),
         {name: put(values, every_fourth(again.stats[name]), axis=2) for name, values in kept.stats.items()},
     )
-    moments: dict[str, Any] = {name: put(getattr(part, name), getattr(longer, name)) for name in _MOMENTS}
+    moments: dict[str, Any] = {
+        name: put(getattr(part, name), getattr(longer, name)) for name in _MOMENTS if getattr(part, name) is not None
+    }
     return replace(part, **moments, checks_made=checks, draws=draws)
 
 
-_MOMENTS = ("mean", "sd", "mean_se", "next_token_se")
+_MOMENTS = ("mean", "sd", "mean_se", "next_token_se", "next_token")
 
 
 def _join(parts: Sequence[Posterior]) -> Posterior:
@@ -150,9 +160,7 @@ def _join(parts: Sequence[Posterior]) -> Posterior:
         np.concatenate([each.weights for each in every], axis=3),
         {name: np.concatenate([each.stats[name] for each in every], axis=3) for name in every[0].stats},
     )
-    moments: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in _MOMENTS
-    }
+    moments: dict[str, Any] = {name: along_prefixes([getattr(part, name) for part in parts], 1) for name in _MOMENTS}
     lengths = tuple(length for part in parts for length in part.lengths)
     return replace(parts[0], lengths=lengths, **moments, checks_made=checks, draws=draws)
 
@@ -166,13 +174,20 @@ def run_padded(
 ) -> Any:
     """``run(keys, x, concentration)`` as NumPy arrays, n filled up to a multiple of 16: one compilation for 16 lengths.
 
-    A row of ones multiplies the likelihood by Σ λ = 1; from a row of zeros no lag can be drawn. What is traced for the
-    first time runs alone: NumPyro traces models in a global stack.
+    A row of ones multiplies the likelihood by Σ λ = 1; from a row of zeros no lag can be drawn.
     """
     x = np.pad(x, ((0, 0), (0, -x.shape[1] % 16), (0, 0)), constant_values=filler)
-    with contextlib.nullcontext() if x.shape in _TRACED.get(run, ()) else _TRACING:
-        found = jax.tree.map(np.asarray, run(keys, x, concentration))
-        _TRACED.setdefault(run, set()).add(x.shape)
+    return run_traced(run, keys, x, concentration)
+
+
+def run_traced(run: Callable[..., Any], keys: jax.Array, data: np.ndarray, more: Any) -> Any:
+    """``run(keys, data, more)`` as NumPy arrays.
+
+    What is traced for the first time runs alone: NumPyro traces models in a global stack.
+    """
+    with contextlib.nullcontext() if data.shape in _TRACED.get(run, ()) else _TRACING:
+        found = jax.tree.map(np.asarray, run(keys, data, more))
+        _TRACED.setdefault(run, set()).add(data.shape)
     return found
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.baselines.posterior import Check, Draws, Posterior
-from mdbench.tasks import DirichletMixture
+from mdbench.tasks import Mixture, Task
 
 R_HAT = 1.01
 ESS = 400
@@ -34,12 +34,11 @@ E_BFMI = 0.3
 
 
 def from_draws(
-    method: str, task: DirichletMixture, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], draws: Draws
+    method: str, task: Task, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], draws: Draws
 ) -> Posterior:
     """Moments, standard errors and gates of independent chains."""
     weights = draws.weights  # (C, D, B, P, m)
-    rows = np.stack([task.rows(contexts[:, :length]) for length in lengths], axis=1)  # (B, P, m, q)
-    next_token = np.einsum("cdbpg,bpgq->cdbpq", weights, rows)
+    next_token = _next_token(task, contexts, lengths, weights)
     next_token_se = _by_arviz("mcse", next_token, method="mean")
     return Posterior(
         method,
@@ -50,7 +49,23 @@ def from_draws(
         next_token_se=next_token_se,
         checks_made=_chain_checks(weights, next_token_se, draws.stats),
         draws=draws,
+        next_token=None if isinstance(task, Mixture) else next_token.mean(axis=(0, 1)),
+        site=task.theta,
     )
+
+
+def _next_token(
+    task: Task, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], draws: Float[np.ndarray, "C D B P k"]
+) -> Float[np.ndarray, "C D B P q"]:
+    """p(· | θ, prefix) of every draw."""
+    if isinstance(task, Mixture):
+        rows = np.stack([task.rows(contexts[:, :length]) for length in lengths], axis=1)  # (B, P, m, q)
+        return np.einsum("cdbpg,bpgq->cdbpq", draws, rows)
+    found = np.empty((*draws.shape[:-1], task.n_states))
+    for c, d, p in np.ndindex(len(draws), draws.shape[1], len(lengths)):
+        theta = draws[c, d, :, p].reshape(len(contexts), *task.prior_mean.shape)
+        found[c, d, :, p] = task.truth(theta, contexts[:, : lengths[p]])
+    return found
 
 
 def _chain_checks(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdbench.errors import InputError, Unsupported
-from mdbench.tasks import DirichletMixture, Mixture, Predictive, Task
+from mdbench.errors import InputError, SequenceError, Unsupported
+from mdbench.tasks import DirichletMixture, Predictive, Task
 
 Progress = Callable[[float], None]
 """Called with the number of sequences, or the part of one, that has just been finished."""
@@ -74,6 +74,8 @@ class Posterior:
         next_token_se: (B, P, q) standard error of the next-token probabilities; likewise.
         checks_made: the gates of the method, applied.
         draws: where the method has them.
+        next_token: (B, P, q) the mean of p(· | θ, y) over draws of θ, where θ are no weights, whose mean would do.
+        site: the NumPyro site of θ, whose numbers in a row stand for the weights above.
     """
 
     method: str
@@ -86,14 +88,22 @@ class Posterior:
     next_token_se: Float[np.ndarray, "B P q"] | None = None
     checks_made: tuple[Check, ...] = ()
     draws: Draws | None = None
+    next_token: Float[np.ndarray, "B P q"] | None = None
+    site: str = "weights"
 
-    def predictive(self, task: Mixture, contexts: Int[np.ndarray, "B T"]) -> Predictive:
-        """The next token after each prefix: p at E[λ | y], which is p_B(· | y) of SPEC section 1 if that is exact."""
-        by_length = [task.truth(self.mean[:, p], contexts[:, :length]) for p, length in enumerate(self.lengths)]
-        probs = np.stack(by_length, axis=1)
-        error = np.zeros(len(contexts)) if self.error is None else self.error
+    def predictive(self, task: Task, contexts: Int[np.ndarray, "B T"]) -> Predictive:
+        """The next token after each prefix.
+
+        Of a mixture p at E[λ | y], which is p_B(· | y) of SPEC section 1 if that is exact.
+        """
+        if self.next_token is None:
+            by_length = [task.truth(self.mean[:, p], contexts[:, :length]) for p, length in enumerate(self.lengths)]
+            probs = np.stack(by_length, axis=1)
+        else:
+            probs = self.next_token
         # Each weight errs by at most that, and no entry of a component's row exceeds 1.
-        bound = np.repeat((task.n_components * error)[:, None], len(self.lengths), axis=1)
+        error = np.zeros(len(contexts)) if self.error is None else self.mean.shape[-1] * self.error
+        bound = np.repeat(error[:, None], len(self.lengths), axis=1)
         return Predictive(probs, bound, np.zeros(probs.shape) if self.next_token_se is None else self.next_token_se)
 
     @property
@@ -107,6 +117,8 @@ class Posterior:
 
     def to_arviz(self) -> Any:
         """The draws as ArviZ data: variable ``weights`` with the dimensions chain, draw, sequence, length and lag.
+
+        Where θ are no weights, its site's name, and its numbers in a row in place of the lags.
 
         Groups: posterior, sample_stats where the sampler has any, and checks_made (1 where a sequence passes).
 
@@ -129,7 +141,9 @@ class Posterior:
             "length": list(self.lengths),
         }
         dims = tuple(coords)
-        posterior = xarray.Dataset({"weights": ((*dims, "lag"), weights)}, coords=coords | {"lag": np.arange(1, m + 1)})
+        entry = "lag" if self.site == "weights" else f"{self.site}_entry"
+        numbered = coords | {entry: np.arange(1, m + 1)}
+        posterior = xarray.Dataset({self.site: ((*dims, entry), weights)}, coords=numbered)
         settings = {"inference_library": "mdbench", "method": self.method} | self.draws.settings
         posterior.attrs |= settings
         groups: dict[str, Any] = {"posterior": posterior}
@@ -156,6 +170,13 @@ def prefix_lengths(task: Task, length: int, lengths: Sequence[int] | None) -> tu
         if not task.given <= wanted_length <= length:
             raise InputError(f"prefix length {wanted_length} is outside {task.given}..{length}.")
     return wanted
+
+
+def check_possible(task: Task, contexts: Int[np.ndarray, "B T"]) -> None:
+    """Raise :class:`SequenceError` for a sequence of probability 0."""
+    impossible = np.flatnonzero(~task.possible(contexts))
+    if impossible.size:
+        raise SequenceError(int(impossible[0]), f"impossible under {task.kind} such as '{task.name}'.")
 
 
 def refuse_order_one(_n: int, m: int) -> None:

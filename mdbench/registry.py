@@ -122,7 +122,7 @@ class Baseline:
         check_fits(self.entry.name, self.function, task)
         check = getattr(sys.modules[self.function.__module__], "check_size", None)
         if check:
-            check(length - task.given, task.n_components)
+            check(length - task.given, getattr(task, "n_components", task.prior_mean.size))
 
     @property
     def label(self) -> str:

@@ -62,7 +62,7 @@ def sample(
     key = jax.random.key(seed)
     for word in (int(stream), int(task.task_hash[:8], 16)):
         key = jax.random.fold_in(key, word)
-    shaping, arguments = _split(task)
+    shaping, arguments = split(task)
     draw = _compiled_draw(type(task), shaping, -(-length // STRIDE) * STRIDE + 1)
     parts = []
     for first in range(start, start + n_sequences, CHUNK):
@@ -75,18 +75,24 @@ def sample(
     return Sample(tokens, theta, task.truth(theta, tokens[:, :-1]), *lags)
 
 
-def _split(task: Task) -> tuple[tuple[tuple[str, Any], ...], dict[str, Any]]:
+def split(task: Task) -> tuple[tuple[tuple[str, Any], ...], dict[str, Any]]:
     """The numbers that shape compiled code, and those that are arguments of it, so that tasks of one shape share it."""
     arguments = {k: v for k, v in task.numbers.items() if isinstance(v, (float, np.ndarray))}
     return tuple((k, v) for k, v in task.numbers.items() if k not in arguments), arguments
 
 
+def rebuilt(family: type[Task], shaping: tuple[tuple[str, Any], ...], arguments: dict[str, Any]) -> Task:
+    """The task that :func:`split` took apart, within compiled code: its numbers are traced and not checked again."""
+    task = object.__new__(family)
+    for name, value in [*shaping, *arguments.items(), *((label, None) for label in LABELS)]:
+        object.__setattr__(task, name, value)
+    return task
+
+
 @functools.lru_cache(maxsize=16)
 def _compiled_draw(family: type[Task], shaping: tuple[tuple[str, Any], ...], length: int) -> Any:
     def draw_one(key, index, arguments):
-        task = object.__new__(family)  # checked already, and numbers are traced here
-        for name, value in [*shaping, *arguments.items(), *((label, None) for label in LABELS)]:
-            object.__setattr__(task, name, value)
+        task = rebuilt(family, shaping, arguments)
         with handlers.trace() as sites, handlers.seed(rng_seed=jax.random.fold_in(key, index)):
             tokens = task.draw(length)
         lags = [sites["lag"]["value"] + 1] if "lag" in sites else []

@@ -194,6 +194,32 @@ def test_posterior_methods_of_mixtures_run_on_one_matrix_per_lag(method):
     assert (np.abs(found.mean - truth.mean) < allowed).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", ["draws=400", "draws=100,warmup=100"], ids=["most once", "most again"])
+def test_nuts_takes_a_familys_own_model(options):
+    """Against the closed form, also where most sequences fail their gates at first and are run again."""
+    task = Markov("m", 3, 1, 0.5)
+    contexts = sample(task, 16, 64, seed=0).tokens[:, :-1].astype(np.int64)
+    found = build_baseline(f"nuts:{options}")(task, contexts)
+    assert found.site == "rows"
+    assert found.mean.shape == (64, 1, 9)
+    assert (found.draws.settings["n_rerun"] > 30) == ("warmup" in options)
+    by_nuts, truth = found.predictive(task, contexts), gold(task, contexts, [16])
+    z = (by_nuts.probs - truth.probs) / by_nuts.standard_error
+    assert 0.8 < np.sqrt((z**2).mean()) < 1.2
+    counts = np.zeros((64, 3, 3))
+    np.add.at(counts, (np.arange(64)[:, None], contexts[:, :-1], contexts[:, 1:]), 1)
+    exact_mean = (counts + 0.5) / (counts.sum(axis=-1, keepdims=True) + 1.5)
+    z = (found.mean[:, 0] - exact_mean.reshape(64, 9)) / found.mean_se[:, 0]
+    assert 0.8 < np.sqrt((z**2).mean()) < 1.2
+    assert list(found.to_arviz().posterior) == ["rows"]
+
+
+def test_nuts_refuses_more_numbers_than_it_can_judge():
+    with pytest.raises(Unsupported, match="at most 300, and here are 1000"):
+        build_predictor("nuts", Markov("m", 10, 2)).check_length(8)
+
+
 # ----------------------------------------------------------------------------------------------- what fits where
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, Unsupported
 from mdbench.registry import APPROXIMATE, BASELINES, build_baseline, check_fits
-from mdbench.tasks import ClosedForm, DirichletMixture, Task
+from mdbench.tasks import ClosedForm, Task
 
 DETERMINISTIC = ("exact", "urn", "laplace")
 STANDARD_ERROR = 0.01  # of a probability by the others, at most: an sd of weights of 0.2 and 400 effective draws
@@ -22,7 +22,7 @@ class PosteriorMean:
     sequence is drawn anew from its seed and that sequence's tokens.
     """
 
-    def __init__(self, task: DirichletMixture | ClosedForm, baseline: str, **options: Any) -> None:
+    def __init__(self, task: Task, baseline: str, **options: Any) -> None:
         if BASELINES[baseline].standing == APPROXIMATE:
             options = {"draws": 0} | options  # nobody looks at them
         self.task, self.baseline = task, build_baseline(baseline, **options)
@@ -41,7 +41,7 @@ class PosteriorMean:
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """P at E[λ | y], or the task's closed form: p_B(· | y) of SPEC section 1 where the baseline is exact."""
-        if isinstance(self.task, ClosedForm):
+        if isinstance(self.task, ClosedForm) and self.baseline.is_closed_form(self.task):
             return self.task.predictive(contexts, [contexts.shape[1]]).probs[:, 0]
         return self.baseline(self.task, contexts).predictive(self.task, contexts).probs[:, 0]
 
