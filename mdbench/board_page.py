@@ -251,7 +251,8 @@ def _checked(row: Row) -> list[tuple[str, str]]:
     options = ", ".join(f"{k} = {v}" for k, v in row.first.predictor.options.items())
     reruns = [f"{task}: {row.marks.get(task, NOT_RERUN)}" for task in row.records]
     reruns = ["nobody can: predicted elsewhere"] if row.kind == PREDICTIONS else reruns
-    costs = [f"{task}, T = {cell.length}: {_g(cell.ratio)}" for task, time in row.times.items() for cell in time.cells]
+    times = [(task, row.times[task]) for task in row.records if task in row.times]
+    costs = [f"{task}, T = {cell.length}: {_g(cell.ratio)}" for task, time in times for cell in time.cells]
     return [
         ("options", options or "none"),
         ("rerun", "; ".join(reruns)),
