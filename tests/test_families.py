@@ -195,15 +195,14 @@ def test_posterior_methods_of_mixtures_run_on_one_matrix_per_lag(method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", ["draws=400", "draws=100,warmup=100"], ids=["most once", "most again"])
-def test_nuts_takes_a_familys_own_model(options):
-    """Against the closed form, also where most sequences fail their gates at first and are run again."""
+def test_nuts_takes_a_familys_own_model():
+    """Against the closed form, with so few draws that most sequences fail their gates at first and are run again."""
     task = Markov("m", 3, 1, 0.5)
     contexts = sample(task, 16, 64, seed=0).tokens[:, :-1].astype(np.int64)
-    found = build_baseline(f"nuts:{options}")(task, contexts)
+    found = build_baseline("nuts:draws=100,warmup=100")(task, contexts)
     assert found.site == "rows"
     assert found.mean.shape == (64, 1, 9)
-    assert (found.draws.settings["n_rerun"] > 30) == ("warmup" in options)
+    assert found.draws.settings["n_rerun"] > 30
     by_nuts, truth = found.predictive(task, contexts), gold(task, contexts, [16])
     z = (by_nuts.probs - truth.probs) / by_nuts.standard_error
     assert 0.8 < np.sqrt((z**2).mean()) < 1.2
