@@ -108,7 +108,7 @@ def _compiled(warmup: int, draws: int, tree_depth: int, target_accept: float):
     return jax.jit(jax.vmap(over_chains, in_axes=(0, 0, None)))
 
 
-def _sample_any(task, chains, tree_depth, target_accept, contexts, _x, seeds, warmup, draws):
+def _sample_any(task: Task, chains, tree_depth, target_accept, contexts, _x, seeds, warmup, draws):
     shaping, arguments = split(task)
     run = _compiled_any(type(task), shaping, warmup, draws, tree_depth, target_accept)
     return run_traced(run, chain_keys(seeds, chains), contexts, arguments)
