@@ -2,9 +2,16 @@
 
 import itertools
 import json
+from dataclasses import dataclass
 from fractions import Fraction
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from numpyro.infer.util import log_density
 from scipy import integrate, stats
@@ -17,7 +24,7 @@ from mdbench.gold import gold
 from mdbench.identification import identify
 from mdbench.inspection import inspect
 from mdbench.registry import build_baseline, build_predictor
-from mdbench.tasks import MTD, Markov, PerLag, load_task, sample, task_from_json, task_to_json
+from mdbench.tasks import MTD, Markov, PerLag, Task, catalogue, load_task, sample, task_from_json, task_to_json
 from tests.conftest import by_enumeration
 from tests.test_records import run
 
@@ -304,6 +311,73 @@ def test_the_way_from_a_file(file, tmp_path, capsys):
     assert run("evaluate", "--predictor", name, "--task", file, "--n-sequences", 8, "--isolate", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert {r["predictor"] for r in found["results"]} == {name, *task.references}
+
+
+@dataclass(frozen=True, eq=False)
+class Coin(Task):
+    """A family of somebody else's: a coin, drawn anew for each sequence. Nothing is given, and it has no gold."""
+
+    name: str
+    n_states: int
+    concentration: float = 1.0
+    lengths: tuple[int, ...] = (8,)
+    version: int = 1
+    family: ClassVar[str] = "coin"
+    kind: ClassVar[str] = "a coin"
+    theta: ClassVar[str] = "probs"
+    given = 0
+
+    def __post_init__(self):
+        self.check_labels()
+
+    @property
+    def prior_mean(self):
+        return np.full(self.n_states, 1 / self.n_states)
+
+    def model(self, tokens=None, length=None):
+        probs = numpyro.sample("probs", dist.Dirichlet(jnp.full(self.n_states, self.concentration)))
+        with numpyro.plate("time", len(tokens) if length is None else length):
+            return numpyro.sample("token", dist.Categorical(probs=probs), obs=tokens)
+
+    def truth(self, theta, contexts):  # noqa: ARG002
+        return theta
+
+    def relabelled(self, order):
+        return Coin("relabelled", len(order), self.concentration)
+
+
+@pytest.fixture
+def coin(tmp_path, monkeypatch):
+    point = EntryPoint("coin", f"{__name__}:Coin", catalogue.FAMILIES_GROUP)
+    monkeypatch.setattr(catalogue, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # in the wild it is installed
+    (tmp_path / "coin.toml").write_text('model = "coin"\nn_states = 3\nconcentration = 2.0\n')
+    return tmp_path / "coin.toml"
+
+
+def test_a_family_of_another_package_is_one_class(coin, capsys):
+    task = load_task(coin)
+    assert (type(task), task.concentration, task.given) == (Coin, 2.0, 0)
+    drawn = sample(task, 8, 2000, seed=0)
+    assert drawn.tokens.shape == (2000, 9)
+    z = (np.bincount(drawn.tokens[:, -1], minlength=3) - 2000 / 3) / np.sqrt(2000 * 2 / 9)
+    assert np.abs(z).max() < 4
+    assert run("show", coin) == 0
+    assert "a coin, 3 states, concentration 2" in " ".join(capsys.readouterr().out.split())
+    assert {c.verdict for c in check("uniform", task, [8])} == {"pass", "not applicable"}
+    with pytest.raises(InputError, match=r"'exact' needs a mixture of known components .* 'coin' is a coin"):
+        mdbench.evaluate("uniform", task=task, n_sequences=8)
+
+
+@pytest.mark.slow
+def test_a_family_without_gold_of_its_own_takes_nuts(coin):
+    """θ's posterior is Dirichlet(α + counts)."""
+    task = load_task(coin)
+    contexts = sample(task, 8, 32, seed=0).tokens[:, :-1].astype(np.int64)
+    found = gold(task, contexts, [8], "nuts:draws=500")
+    counts = (contexts[..., None] == np.arange(3)).sum(axis=1)
+    z = (found.probs[:, 0] - (counts + 2) / (8 + 6)) / found.standard_error[:, 0]
+    assert 0.7 < np.sqrt((z**2).mean()) < 1.3
 
 
 @by_name
