@@ -41,10 +41,12 @@ from mdbench.records import (
     Record,
     cells_of,
     differences,
+    file_stem,
     read_record,
     record_paths,
     score_record,
 )
+from mdbench.registry import BUILT_IN, SHIPPED_WEIGHTS
 from mdbench.scoring import Progress, Scores, is_at_gold, no_progress
 from mdbench.statistics import CONFIDENCE, holm
 from mdbench.tasks import N_PUBLIC, Suite, load_suite
@@ -111,7 +113,7 @@ class Row:
     @property
     def one_seed(self) -> bool:
         """Whether it was trained, somewhere with one seed only: how much seeds matter is then unknown."""
-        return self.first.card is not None and any(cell.runs is None for _, _, cell in self.cells())
+        return _is_trained(self.first) and any(cell.runs is None for _, _, cell in self.cells())
 
     @property
     def few(self) -> bool:
@@ -145,6 +147,14 @@ class Row:
         for task, record in self.records.items():
             for cell in record.cells:
                 yield (task, cell.length), record, cell
+
+
+def _is_trained(record: Record) -> bool:
+    """Of what is built in the registry knows; of the rest, whether it tells of a training."""
+    row = record.predictor
+    if row.name in BUILT_IN and row.name != "run":
+        return (SHIPPED_WEIGHTS / row.name).is_dir()
+    return record.card is not None
 
 
 SUITE = "suite"
@@ -239,6 +249,9 @@ def build(
     by_row: dict[str, dict[str, tuple[Record, dict[int, Scores]]]] = {}
     digests: dict[tuple[str, str], str] = {}
     for record, scores, digest in read:
+        for kept in (marks.get(digest), times.get(digest)):
+            if kept is not None:
+                kept.check(record)
         by_row.setdefault(row_key(record), {})[record.task] = record, scores
         digests[row_key(record), record.task] = digest
     missing = {key: _missing(tasks, places) for key, tasks in by_row.items()}
@@ -305,6 +318,12 @@ def _order(row: Row) -> tuple[Any, ...]:
     return (in_suite is None, in_suite.position if in_suite else 0, row.kind, row.label)
 
 
+def _shown(path: Path) -> str:
+    """A file's name as text, whatever bytes it has."""
+    text = path.as_posix()
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def _first(tasks: dict[str, tuple[Record, Any]]) -> Record:
     return next(iter(tasks.values()))[0]
 
@@ -313,33 +332,34 @@ def _read_all(
     folder: Path, suite: Suite, progress: Progress
 ) -> tuple[list[tuple[Record, dict[int, Scores], str]], list[Refused]]:
     """Records that hold, with their scores by sequence and the SHA-256 of their bytes; and the others."""
-    found: list[tuple[Path, Record, dict[int, Scores]]] = []
+    found: list[tuple[Record, dict[int, Scores], str]] = []
     refused = []
+    rows: dict[tuple[str, str], str] = {}
     for path in record_paths(folder):
-        shown = path.relative_to(folder).as_posix()
+        shown = _shown(path.relative_to(folder))
         try:
             if path.parent.is_symlink():
                 raise InputError("it stands behind a link; records are files of their own.")
             record, probs = read_record(path)
             if record.task != path.parent.name:
                 raise InputError(f"it is of task '{record.task}' and stands in the folder of '{path.parent.name}'.")
+            label = record.predictor.label
+            own = f"{file_stem(label)}.json"  # a label has one file name, so that a copy takes out only itself
+            if path.name != own:
+                raise InputError(f"the record of '{label}' is called '{own}'; a copy counts for nothing.")
             of_task = cells_of(record, progress)
             scores = score_record(record, probs, of_task)
             for fault in differences(record, scores, of_task):
                 raise InputError(f"it does not hold: {fault}")
+            row = record.task, row_key(record)
+            if row in rows:
+                raise InputError(f"another record is of the same row, with the label '{rows[row]}'.")
             if record.task in suite.tasks:
-                found.append((path, record, scores))
+                rows[row] = label
+                found.append((record, scores, digest_of(path)))
         except InputError as error:
             refused.append(Refused(shown, str(error).replace(str(path), shown)))
-    kept = []
-    for path, record, scores in found:
-        twins = [p.name for p, r, _ in found if (r.task, row_key(r)) == (record.task, row_key(record)) and p != path]
-        if twins:
-            reason = f"'{twins[0]}' is of the same row, {record.predictor.label}; keep one."
-            refused.append(Refused(path.relative_to(folder).as_posix(), reason))
-        else:
-            kept.append((record, scores, digest_of(path)))
-    return kept, refused
+    return found, refused
 
 
 def _missing(tasks: dict[str, tuple[Record, dict[int, Scores]]], places: Sequence[Place]) -> dict[Place, str]:

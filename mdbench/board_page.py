@@ -157,12 +157,12 @@ def _plain(value: Any) -> Any:
     """As CSV has it; a text that a spreadsheet would compute gets an apostrophe, by which spreadsheets know text."""
     if isinstance(value, float):
         return f"{value:.{CSV_DIGITS}g}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n") else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@＝＋－＠") else value
 
 
 def _link(reference: str) -> str | None:
     """Where a DOI or an arXiv number leads; nothing else becomes a link."""
-    if doi := re.fullmatch(r"(?:doi:|https://doi\.org/)?(10\.[0-9]{4,9}/[A-Za-z0-9._/()-]+)", reference):
+    if doi := re.fullmatch(r"(?:doi:|https://doi\.org/)?(10\.[0-9]{4,9}/(?!\S*\.\.)[A-Za-z0-9._/()-]+)", reference):
         return f"https://doi.org/{doi[1]}"
     if arxiv := re.fullmatch(r"(?:arXiv:|https://arxiv\.org/abs/)([0-9]{4}\.[0-9]{4,5}(?:v[0-9]+)?)", reference):
         return f"https://arxiv.org/abs/{arxiv[1]}"

@@ -17,7 +17,22 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from mdbench.errors import InputError, PredictorError
 from mdbench.files import write_text
-from mdbench.records import LONGEST_LABEL, Rerun, Strict, read_json, read_record, record_paths, rerun, runs_isolated
+from mdbench.records import (
+    LEVEL,
+    LONGEST_LABEL,
+    TESTED,
+    CannotRerun,
+    Record,
+    Rerun,
+    Strict,
+    check_runnable,
+    read_json,
+    read_record,
+    record_paths,
+    rerun,
+    runs_isolated,
+)
+from mdbench.tasks import PUBLIC_SEED
 from mdbench.wording import p_text
 
 FILE = "reruns.json"  # in the folder of a leaderboard
@@ -36,6 +51,15 @@ class Kept(Strict):
 
     task: Annotated[str, Field(max_length=LONGEST_LABEL)]
     label: Annotated[str, Field(max_length=LONGEST_LABEL)]
+
+    def check(self, record: Record) -> None:
+        """Raise :class:`InputError` unless it can be of this record, which has its SHA-256."""
+        if (self.task, self.label) != (record.task, record.predictor.label):
+            raise self._wrong(record, "it names another one")
+
+    def _wrong(self, record: Record, why: str) -> InputError:
+        of = f"'{record.predictor.label}' on {record.task}"
+        return InputError(f"what is kept beside the records of the record of {of} is not of that: {why}.")
 
 
 class Compared(Strict):
@@ -67,11 +91,27 @@ class Mark(Kept):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
+        if self.seed == PUBLIC_SEED or self.n_sequences < 2:
+            raise ValueError("a rerun has a seed of its own and at least 2 sequences")
+        if any(test.compatible != (test.p >= LEVEL) for test in self.tests if test.p is not None):
+            raise ValueError("a test is not what its p says")
         if self.p != _smallest(self.tests):
             raise ValueError("p is not the smallest of its tests")
         if self.compatible != (self.fault is None and all(test.compatible for test in self.tests)):
             raise ValueError("compatible is not what its tests say")
         return self
+
+    def check(self, record: Record) -> None:
+        """Likewise: every test that a rerun makes, and no other."""
+        super().check(record)
+        try:
+            check_runnable(record, files=True)
+        except CannotRerun as error:
+            raise self._wrong(record, str(error).rstrip(".")) from None
+        made = sorted((test.length, test.score) for test in self.tests)
+        wanted = sorted((cell.length, score) for cell in record.cells for score in TESTED)
+        if made != ([] if self.fault is not None else wanted):
+            raise self._wrong(record, "its tests are not those of a rerun")
 
     def __str__(self) -> str:
         """What stands in the details of a row."""

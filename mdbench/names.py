@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from mdbench.errors import InputError
 from mdbench.registry import BUILT_IN
@@ -21,11 +23,33 @@ _LOOK_ALIKES = str.maketrans(
 )
 
 
+# Letters that are drawn as nothing (Unicode's Default_Ignorable_Code_Point, less format characters); Braille's blank.
+_DRAWN_AS_NOTHING = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+
 def skeleton(name: str) -> str:
     """What an eye sees of a name: names of one skeleton look alike."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
-    letters = folded.translate(_LOOK_ALIKES).replace("l", "i")
-    return "".join(c for c in letters if c.isalnum())
+    letters = folded.translate(_LOOK_ALIKES).replace("l", "i").replace("rn", "m").replace("vv", "w")
+    return "".join(c for c in letters if c.isalnum() or unicodedata.category(c) == "Lo")
+
+
+def look_alike(name: str, known: Iterable[str]) -> str | None:
+    """Which of the known names it may be taken for; None if for none.
+
+    Of all scripts no table says what looks like what, so a letter that is not ASCII may stand for any, but for those of
+    the wide scripts (Chinese, Korean and the like), if at least one other letter is the same.
+    """
+    seen = skeleton(name)
+    for other in known:
+        like = skeleton(other)
+        if len(seen) != len(like):
+            continue
+        open_ = [not a.isascii() and unicodedata.east_asian_width(a) not in ("W", "F") for a in seen]
+        same = [a == b for a, b in zip(seen, like, strict=True)]
+        if all(map(operator.or_, open_, same)) and (any(same) or not any(open_)):
+            return other
+    return None
 
 
 def is_path(name: str) -> bool:
@@ -39,7 +63,9 @@ def check_printable(text: str, what: str) -> str:
         raise InputError(
             f"a {what} has 1 to {LONGEST_NAME} printable characters and no blanks at its ends, unlike {text[:50]!r}."
         )
-    if any(unicodedata.category(c) in ("Cf", "Mn", "Me", "Co", "Cn", "Zs") and c != " " for c in text):
+    if not _DRAWN_AS_NOTHING.isdisjoint(text) or any(
+        unicodedata.category(c) in ("Cf", "Mn", "Me", "Co", "Cn", "Zs") and c != " " for c in text
+    ):
         raise InputError(f"a {what} has no characters that cannot be seen, unlike {text[:50]!a}.")
     return text
 
@@ -54,8 +80,7 @@ def check_name(name: str) -> None:
     check_printable(name, "name")
     if is_path(name):
         raise InputError(f"'{name[:50]}' reads like a path; give these predictions a name of their own.")
-    seen = skeleton(name.partition(":")[0])
-    like = next((built_in for built_in in BUILT_IN if skeleton(built_in) == seen), None)
-    if like is not None or not seen:
+    like = look_alike(name.partition(":")[0], BUILT_IN)
+    if like is not None or not skeleton(name.partition(":")[0]):
         what = f"looks like the built-in predictor '{like}'" if like else "has no letter or digit"
         raise InputError(f"'{name[:50]}' {what}; give these predictions a name of their own.")

@@ -46,12 +46,13 @@ from mdbench.errors import InputError, PredictorError, reason_of
 from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
 from mdbench.isolation import Isolated, Limits
-from mdbench.names import LONGEST_NAME, check_name, check_reference, is_path
+from mdbench.names import LONGEST_NAME, check_name, check_printable, check_reference, is_path
 from mdbench.predictor import check_output
 from mdbench.registry import BUILT_IN, TOLD, Identity, predictor_entries, row_identity
 from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
 from mdbench.statistics import MeanInterval, holm, mean_interval
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
+from mdbench.tasks.task import LONGEST
 from mdbench.wording import p_text, title
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -63,6 +64,7 @@ TESTED = ("kl", "excess_kl", "cross_entropy")  # scores that a rerun holds again
 RERUN_SEQUENCES = 256
 LEVEL = 0.01  # of the test whether a published score is compatible with one on fresh sequences
 LONGEST_LABEL = 600
+LONGEST_REASON = 2000  # for a length that is left out
 MOST_OPTIONS = 50
 LARGEST = 2**28  # bytes of all arrays in a file of predictions
 LARGEST_RECORD = 2**24  # bytes
@@ -103,6 +105,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Length = Annotated[int, Field(ge=1, le=LONGEST)]
 ShortText = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
@@ -149,14 +152,14 @@ class Host(Strict):
     ``seconds`` are the wall time of one run of all predictions, by length.
     """
 
-    seconds: dict[int, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
-    date: str
-    device: str
-    platform: str
-    processors: int | None
-    python: str
-    libraries: dict[str, str]
-    commit: str | None
+    seconds: dict[Length, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    date: ShortText
+    device: ShortText
+    platform: ShortText
+    processors: Annotated[int, Field(ge=0, le=2**31)] | None
+    python: ShortText
+    libraries: Annotated[dict[ShortText, ShortText], Field(max_length=100)]
+    commit: ShortText | None
     dirty: bool | None
 
 
@@ -176,7 +179,7 @@ class Record(Strict):
     n_sequences: int = Field(ge=1)
     predictor: RowIdentity
     cells: tuple[CellRecord, ...] = Field(min_length=1)
-    left_out: dict[int, str]
+    left_out: dict[Length, Annotated[str, Field(max_length=LONGEST_REASON)]]
     predictions: Predictions
     command: str
     card: Annotated[dict[str, Any] | None, AfterValidator(_is_json)]
@@ -325,7 +328,7 @@ def _write(
     results = sorted(results, key=lambda r: r.length)
     task = load_task(results[0].task)
     place = make_folder(Path(folder) / "records" / task.name)
-    stem = _file_stem(row.label)
+    stem = file_stem(row.label)
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"T{r.length}": probs[r.length] for r in results}
     np.savez_compressed(buffer, **arrays)
@@ -358,14 +361,14 @@ def _write(
     return path
 
 
-def _file_stem(label: str) -> str:
+def file_stem(label: str) -> str:
     """A file name for any label, and for no other: the label itself where that is plain.
 
     Elsewhere it ends in a hash: ``+`` stands for a colon, and some disks take ``mine`` and ``MINE`` for one file.
     """
-    if re.fullmatch(r"[a-z0-9_=,.:-]{1,80}", label):
+    if re.fullmatch(r"[a-z0-9_=,:-][a-z0-9_=,.:-]{0,79}", label):
         return label.replace(":", "+")
-    readable = quote(label, safe="=,").replace("%3A", "+")
+    readable = re.sub(r"^\.", "%2E", quote(label, safe="=,")).replace("%3A", "+")  # what begins with a dot is skipped
     return f"{readable[:80]}~{hashlib.sha256(label.encode()).hexdigest()[:12]}"
 
 
@@ -489,11 +492,10 @@ def _is_own_file(path: Path) -> bool:
 def _check_identity(record: Record, path: Path) -> None:
     """Raise unless a row is what it says, as far as that can be told here: of what is installed, all of it."""
     row = record.predictor
-    if row.kind == PREDICTIONS or not (row.name in BUILT_IN or is_path(row.name)):
-        try:
-            check_name(row.name)
-        except InputError as error:
-            raise InputError(f"record '{path}': predictor.name: {error}") from None
+    try:
+        _check_texts(row)
+    except InputError as error:
+        raise InputError(f"record '{path}': predictor: {error}") from None
     if row.kind == PREDICTIONS:
         if record.host.seconds:
             raise InputError(f"record '{path}': host.seconds: nobody here timed predictions that were made elsewhere.")
@@ -520,6 +522,29 @@ def _check_identity(record: Record, path: Path) -> None:
         raise InputError(f"record '{path}': predictor: '{row.name}' is not built in, so its kind is '{CONTRIBUTED}'.")
     elif not _is_label(row):
         raise InputError(f"record '{path}': predictor.label: '{row.label}' is not what its name and options make.")
+
+
+def _check_texts(row: RowIdentity) -> None:
+    """Raise unless every text in it can be seen, and its name is none of a built-in that it is not."""
+    if is_path(row.name) and row.kind != PREDICTIONS:
+        folder = row.options.get("path")
+        if row.name == "run" and isinstance(folder, str):
+            check_printable(folder, "folder")
+        elif not re.fullmatch(r".*\.py:[A-Za-z_]\w*", check_printable(row.name, "name")):
+            raise InputError(f"'{row.name[:50]}' is neither FILE.py:function nor run:FOLDER.")
+    elif row.kind == PREDICTIONS or row.name not in BUILT_IN:
+        check_name(row.name)
+    for key, value in row.options.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII):
+            raise InputError(f"options have names such as 'steps', unlike {key[:50]!a}.")
+        if isinstance(value, str) and value:
+            check_printable(value, "value of an option")
+    if row.distribution is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", row.distribution):
+        raise InputError(f"a distribution is called so as Python packages are, unlike {row.distribution[:50]!a}.")
+    if row.distribution == "mdbench" and row.name not in BUILT_IN:
+        raise InputError(f"mdbench has no predictor '{row.name[:50]}'.")
+    if row.version is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*", row.version):
+        raise InputError(f"a version reads such as 1.0.2, unlike {row.version[:50]!a}.")
 
 
 def _scores(record: Record) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from mdbench.errors import InputError, PredictorError, foreign
 from mdbench.files import check_writable
@@ -45,8 +45,10 @@ _STEPS, _SIZE, _REPEATS = 128, (64, 64), 8
 class CellTime(Strict):
     """Seconds of all predictions at one length, as a ratio to those of the reference."""
 
+    model_config = ConfigDict(strict=True)
+
     length: Whole
-    ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    ratio: Annotated[float, Field(gt=0, le=1e12)]
 
 
 class Time(Kept):
@@ -57,6 +59,12 @@ class Time(Kept):
     n_sequences: Whole
     date: Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     cells: Annotated[tuple[CellTime, ...], Field(min_length=1, max_length=1000)]
+
+    def check(self, record: Record) -> None:
+        """Likewise: every length, once."""
+        super().check(record)
+        if sorted(cell.length for cell in self.cells) != sorted(cell.length for cell in record.cells):
+            raise self._wrong(record, "its lengths are others")
 
     @property
     def mean(self) -> float:

@@ -19,8 +19,8 @@ from mdbench.board import SUITE, Planned
 from mdbench.board_page import render_csv, render_html, render_markdown
 from mdbench.errors import InputError
 from mdbench.marks import Compared, Mark
-from mdbench.records import score_predictions
-from mdbench.tasks import load_task, public_sequences
+from mdbench.records import TESTED, score_predictions
+from mdbench.tasks import load_suite, load_task, public_sequences
 from mdbench.times import CellTime, Time
 from mdbench.wording import p_text
 from tests.test_records import run
@@ -120,8 +120,40 @@ FAULTS = {
     "another task": (lambda p: spoil(p, lambda c: c.update(task_hash="0" * 64)), "task_hash"),
     "other sequences": (lambda p: spoil(p, lambda c: c.update(data_hash="0" * 64)), "data_hash"),
     "not JSON": (lambda p: p.write_text("{"), "is not JSON"),
-    "a second of one row": (lambda p: shutil.copy(p, p.with_name("twin.json")), "keep one"),
+    "only a copy": (lambda p: p.rename(p.with_name("twin.json")), "is called 'md2.json'; a copy counts for nothing"),
 }
+
+
+def test_a_copy_takes_out_only_itself(copy, built):
+    """Also of the row that is the unit of all scores; and a file whose name is no text is named in the page."""
+    place = copy / "records" / "mtd-q5-m3"
+    for name in ("aaa.json", "zzz.json"):
+        shutil.copy(place / "md1.json", place / name)
+    (place / "line\n# break.json").write_text("{")
+    with open(os.fsencode(place) + b"/\xff.json", "w") as file:
+        file.write("{")
+    found = board.build(copy)
+    assert len(found.refused) == 4
+    assert {name: s.score for r in found.rows if r.label == "md1" for name, s in r.tables.items()} == {
+        name: s.score for r in built.rows if r.label == "md1" for name, s in r.tables.items()
+    }
+    paths = [r.path for r in found.refused]
+    assert {r"records/mtd-q5-m3/\udcff.json", r"records/mtd-q5-m3/line\n# break.json"} < set(paths)
+    for text in (render_html(found, "x"), render_markdown(found, "x"), json.dumps(found.to_dict())):
+        text.encode()
+
+
+def test_what_an_author_says_of_training_decides_nothing(built):
+    """A card may be left out or made up; of what is built in the registry knows whether it was trained."""
+
+    def told(label, card):
+        found = row(built, label)
+        one_run = [cell.model_copy(update={"runs": None}) for cell in found.first.cells]
+        records = {t: r.model_copy(update={"card": card, "cells": tuple(one_run)}) for t, r in found.records.items()}
+        return replace(found, records=records).one_seed
+
+    assert told("trained_l3", None)
+    assert not told("md2", {"trained": True})
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -212,14 +244,23 @@ def test_the_page_needs_no_network(built):
 
 def marked(task, label, **change):
     """A mark of a rerun that was compatible, but for what changes."""
-    test = Compared(length=16, score="kl", p=0.25, compatible=True)
+    tests = tuple(
+        Compared(length=length, score=score, p=0.25, compatible=True)
+        for length in load_suite("core").lengths
+        for score in TESTED
+    )
     about = {"seed": 77, "n_sequences": 32, "isolated": False, "date": "2026-02-03", "compatible": True, "p": 0.25}
-    return Mark(**{"task": task, "label": label, "tests": (test,), "fault": None} | about | change)
+    return Mark(**{"task": task, "label": label, "tests": tests, "fault": None} | about | change)
 
 
 def timed(task, label, ratio=2.5):
     fields = {"reference": times.REFERENCE, "mdbench": version("mdbench"), "n_sequences": 64, "date": "2026-02-03"}
-    return Time(task=task, label=label, cells=(CellTime(length=16, ratio=ratio),), **fields)
+    return Time(
+        task=task,
+        label=label,
+        cells=tuple(CellTime(length=n, ratio=ratio) for n in load_suite("core").lengths),
+        **fields,
+    )
 
 
 def states(found):

@@ -159,6 +159,9 @@ DAMAGE = {
         {"tests": []},
         {"label": "x" * 601},
         {"n_sequences": -1},
+        {"n_sequences": 1},
+        {"seed": 0},
+        {"tests": [{"length": 16, "score": "kl", "p": 0.5, "compatible": False}], "compatible": False},
     ],
     "times.json": [
         {"cells": []},
@@ -168,6 +171,8 @@ DAMAGE = {
         {"cells": [{"length": 16, "ratio": float("nan")}]},
         {"cells": [{"length": 16, "ratio": float("inf")}]},
         {"cells": [{"length": 16, "ratio": 1e999}]},
+        {"cells": [{"length": 16, "ratio": 1.7e308}]},
+        {"cells": [{"length": 16, "ratio": True}]},
         {"mdbench": 1},
         {"n_sequences": 10**400},
     ],
@@ -227,6 +232,25 @@ def test_a_damaged_file_of_the_keeper_ends_the_build_before_it_has_begun(folder,
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert name in captured.err
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("reruns.json", {"label": "md2"}),
+        ("reruns.json", {"task": "mtd-q5-m3"}),
+        ("reruns.json", {"tests": [], "p": None}),
+        ("reruns.json", {}),  # one test of all that a rerun makes
+        ("times.json", {"label": "md2"}),
+        ("times.json", {"cells": [{"length": 16, "ratio": 0.5}] * 2}),
+        ("times.json", {"cells": [{"length": 17, "ratio": 0.5}]}),
+    ],
+)
+def test_what_is_kept_of_a_record_must_be_of_that_record(folder, name, change, capsys):
+    digest = marks.digest_of(folder / "records" / TASK / "md1.json")
+    (folder / name).write_text(json.dumps({digest: ENTRY[name] | change}))
+    assert run("leaderboard", "build", "--leaderboard", folder) == 2
+    assert "of the record of 'md1'" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------------------- times

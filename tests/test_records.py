@@ -147,7 +147,7 @@ def test_one_row_has_one_identity_however_it_is_written():
 
 def test_any_label_makes_a_file_name_in_its_folder():
     labels = ["a/../../b", "..", "x" * 500, "x" * 499 + "y", "<script>", 'q"q', "λ", "a b", "md:steps=2"]
-    stems = [records._file_stem(label) for label in labels]
+    stems = [records.file_stem(label) for label in labels]
     assert len(set(stems)) == len(labels)
     for stem in stems:
         assert len(stem.encode()) <= 120
@@ -259,8 +259,17 @@ def test_what_is_not_plain_json_is_refused_with_a_sentence(old, new, said, md1):
         (lambda c: c["cells"].append(c["cells"][0]), "twice"),
         (lambda c: (c["cells"].pop(), c.update(command=c["command"].replace("16,32", "16"))), "lengths"),
         (lambda c: c["predictor"].update(label="em"), "command"),
-        (lambda c: c["predictor"].update(name="aaa"), "so its kind is 'contributed'"),
-        (lambda c: c["predictor"].update(name="aaa", kind="contributed"), "is not what its name and options make"),
+        (lambda c: c["predictor"].update(name="aaa", distribution="aaa"), "so its kind is 'contributed'"),
+        (
+            lambda c: c["predictor"].update(name="aaa", kind="contributed", distribution="aaa"),
+            "is not what its name and options make",
+        ),
+        (lambda c: c["predictor"].update(name="aaa", kind="contributed"), "mdbench has no predictor 'aaa'"),
+        (lambda c: c["left_out"].update({"9" * 4000: "x"}), "left_out"),
+        (lambda c: c["left_out"].update({"64": "x" * 3000}), "left_out"),
+        (lambda c: c["host"]["seconds"].update({"-5": 1.0}), "host.seconds"),
+        (lambda c: c["host"].update(device="x" * 301), "host.device"),
+        (lambda c: c["host"].update(libraries={str(k): "1" for k in range(101)}), "host.libraries"),
         (lambda c: c["predictor"].update(kind="baseline"), "predictor.kind"),
         (lambda c: c["predictor"].update(kind="predictions only"), "a name of their own"),
         (lambda c: c["predictor"]["options"].update(steps=2), "predictor.options"),
@@ -624,7 +633,62 @@ LOOK_ALIKES = [
     *("md1\u200b", "md1 ", "bayes\u00a0", "\u202ebayes", "b\u0430yes", "trained_l3\ufe0e", "m\u217e1", " ", "\n"),
     *("\x00", "\u2028", "MD1", "mdl", "\uff42\uff41\uff59\uff45\uff53", "Bayes", "em\u0301", "trained-l3"),
     *("/etc/x", "run:/etc", "a/../p.py:c", "x" * 301),
+    # Letters that are drawn as nothing, and of scripts of which no table says what they look like.
+    *("md1\u3164", "md1\uffa0", "md1\u115f", "bayes\u1160", "\u3164", "md1\u2800"),
+    *(
+        "md\u0661",
+        "md\u06f1",
+        "md\u07c1",
+        "\u1d0d\u1d05" + "1",
+        "b\u0251yes",
+        "tr\u0251ined_l3",
+        "uni\u0192orm",
+        "\u025bm",
+    ),
+    *(
+        "\u01a8tandard_l3",
+        "orac\u01c0e",
+        "md\u01c0",
+        "md\u04cf",
+        "\u2c9fracle",
+        "\ua4d0ayes",
+        "\u15f7ayes",
+        "\u042cayes",
+    ),
+    *("\u0185ayes", "\u2c83ayes", "\ua7b5ayes", "rnd1"),
 ]
+
+# Of what nobody installed, and of files and folders: what no eye tells from something else.
+ODD_ROWS = [
+    *(
+        {"name": name}
+        for name in ("~md1", "./md1", "/md1", "md1.py", "md1\u200b.py:f", "p.py:f\n", "/\u202e1dm", "~", "/", "\\")
+    ),
+    *({"name": "run", "options": {"path": path}} for path in ("", "\u202e", "x\n\n# md1", 1, None)),
+    {"name": "run", "options": {}},
+    *({"options": {key: 1}} for key in ("\u202ek", "", "\u200b", "k\n", "a b", "a=b")),
+    *({"options": {"k": value}} for value in ("\u202e", "\n", "\u200b", "\x00\x1b[31m", "\u3164")),
+    *({"distribution": name} for name in ("\u202emdbench", "mdbench\u200b", "mdbench", "", " =1+1")),
+    *({"version": version} for version in ("\x00", "", "\uff1d1", "1 0")),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_ROWS, ids=ascii)
+def test_every_text_of_a_row_can_be_seen(md1, odd):
+    path, content, _ = md1
+    row = {"name": "mine", "options": {"k": 1}, "kind": "contributed", "distribution": "mine", "version": "1"} | odd
+    items = ",".join(f"{k}={v}" for k, v in row["options"].items())
+    label = (
+        f"run:{row['options'].get('path')}" if row["name"] == "run" else row["name"] + (f":{items}" if items else "")
+    )
+    if "name" in odd and row["name"] != "run":
+        row["options"], label = {}, row["name"]
+    content["predictor"] = row | {"label": label}
+    old = shlex.split(content["command"])
+    content["command"] = shlex.join([label if word == "md1" else word for word in old])
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="predictor"):
+        verify(path)
 
 
 @pytest.mark.parametrize("name", LOOK_ALIKES, ids=ascii)
@@ -641,15 +705,18 @@ def test_names_that_look_like_others_are_refused_at_every_door(md1, tmp_path, na
         score_predictions(tmp_path / "p.npz", load_task(TASK), name, None)
 
 
-@pytest.mark.parametrize("name", ["modèle λ 模型", "mine", "Mine-2", "a+b", "a:b", "my md1 of 2026"])
+@pytest.mark.parametrize(
+    "name", ["modèle λ 模型", "mine", "Mine-2", "a+b", "a:b", "my md1 of 2026", ".mine", "ψφξ", "λ", "Ａ型"]
+)
 def test_other_names_are_taken(tmp_path, name):
     np.savez(tmp_path / "p.npz", T16=np.full((N, 3), 1 / 3))
-    assert score_predictions(tmp_path / "p.npz", load_task(TASK), name, tmp_path)[1].is_file()
+    path = score_predictions(tmp_path / "p.npz", load_task(TASK), name, tmp_path)[1]
+    assert records.record_paths(tmp_path) == [path]
 
 
 def test_two_labels_are_two_files():
     labels = ["a:b", "a+b", "mine", "MINE", "x:eta=1", "x+eta=1", "Mine", "é", "e%CC"]
-    assert len({records._file_stem(label).casefold() for label in labels}) == len(labels)
+    assert len({records.file_stem(label).casefold() for label in labels}) == len(labels)
 
 
 def test_one_bad_record_ends_quickly_with_a_sentence(md1):
