@@ -157,7 +157,8 @@ def _plain(value: Any) -> Any:
     """As CSV has it; a text that a spreadsheet would compute gets an apostrophe, by which spreadsheets know text."""
     if isinstance(value, float):
         return f"{value:.{CSV_DIGITS}g}"
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@＝＋－＠") else value
+    formula = isinstance(value, str) and (value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in tuple("=+-@＝＋－＠"))
+    return f"'{value}" if formula else value
 
 
 def _link(reference: str) -> str | None:
