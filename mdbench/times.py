@@ -24,7 +24,7 @@ from mdbench.files import check_writable
 from mdbench.isolation import Isolated
 from mdbench.marks import Digest, Kept, Whole, digest_of, read_kept, write_kept
 from mdbench.predictor import runs_of
-from mdbench.records import Record, Strict, check_runnable, read_record, record_paths, runs_isolated
+from mdbench.records import CannotRerun, Record, Strict, check_runnable, read_record, record_paths, runs_isolated
 from mdbench.registry import build_predictor, predictor_entries
 from mdbench.scoring import Progress, no_progress
 from mdbench.tasks import load_task, public_sequences
@@ -35,6 +35,7 @@ ROUNDS = 3
 CALLS = 0.02  # seconds that the calls of one round take, at least
 ONCE = 5.0  # seconds of a call that is timed in one round only
 SLOW = 10.0  # and of one that is not made again: compilation, some seconds, then counts
+MOST = 20 * 60.0  # of one command: after that no record is begun, and the same command goes on
 SHARE = 0.05  # of a call's seconds that the reference takes on each side of it
 
 # The reference: steps of a filter, in NumPy on one core. Raise its number when it changes.
@@ -91,6 +92,8 @@ def time_records(
 ) -> Iterator[tuple[Record, Time | InputError | PredictorError]]:
     """Time what has no time yet, cheap records first; each is written at once, so that the same call goes on later.
 
+    After 20 minutes none is begun any more.
+
     An error says why a record has none: :class:`mdbench.records.CannotRerun`, or what went wrong.
 
     Raises:
@@ -104,6 +107,7 @@ def time_records(
     for path in paths:
         with contextlib.suppress(InputError):  # which `verify` and `build` say
             found.append((read_record(path)[0], digest_of(path)))
+    began = time.monotonic()
     for record, digest in sorted(found, key=lambda pair: _seconds_said(pair[0])):
         times = read_times(folder)
         if digest in times:
@@ -111,6 +115,8 @@ def time_records(
             continue
         try:
             check_runnable(record, files)
+            if time.monotonic() - began > MOST:
+                raise CannotRerun(f"{MOST / 60:g} minutes are over; the same command goes on with it.")
             cells = _time(record, progress)
         except (InputError, PredictorError) as error:
             yield record, error

@@ -340,6 +340,16 @@ def test_timing_goes_on_where_it_was_killed_and_after_a_failure(folder, monkeypa
     assert asked == ["uniform", "md1", "md1", "md1"]
 
 
+def test_timing_ends_after_its_time_and_goes_on(folder, monkeypatch):
+    monkeypatch.setattr(times, "_time", lambda record, _p: tuple(
+        times.CellTime(length=cell.length, ratio=1.0) for cell in record.cells))  # fmt: skip
+    monkeypatch.setattr(times, "MOST", -1.0)
+    assert any("minutes are over; the same command goes on" in str(found) for _, found in time_records(folder))
+    assert not (folder / times.FILE).exists()
+    monkeypatch.setattr(times, "MOST", 60.0)
+    assert any(isinstance(found, times.Time) for _, found in time_records(folder))
+
+
 def test_times_of_another_mdbench_or_reference_are_stale(folder, monkeypatch):
     monkeypatch.setattr(times, "_time", lambda *_: (times.CellTime(length=16, ratio=2.0),))
     list(time_records(folder))
