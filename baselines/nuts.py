@@ -94,18 +94,9 @@ def _sample(concentration, chains, tree_depth, target_accept, _contexts, x, seed
 def _compiled(warmup: int, draws: int, tree_depth: int, target_accept: float):
     def run(key, x, concentration):
         kernel = NUTS(mtd_weights, dense_mass=True, max_tree_depth=tree_depth, target_accept_prob=target_accept)
-        mcmc = MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
-        mcmc.run(key, x, concentration, extra_fields=("diverging", "energy", "num_steps"))
-        stats = mcmc.get_extra_fields()
-        return {
-            "weights": mcmc.get_samples()["weights"],
-            "diverging": stats["diverging"],
-            "energy": stats["energy"],
-            "n_steps": stats["num_steps"],
-        }
+        return _chain(kernel, "weights", warmup, draws, key, x, concentration)
 
-    over_chains = jax.vmap(run, in_axes=(0, None, None))
-    return jax.jit(jax.vmap(over_chains, in_axes=(0, 0, None)))
+    return _over_sequences_and_chains(run)
 
 
 def _sample_any(task: Task, chains, tree_depth, target_accept, contexts, _x, seeds, warmup, draws):
@@ -119,15 +110,24 @@ def _compiled_any(family: type[Task], shaping: Any, warmup: int, draws: int, tre
     def run(key, tokens, arguments):
         task = rebuilt(family, shaping, arguments)
         kernel = NUTS(task.model, dense_mass=True, max_tree_depth=tree_depth, target_accept_prob=target_accept)
-        mcmc = MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
-        mcmc.run(key, tokens, extra_fields=("diverging", "energy", "num_steps"))
-        stats = mcmc.get_extra_fields()
-        return {
-            "weights": mcmc.get_samples()[task.theta].reshape(draws, -1),
-            "diverging": stats["diverging"],
-            "energy": stats["energy"],
-            "n_steps": stats["num_steps"],
-        }
+        return _chain(kernel, task.theta, warmup, draws, key, tokens)
 
+    return _over_sequences_and_chains(run)
+
+
+def _chain(kernel: NUTS, site: str, warmup: int, draws: int, key: Any, *data: Any) -> dict[str, Any]:
+    """One chain: θ's numbers in a row, and statistics."""
+    mcmc = MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
+    mcmc.run(key, *data, extra_fields=("diverging", "energy", "num_steps"))
+    stats = mcmc.get_extra_fields()
+    return {
+        "weights": mcmc.get_samples()[site].reshape(draws, -1),
+        "diverging": stats["diverging"],
+        "energy": stats["energy"],
+        "n_steps": stats["num_steps"],
+    }
+
+
+def _over_sequences_and_chains(run: Any) -> Any:
     over_chains = jax.vmap(run, in_axes=(0, None, None))
     return jax.jit(jax.vmap(over_chains, in_axes=(0, 0, None)))

@@ -169,8 +169,7 @@ class _Sequences:
         if algorithm.baseline == "exact":
             probs = gold(self.task, self.contexts, [self.contexts.shape[1]], kept=self.gold).probs[:, 0]
         elif algorithm.baseline is not None:
-            found = build_baseline(algorithm.baseline)(self.task, self.contexts)
-            probs = found.predictive(self.task, self.contexts).probs[:, 0]
+            probs = build_baseline(algorithm.baseline).next_token(self.task, self.contexts)
         else:
             assert algorithm.estimate is not None
             weights = algorithm.estimate(self.x, jnp.asarray(scalars), self.task.concentration)

@@ -207,7 +207,7 @@ def inspect(
 
     probs = predict(name, built, loaded, contexts)
     constructed = predict(construction, other, loaded, contexts)
-    bayes = metrics.normalise(build_baseline("exact")(loaded, contexts).predictive(loaded, contexts).probs[:, 0])
+    bayes = metrics.normalise(build_baseline("exact").next_token(loaded, contexts))
     gamma = responsibilities(loaded.likelihoods(contexts))
     standard = isinstance(model, StandardTransformer)
     elsewhere = {}

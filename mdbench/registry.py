@@ -115,11 +115,22 @@ class Baseline:
 
         return self.entry.standing == EXACT and isinstance(task, ClosedForm)
 
+    def next_token(self, task: Any, contexts: Any) -> Any:
+        """p_B(· | y) of whole contexts, (B, q): by the task's closed form, or at what the baseline finds."""
+        if self.is_closed_form(task):
+            return task.predictive(contexts, [contexts.shape[1]]).probs[:, 0]
+        return self(task, contexts).predictive(task, contexts).probs[:, 0]
+
+    def check_fits(self, task: Any) -> None:
+        """Raise :class:`Unsupported` for a task that it is not made for."""
+        if not self.is_closed_form(task):
+            check_fits(self.entry.name, self.function, task)
+
     def check_size(self, task: Any, length: int) -> None:
-        """Raise :class:`InputError` for a task that it is not made for, or a length of it that it refuses."""
+        """Likewise, and :class:`InputError` for a length of it that it refuses."""
+        self.check_fits(task)
         if self.is_closed_form(task):
             return
-        check_fits(self.entry.name, self.function, task)
         check = getattr(sys.modules[self.function.__module__], "check_size", None)
         if check:
             check(length - task.given, getattr(task, "n_components", task.prior_mean.size))
@@ -323,7 +334,7 @@ def needs(factory: Callable[..., Any]) -> Any:
     annotation = next(iter(inspect.signature(factory).parameters.values())).annotation
     if isinstance(annotation, str):
         try:
-            annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # noqa: S307: its own module's words
+            annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # its own module's words
         except Exception:  # names for the type checker alone
             return None
     classes = get_args(annotation) or (annotation,)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mdbench.errors import InputError
 from mdbench.registry import build_baseline
-from mdbench.tasks import ClosedForm, LagMixture, Stream, Task, sample
+from mdbench.tasks import LagMixture, Stream, Task, sample
 
 TOKEN, CONDITIONAL, BAYES = "token", "conditional", "bayes"
 TARGETS = (TOKEN, CONDITIONAL, BAYES)
@@ -128,12 +128,8 @@ class Batches:
             target = torch.einsum("ng,ngb->nb", theta, rows)
         else:
             of_numpy = contexts.cpu().numpy()
-            if self.target == BAYES and isinstance(task, ClosedForm):
-                probs = task.predictive(of_numpy, [self.length]).probs[:, 0]
-            elif self.target == BAYES:
-                probs = self.gold(task, of_numpy).predictive(task, of_numpy).probs[:, 0]
-            else:
-                probs = task.truth(theta.cpu().numpy(), of_numpy)
+            bayes = self.target == BAYES
+            probs = self.gold.next_token(task, of_numpy) if bayes else task.truth(theta.cpu().numpy(), of_numpy)
             target = torch.from_numpy(probs).to(theta.device)
         return contexts, target.to(torch.float32)
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, Unsupported
-from mdbench.registry import APPROXIMATE, BASELINES, build_baseline, check_fits
-from mdbench.tasks import ClosedForm, Task
+from mdbench.registry import APPROXIMATE, BASELINES, build_baseline
+from mdbench.tasks import Task
 
 DETERMINISTIC = ("exact", "urn", "laplace")
 STANDARD_ERROR = 0.01  # of a probability by the others, at most: an sd of weights of 0.2 and 400 effective draws
@@ -26,8 +26,7 @@ class PosteriorMean:
         if BASELINES[baseline].standing == APPROXIMATE:
             options = {"draws": 0} | options  # nobody looks at them
         self.task, self.baseline = task, build_baseline(baseline, **options)
-        if not self.baseline.is_closed_form(task):
-            check_fits(self.baseline.entry.name, self.baseline.function, task)
+        self.baseline.check_fits(task)
         self.standard_error = STANDARD_ERROR if baseline not in DETERMINISTIC else 0.0
 
     def check_length(self, length: int) -> None:
@@ -41,9 +40,7 @@ class PosteriorMean:
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """P at E[λ | y], or the task's closed form: p_B(· | y) of SPEC section 1 where the baseline is exact."""
-        if isinstance(self.task, ClosedForm) and self.baseline.is_closed_form(self.task):
-            return self.task.predictive(contexts, [contexts.shape[1]]).probs[:, 0]
-        return self.baseline(self.task, contexts).predictive(self.task, contexts).probs[:, 0]
+        return self.baseline.next_token(self.task, contexts)
 
 
 class Oracle:

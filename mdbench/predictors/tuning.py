@@ -184,5 +184,5 @@ def _calibration(task: DirichletMixture, length: int):
         contexts = contexts[:FEWER]
         log.info("%s, T = %d: calibrating on %d sequences by `reference` ...", task.name, length, FEWER)
         baseline = build_baseline("reference", standard_error=1e-2)  # its noise does not depend on the step size
-    bayes = baseline(task, contexts).predictive(task, contexts).probs[:, 0]
+    bayes = baseline.next_token(task, contexts)
     return jax.numpy.asarray(task.likelihoods(contexts)), contexts, bayes
