@@ -7,8 +7,8 @@ so that no cell drowns the others. In the ratio an excess KL is floored at the e
 All comparisons are paired, on the sequences that both rows have. Their standard errors come from a bootstrap over
 sequences (the same ones at all lengths of a task) and, where a row has several training seeds, from the variance of the
 seeds' means over the lengths of a task: a seed is good or bad at all of them. Intervals and p-values are those of
-Student's t with the degrees of freedom that such a sum of variances has (Satterthwaite); p-values are corrected for the
-number of pairs in the table (Holm). Hence with 95% confidence no pair at all is told apart wrongly, and all rank
+Student's t for the two parts apart, whose half widths add as squares; p-values are corrected for the number of pairs in
+the table (Holm). Hence with 95% confidence no pair at all is told apart wrongly, and all rank
 intervals hold at once; of a row with one training seed, as that one seed.
 
 All pairs at once decide next to nothing of rows whose seeds carry the variance. A suite therefore names a few *planned*
@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
 
 from mdbench.errors import InputError
 from mdbench.files import json_ready
@@ -48,7 +47,7 @@ from mdbench.records import (
 )
 from mdbench.registry import BUILT_IN, SHIPPED_WEIGHTS
 from mdbench.scoring import Progress, Scores, is_at_gold, no_progress
-from mdbench.statistics import CONFIDENCE, holm
+from mdbench.statistics import CONFIDENCE, Spread, holm, pooled
 from mdbench.tasks import N_PUBLIC, Suite, load_suite
 from mdbench.times import Time, read_times
 from mdbench.wording import interval_text, p_text
@@ -487,17 +486,22 @@ class _Resampling:
     def _run_variances(self, key: str, n: int) -> list[tuple[float, int]]:
         """What training seeds add to the variance of :meth:`means`, with its degrees of freedom, task by task.
 
-        Of a task, the variance of the seeds' means over its lengths.
+        Of a task, the variance of the seeds' means over its lengths: of their logarithms, since good seeds differ from
+        bad ones by factors, and of few numbers the variance of a skew one is too often small.
         """
         by_task: dict[tuple[str, int], Float[np.ndarray, " R"]] = {}
         for place, excess in self.rows[key].items():
             of_runs = excess.values[:, :n].mean(axis=1)
             if len(of_runs) < 2 or not np.isfinite(of_runs).all():
                 continue
-            if self.unit is not None:  # of the logarithm
-                of_runs = of_runs / max(float(of_runs.mean()), self._floor(place, excess))
+            if self.unit is not None:
+                of_runs = np.log(np.maximum(of_runs, self._floor(place, excess)))
             same = place[0], len(of_runs)
             by_task[same] = by_task.get(same, np.zeros(len(of_runs))) + of_runs / len(self.rows[key])
+        if self.unit is None:  # what adds to a mean is its share of it
+            for same, means in by_task.items():
+                if (means > 0).all():
+                    by_task[same] = np.log(means) * means.mean()
         return [(float(means.var(ddof=1)) / n_runs, n_runs - 1) for (_, n_runs), means in by_task.items()]
 
     def _floor(self, place: Place, excess: _Excess) -> float:
@@ -505,13 +509,10 @@ class _Resampling:
         assert self.unit is not None
         return max(excess.gold_error, self.unit[place].gold_error, float(np.finfo(float).tiny))
 
-    def _spread(self, draws: Float[np.ndarray, " draws"], keys: Sequence[str], n: int) -> tuple[float, float]:
-        """Standard error of what was drawn for these rows, their seeds included, and its degrees of freedom."""
-        parts = [(float(draws[1:].var(ddof=1)), n - 1)]
-        parts += [part for key in keys for part in self._run_variances(key, n)]
-        variance = sum(v for v, _ in parts)
-        by_freedom = sum(v**2 / freedom for v, freedom in parts if freedom)
-        return math.sqrt(variance), variance**2 / by_freedom if by_freedom else math.inf
+    def _spread(self, draws: Float[np.ndarray, " draws"], keys: Sequence[str], n: int) -> Spread:
+        """The error of what was drawn for these rows, by sequences and by their seeds."""
+        seeds = [part for key in keys for part in self._run_variances(key, n)]
+        return Spread([(float(draws[1:].std(ddof=1)), n - 1), pooled(seeds)])
 
     def score(self, key: str) -> tuple[float, tuple[float, float] | None]:
         """With its 95% interval, by Student's t; None where it is not finite, or rests on one sequence."""
@@ -527,8 +528,7 @@ class _Resampling:
             return (math.inf if value > 0 or math.isnan(value) else 0.0), None
         if n < 2:
             return (math.exp(value) if self.unit is not None else value), None
-        se, freedom = self._spread(draws, keys, n)
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * se
+        half = self._spread(draws, keys, n).half_width(1 - CONFIDENCE)
         if self.unit is not None:
             return math.exp(value), (math.exp(value - half), _exp(value + half))
         factor = _exp(half / value) if value > 0 else 1.0  # of the logarithm too: a mean of skew numbers is positive
@@ -553,8 +553,7 @@ class _Resampling:
             return 0.0
         if n < 2 or abs(draws[0]) <= self._resolution(a, b, n):
             return 1.0
-        se, freedom = self._spread(draws, [a, b], n)
-        return float(2 * stats.t.sf(abs(draws[0]) / se, freedom)) if se > 0 else 0.0
+        return self._spread(draws, [a, b], n).p_value(abs(float(draws[0])))
 
     def _resolution(self, a: str, b: str, n: int) -> float:
         """How far apart two rows may be by the gold's errors or rounding alone."""

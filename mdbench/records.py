@@ -102,7 +102,7 @@ Number = Annotated[
 class Strict(BaseModel):
     """Nothing but its fields, and unchanged once it is there."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 Length = Annotated[int, Field(ge=1, le=LONGEST)]
@@ -415,6 +415,8 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
     lengths = [cell.length for cell in record.cells]
     if len(set(lengths)) < len(lengths):
         raise InputError(f"record '{path}': a length stands in it twice.")
+    if both := set(lengths) & record.left_out.keys():
+        raise InputError(f"record '{path}': left_out: at T = {min(both)} it has scores, so nothing is left out.")
     task = _task_of(record, path)
     _check_identity(record, path)
     file = path.parent / record.predictions.file
