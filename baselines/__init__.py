@@ -1,11 +1,12 @@
 """Baselines: posterior methods, one a file.
 
-Each is a function ``(task, contexts, *, lengths=None, progress=None, **options) -> Posterior`` of the same name as its
-file. ``mdbench.registry`` knows them all by name; only the two exact ones are imported here.
+Each is a dataclass of its options with one method, ``posterior(task, contexts, lengths, progress) -> Posterior``; its
+file is called as its ``name``. ``mdbench.registry`` knows them all; only the two exact ones are imported here.
 """
 
-from mdbench.baselines.exact import exact
+from mdbench.baselines.baseline import APPROXIMATE, EXACT, GATED, Baseline, option
+from mdbench.baselines.exact import Exact
 from mdbench.baselines.posterior import Check, Draws, Posterior
-from mdbench.baselines.urn import urn
+from mdbench.baselines.urn import Urn
 
-__all__ = ["Check", "Draws", "Posterior", "exact", "urn"]
+__all__ = ["APPROXIMATE", "EXACT", "GATED", "Baseline", "Check", "Draws", "Exact", "Posterior", "Urn", "option"]

@@ -7,26 +7,17 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from mdbench.baselines.baseline import GATED, Baseline, TaskT, option, sequence_seeds
 from mdbench.baselines.gates import from_draws
-from mdbench.baselines.posterior import (
-    Draws,
-    Posterior,
-    Progress,
-    check_possible,
-    check_whole_number,
-    prefix_lengths,
-    prepare,
-    sequence_seeds,
-)
+from mdbench.baselines.posterior import Draws, Posterior, Progress
 from mdbench.device import n_cores
-from mdbench.tasks import DirichletMixture, Task
 
 CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
 RERUN = 4  # times as many draws for sequences that fail their gates
@@ -36,54 +27,53 @@ Sampler = Callable[[np.ndarray, np.ndarray, np.ndarray, int, int], dict[str, np.
 have, and seeds (B, 4): the draws ``weights`` (B, C, D, m), θ's numbers in a row, and statistics, each (B, C, D)."""
 
 
-def run_chains(
-    method: str,
-    sampler: Sampler,
-    task: Task,
-    contexts: Int[np.ndarray, "B T"],
-    lengths: Sequence[int] | None,
-    *,
-    warmup: int,
-    draws: int,
-    seed: int,
-    progress: Progress | None,
-    settings: dict[str, Any],
-    chunk: int = CHUNK,
-    padded: bool = True,
-) -> Posterior:
-    """Posterior from a batched sampler, which gets ``chunk`` sequences at a time, the last ones ``padded`` to that.
+@dataclass(frozen=True)
+class Chains(Baseline[TaskT]):
+    """A method that runs chains; each prefix is a run of its own, from the seeds of its tokens."""
 
-    Sequences that fail a gate are sampled again with four times the warm-up and draws; of these every fourth draw is
-    kept, so that all sequences have as many, while moments, standard errors and gates rest on all of them.
-    """
-    for name, value, least in (("warmup", warmup, 1), ("draws", draws, 4), ("chains", settings["chains"], 2)):
-        check_whole_number(method, name, value, least)
-    if isinstance(task, DirichletMixture):
-        contexts, x, wanted = prepare(task, contexts, lengths)
-    else:
-        contexts = task.check_contexts(contexts)
-        check_possible(task, contexts)
-        x, wanted = None, prefix_lengths(task, contexts.shape[1], lengths)
+    standing: ClassVar[str] = GATED
 
-    def run(length: int, rows, warmup: int, draws: int, report: Progress | None = None) -> Posterior:
-        prefix = contexts[rows, :length]
-        of_mixture = prefix if x is None else x[rows, : length - task.given]
-        arrays = prefix, of_mixture, sequence_seeds(prefix, seed)
-        found = _in_chunks(sampler, arrays, chunk, padded, warmup, draws, report)
-        return from_draws(method, task, prefix, (length,), found)
+    draws: int = option(1000, "kept for each chain, after warm-up", least=4)
+    warmup: int = option(300, "steps of adaptation, thrown away", least=1)
+    chains: int = option(4, "independent chains", least=2)
+    seed: int = option(0, "with a sequence's tokens it fixes that sequence's draws", least=0)
 
-    parts, n_rerun = [], 0
-    for length in wanted:
-        part = run(length, slice(None), warmup, draws, progress and (lambda k: progress(k / len(wanted))))
-        again = np.flatnonzero(part.failed)
-        n_rerun += again.size
-        if again.size:
-            part = _merge(part, again, run(length, again, RERUN * warmup, RERUN * draws))
-        parts.append(part)
-    found: Posterior = _join(parts)
-    draws_of = _draws_of(found)
-    noted = {"warmup": warmup, "draws": draws, "seed": seed, "n_rerun": n_rerun} | settings
-    return replace(found, draws=Draws(draws_of.weights, draws_of.stats, noted))
+    def run(
+        self,
+        sampler: Sampler,
+        task: TaskT,
+        contexts: Int[np.ndarray, "B T"],
+        lengths: Sequence[int] | None,
+        progress: Progress | None,
+        *,
+        chunk: int = CHUNK,
+        padded: bool = True,
+    ) -> Posterior:
+        """Posterior from a batched sampler, which gets ``chunk`` sequences at a time, the last ones ``padded`` to that.
+
+        Sequences that fail a gate are sampled again with four times the warm-up and draws; of these every fourth draw
+        is kept, so that all sequences have as many, while moments, standard errors and gates rest on all of them.
+        """
+        contexts, x, wanted = self.prepare(task, contexts, lengths)
+
+        def run(length: int, rows, warmup: int, draws: int, report: Progress | None = None) -> Posterior:
+            prefix = contexts[rows, :length]
+            of_mixture = prefix if x is None else x[rows, : length - task.given]
+            arrays = prefix, of_mixture, sequence_seeds(prefix, self.seed)
+            found = _in_chunks(sampler, arrays, chunk, padded, warmup, draws, report)
+            return from_draws(self.name, task, prefix, (length,), found)
+
+        parts, n_rerun = [], 0
+        for length in wanted:
+            part = run(length, slice(None), self.warmup, self.draws, progress and (lambda k: progress(k / len(wanted))))
+            again = np.flatnonzero(part.failed)
+            n_rerun += again.size
+            if again.size:
+                part = _merge(part, again, run(length, again, RERUN * self.warmup, RERUN * self.draws))
+            parts.append(part)
+        found: Posterior = _join(parts)
+        draws_of = _draws_of(found)
+        return replace(found, draws=Draws(draws_of.weights, draws_of.stats, asdict(self) | {"n_rerun": n_rerun}))
 
 
 def _in_chunks(sampler: Sampler, arrays, chunk, padded, warmup, draws, progress: Progress | None) -> Draws:

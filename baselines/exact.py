@@ -17,6 +17,8 @@ import functools
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +26,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from mdbench.baselines.baseline import EXACT, Baseline, option
 from mdbench.baselines.jacobi import beta_rule
-from mdbench.baselines.posterior import Posterior, Progress, prepare
+from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.device import n_cores
 from mdbench.errors import InputError
 from mdbench.tasks import DirichletMixture
@@ -47,60 +50,67 @@ MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minut
 ROUNDING = 7e-16
 
 
-def exact(
-    task: DirichletMixture,
-    contexts: Int[np.ndarray, "B T"],
-    *,
-    lengths: Sequence[int] | None = None,
-    progress: Progress | None = None,
-    tolerance: float = 0.0,
-) -> Posterior:
+@dataclass(frozen=True)
+class Exact(Baseline[DirichletMixture]):
     """Posterior mean, sd and log evidence to float64 rounding, with a bound on the error that is left.
 
-    Args:
-        task: gives x_t(g) and α.
-        contexts: (B, T) tokens.
-        lengths: the prefixes to return (default: T alone). The computation does not depend on them: rules are chosen,
-            and errors estimated, over all prefixes of the whole sequence.
-        progress: called with the number of sequences that have just been finished.
-        tolerance: no option of the name. Two successive rules that agree to this are enough; below rounding it changes
-            nothing. The error is then usually far below it, and the bound says by how much at least.
-
-    Raises:
-        InputError: a sequence is impossible, the tolerance is not from 0 to 1e-4, or (before anything is computed) the
-            grid would be too large.
+    The computation does not depend on which prefixes are asked for: rules are chosen, and errors estimated, over all
+    prefixes of the whole sequence.
     """
-    if not 0 <= tolerance <= MAX_TOLERANCE:
-        raise InputError(f"tolerance must be from 0 to {MAX_TOLERANCE:g}, not {tolerance}.")
-    _, x, wanted = prepare(task, contexts, lengths, check_size)
-    n_sequences, _, m = x.shape
-    at = np.array(wanted, dtype=int) - task.given
-    moments = np.empty((n_sequences, len(wanted), 2 * m))
-    log_evidence = np.empty((n_sequences, len(wanted)))
-    error = np.empty(n_sequences)
-    with ThreadPoolExecutor(n_cores()) as workers:
-        for first in range(0, n_sequences, PORTION):
-            rows = slice(first, first + PORTION)
-            result = _climb(x[rows], task.concentration, tolerance, workers, progress or (lambda _: None))
-            moments[rows], log_evidence[rows], error[rows] = result[0][:, at], result[1][:, at], result[2]
-    mean, square = moments[..., :m], moments[..., m:]
-    sd = np.sqrt(np.maximum(square - mean**2, 0))  # rounding can leave -1e-17 where the sd is 0
-    return Posterior("exact", wanted, mean, sd, log_evidence, error)
 
+    name: ClassVar[str] = "exact"
+    standing: ClassVar[str] = EXACT
+    deterministic: ClassVar[bool] = True
+    takes_closed_forms: ClassVar[bool] = True
 
-def check_size(n: int, m: int) -> None:
-    """Raise :class:`InputError` for n transitions of order m whose grid is too large."""
+    # The error is usually far below the tolerance, and the bound says by how much at least.
+    tolerance: float = option(
+        0.0, "two successive rules that agree to this are enough; below rounding it changes nothing", of_name=False
+    )
 
-    def work(n: int) -> int:
-        return n * _ladder(n)[-1] ** (m - 1)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.tolerance <= MAX_TOLERANCE:
+            raise InputError(f"tolerance must be from 0 to {MAX_TOLERANCE:g}, not {self.tolerance}.")
 
-    if work(n) > MAX_WORK:
-        fits = max((fit for fit in range(1, n) if work(fit) <= MAX_WORK), default=None)
-        raise InputError(
-            f"exact quadrature at order {m} and length {n + m} could take 1e{math.log10(work(n)):.0f} grid nodes x "
-            f"transitions for a sequence, more than the limit of {MAX_WORK:.0e}; "
-            + (f"at this order, lengths up to {fits + m} fit." if fits else "no length fits at this order.")
-        )
+    def posterior(
+        self,
+        task: DirichletMixture,
+        contexts: Int[np.ndarray, "B T"],
+        lengths: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """As :meth:`Baseline.posterior`."""
+        _, x, wanted = self.prepare(task, contexts, lengths)
+        n_sequences, _, m = x.shape
+        at = np.array(wanted, dtype=int) - task.given
+        moments = np.empty((n_sequences, len(wanted), 2 * m))
+        log_evidence = np.empty((n_sequences, len(wanted)))
+        error = np.empty(n_sequences)
+        with ThreadPoolExecutor(n_cores()) as workers:
+            for first in range(0, n_sequences, PORTION):
+                rows = slice(first, first + PORTION)
+                result = _climb(x[rows], task.concentration, self.tolerance, workers, progress or (lambda _: None))
+                moments[rows], log_evidence[rows], error[rows] = result[0][:, at], result[1][:, at], result[2]
+        mean, square = moments[..., :m], moments[..., m:]
+        sd = np.sqrt(np.maximum(square - mean**2, 0))  # rounding can leave -1e-17 where the sd is 0
+        return Posterior(self.name, wanted, mean, sd, log_evidence, error)
+
+    def check_size(self, task: DirichletMixture, length: int) -> None:
+        """Raise :class:`InputError` for a length whose grid is too large."""
+        m, given = task.n_components, task.given
+
+        def work(length: int) -> int:
+            n = length - given
+            return n * _ladder(n)[-1] ** (m - 1)
+
+        if work(length) > MAX_WORK:
+            fits = max((fit for fit in range(given + 1, length) if work(fit) <= MAX_WORK), default=None)
+            raise InputError(
+                f"exact quadrature at order {m} and length {length} could take 1e{math.log10(work(length)):.0f} grid "
+                f"nodes x transitions for a sequence, more than the limit of {MAX_WORK:.0e}; "
+                + (f"at this order, lengths up to {fits} fit." if fits else "no length fits at this order.")
+            )
 
 
 def _ladder(n: int, first_rule: int = FIRST_RULE) -> list[int]:

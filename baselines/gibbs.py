@@ -4,66 +4,46 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from mdbench.baselines.chains import chain_keys, run_chains, run_padded
-from mdbench.baselines.posterior import Posterior, Progress, check_whole_number, refuse_order_one
+from mdbench.baselines.baseline import option
+from mdbench.baselines.chains import Chains, chain_keys, run_padded
+from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.tasks import DirichletMixture
 
-check_size = refuse_order_one
 
-
-def gibbs(
-    task: DirichletMixture,
-    contexts: Int[np.ndarray, "B T"],
-    *,
-    lengths: Sequence[int] | None = None,
-    progress: Progress | None = None,
-    draws: int = 1000,
-    thin: int = 10,
-    warmup: int = 200,
-    chains: int = 4,
-    seed: int = 0,
-) -> Posterior:
+@dataclass(frozen=True)
+class Gibbs(Chains[DirichletMixture]):
     """Posterior by Gibbs sampling: z_t ~ Categorical(λ_g x_t(g)), then λ ~ Dirichlet(α + counts of the lags).
 
-    It moves slowly where the lags say nearly the same of each transition (an autocorrelation time of 10 to 20
-    sweeps is usual), so only every ``thin``-th sweep is kept.
-
-    Args:
-        task: gives x_t(g) and α.
-        contexts: (B, T) tokens.
-        lengths: the prefixes to return (default: T alone); each is a run of its own.
-        progress: called with the number of sequences that have just been finished.
-        draws: kept for each chain.
-        thin: sweeps for each draw that is kept.
-        warmup: draws (of ``thin`` sweeps) thrown away first.
-        chains: independent chains, each from a uniformly drawn λ.
-        seed: with a sequence's tokens it fixes that sequence's draws.
+    It moves slowly where the lags say nearly the same of each transition (an autocorrelation time of 10 to 20 sweeps is
+    usual), so only some sweeps are kept. Each chain begins at a uniformly drawn λ.
     """
-    check_whole_number("gibbs", "thin", thin, 1)
-    sampler = functools.partial(_sample, task.concentration, chains, thin)
-    return run_chains(
-        "gibbs",
-        sampler,
-        task,
-        contexts,
-        lengths,
-        warmup=warmup,
-        draws=draws,
-        seed=seed,
-        progress=progress,
-        settings={"chains": chains, "thin": thin},
-    )
 
+    name: ClassVar[str] = "gibbs"
 
-def _sample(concentration, chains, thin, _contexts, x, seeds, warmup, draws):
-    run = _compiled(warmup, draws, thin)
-    return {"weights": run_padded(run, chain_keys(seeds, chains), x, 0.0, concentration)}
+    thin: int = option(10, "sweeps for each draw that is kept", least=1)
+    warmup: int = option(200, "draws (of that many sweeps) thrown away first", least=1)
+
+    def posterior(
+        self,
+        task: DirichletMixture,
+        contexts: Int[np.ndarray, "B T"],
+        lengths: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """As :meth:`Baseline.posterior`."""
+        return self.run(functools.partial(self._sample, task.concentration), task, contexts, lengths, progress)
+
+    def _sample(self, concentration, _contexts, x, seeds, warmup, draws):
+        run = _compiled(warmup, draws, self.thin)
+        return {"weights": run_padded(run, chain_keys(seeds, self.chains), x, 0.0, concentration)}
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,4 +1,7 @@
-"""The posterior as a density, for samplers: ``tasks.mtd_model`` with its likelihood reduced to x_t(g)."""
+"""The posterior as a density, for methods that take any NumPyro model.
+
+Of a mixture ``tasks.mtd_model`` with its likelihood reduced to x_t(g); of any other family its own model.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,11 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
+
+from mdbench.errors import InputError
+from mdbench.tasks import Task
+
+MOST_NUMBERS = 300  # of θ: each is judged by itself, and their covariance is dense
 
 
 def mtd_weights(x: Float[Array, "n m"], concentration: Float[Array, ""]) -> None:
@@ -15,3 +23,10 @@ def mtd_weights(x: Float[Array, "n m"], concentration: Float[Array, ""]) -> None
     """
     weights = numpyro.sample("weights", dist.Dirichlet(jnp.full(x.shape[1], concentration)))
     numpyro.factor("tokens", jnp.log(x @ weights).sum())
+
+
+def check_numbers(method: str, task: Task) -> None:
+    """Raise :class:`InputError` where θ has too many numbers."""
+    n = task.prior_mean.size
+    if n > MOST_NUMBERS:
+        raise InputError(f"{method} looks at each number of θ, at most {MOST_NUMBERS}, and here are {n}.")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdbench.errors import InputError, SequenceError, Unsupported
-from mdbench.tasks import DirichletMixture, Predictive, Task
+from mdbench.errors import InputError
+from mdbench.tasks import Predictive, Task
 
 Progress = Callable[[float], None]
 """Called with the number of sequences, or the part of one, that has just been finished."""
@@ -161,57 +159,3 @@ class Posterior:
         if hasattr(arviz, "InferenceData"):  # ArviZ before 1.0; afterwards xarray's DataTree takes its place
             return arviz.InferenceData(**groups)
         return xarray.DataTree.from_dict(groups)
-
-
-def prefix_lengths(task: Task, length: int, lengths: Sequence[int] | None) -> tuple[int, ...]:
-    """The prefixes to report: the whole sequence for None, else ``lengths``, checked to lie in order..length."""
-    wanted = (length,) if lengths is None else tuple(sorted(set(lengths)))
-    for wanted_length in wanted:
-        if not task.given <= wanted_length <= length:
-            raise InputError(f"prefix length {wanted_length} is outside {task.given}..{length}.")
-    return wanted
-
-
-def check_possible(task: Task, contexts: Int[np.ndarray, "B T"]) -> None:
-    """Raise :class:`SequenceError` for a sequence of probability 0."""
-    impossible = np.flatnonzero(~task.possible(contexts))
-    if impossible.size:
-        raise SequenceError(int(impossible[0]), f"impossible under {task.kind} such as '{task.name}'.")
-
-
-def refuse_order_one(_n: int, m: int) -> None:
-    """Raise :class:`Unsupported` at order 1, where λ = 1 whatever the tokens: nothing for a sampler to do."""
-    if m == 1:
-        raise Unsupported("at order 1 there is nothing to infer (λ = 1); use exact.", "order 1")
-
-
-def prepare(
-    task: DirichletMixture,
-    contexts: Any,
-    lengths: Sequence[int] | None,
-    check_size: Callable[[int, int], None] = refuse_order_one,
-) -> tuple[Int[np.ndarray, "B T"], Float[np.ndarray, "B n m"], tuple[int, ...]]:
-    """What every method begins with: contexts, their likelihoods x_t(g) and the prefixes to report, all checked."""
-    contexts = task.check_contexts(contexts)
-    check_size(contexts.shape[1] - task.given, task.n_components)
-    return contexts, task.likelihoods(contexts), prefix_lengths(task, contexts.shape[1], lengths)
-
-
-def check_whole_number(method: str, name: str, value: Any, least: int) -> None:
-    """Raise :class:`InputError` unless an option is a whole number of at least that."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise InputError(f"{method}: {name} must be a whole number of at least {least}, not {value!r}.")
-
-
-def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> Int[np.ndarray, "B 4"]:
-    """128 bits for each sequence from its tokens and the seed: what it is given never depends on its neighbours."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
-        raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
-    rows = np.ascontiguousarray(contexts, dtype="<i8")
-    digests = [hashlib.sha256(int(seed).to_bytes(8, "little") + row.tobytes()).digest() for row in rows]
-    return np.stack([np.frombuffer(digest[:16], dtype="<u4") for digest in digests])
-
-
-def prefix_seeds(contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], seed: int) -> Int[np.ndarray, "B P 4"]:
-    """:func:`sequence_seeds` of every prefix: what one is given does not depend on which others were asked for."""
-    return np.stack([sequence_seeds(contexts[:, :length], seed) for length in lengths], axis=1)

@@ -14,25 +14,19 @@ large for its weights, which the gates see to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import gammaln
 from threadpoolctl import threadpool_limits
 
+from mdbench.baselines.baseline import GATED, Baseline, option, sequence_seeds
 from mdbench.baselines.gates import at_least, at_most
-from mdbench.baselines.posterior import (
-    Posterior,
-    Progress,
-    check_whole_number,
-    prepare,
-    refuse_order_one,
-    sequence_seeds,
-)
+from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.baselines.softmax import Mode, basis, draw_log_gamma, find_mode, log_dirichlet_normaliser
 from mdbench.device import n_cores
 from mdbench.errors import InputError
@@ -48,73 +42,79 @@ LARGEST_SHARE = 0.01  # of one point in the sum of all weights
 SCALE, MODE_DF, PILOT_DF = 1.3, 5.0, 8.0
 
 
-def reference(
-    task: DirichletMixture,
-    contexts: Int[np.ndarray, "B T"],
-    *,
-    lengths: Sequence[int] | None = None,
-    progress: Progress | None = None,
-    standard_error: float = 1e-4,
-    points: int = 10_000_000,
-    seed: int = 0,
-) -> Posterior:
+@dataclass(frozen=True)
+class Reference(Baseline[DirichletMixture]):
     """Posterior by importance sampling until it passes its gates.
 
     Gates: the wanted standard error of every next-token probability, an effective sample size of the weights of at
-    least 1,000, and no weight above 1% of their sum.
-
-    Args:
-        task: gives x_t(g), m (up to 16) and α.
-        contexts: (B, T) tokens.
-        lengths: the prefixes to return (default: T alone); each is a run of its own.
-        progress: called with the number of sequences that have just been finished.
-        standard_error: wanted of every next-token probability.
-        points: the most to spend on a sequence and prefix; what is reached by then is stated, and fails its gate.
-        seed: with a sequence's tokens it fixes that sequence's points.
+    least 1,000, and no weight above 1% of their sum. Each prefix is a run of its own.
     """
-    if not isinstance(standard_error, (int, float)) or not standard_error > 0:
-        raise InputError(f"reference: standard_error must be a number above 0, not {standard_error!r}.")
-    check_whole_number("reference", "points", points, BLOCK)
-    contexts, x, wanted = prepare(task, contexts, lengths, check_size)
 
-    def run(i: int) -> list[_Estimate]:
-        estimates = []
-        for length in wanted:
-            prefix = contexts[i, :length]
-            rng = np.random.default_rng(sequence_seeds(prefix[None], seed)[0])
-            columns = task.rows(prefix[None])[0]  # (m, q): what each component says of the next token
-            of_prefix = x[i, : length - task.given]
-            estimates.append(_estimate(of_prefix, task.concentration, columns, rng, standard_error, points))
-        if progress:
-            progress(1)
-        return estimates
+    name: ClassVar[str] = "reference"
+    standing: ClassVar[str] = GATED
+    accuracy_options: ClassVar[Mapping[str, Any]] = {"standard_error": 3e-4}
 
-    # One BLAS thread in each of ours: more wait for each other.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_cores()) as pool:
-        rows = list(pool.map(run, range(len(x))))
-    field = {name: np.array([[getattr(e, name) for e in row] for row in rows]) for name in _Estimate._fields}
-    worst = field["next_token_se"].max(axis=-1)
-    return Posterior(
-        "reference",
-        wanted,
-        mean=field["mean"],
-        sd=field["sd"],
-        log_evidence=field["log_evidence"],
-        mean_se=field["mean_se"],
-        next_token_se=field["next_token_se"],
-        checks_made=(
-            at_most("standard_error", worst, standard_error),
-            at_least("ess", field["ess"], ESS),
-            at_most("largest_share", field["largest_share"], LARGEST_SHARE),
-        ),
+    standard_error: float = option(1e-4, "wanted of every next-token probability")
+    points: int = option(
+        10_000_000,
+        "the most for a sequence; what is reached by then is stated, and fails its gate",
+        least=BLOCK,
     )
+    seed: int = option(0, "with a sequence's tokens it fixes that sequence's points", least=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.standard_error, (int, float)) or not self.standard_error > 0:
+            raise InputError(f"reference: standard_error must be a number above 0, not {self.standard_error!r}.")
 
-def check_size(n: int, m: int) -> None:
-    """Raise :class:`InputError` for orders that the method was not made for."""
-    refuse_order_one(n, m)
-    if m > HIGHEST_ORDER:
-        raise InputError(f"reference goes up to order {HIGHEST_ORDER}, not {m}.")
+    def posterior(
+        self,
+        task: DirichletMixture,
+        contexts: Int[np.ndarray, "B T"],
+        lengths: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """As :meth:`Baseline.posterior`."""
+        contexts, x, wanted = self.prepare(task, contexts, lengths)
+
+        def run(i: int) -> list[_Estimate]:
+            estimates = []
+            for length in wanted:
+                prefix = contexts[i, :length]
+                rng = np.random.default_rng(sequence_seeds(prefix[None], self.seed)[0])
+                columns = task.rows(prefix[None])[0]  # (m, q): what each component says of the next token
+                of_prefix = x[i, : length - task.given]
+                wanted_error, most = self.standard_error, self.points
+                estimates.append(_estimate(of_prefix, task.concentration, columns, rng, wanted_error, most))
+            if progress:
+                progress(1)
+            return estimates
+
+        # One BLAS thread in each of ours: more wait for each other.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_cores()) as pool:
+            rows = list(pool.map(run, range(len(x))))
+        field = {name: np.array([[getattr(e, name) for e in row] for row in rows]) for name in _Estimate._fields}
+        worst = field["next_token_se"].max(axis=-1)
+        return Posterior(
+            self.name,
+            wanted,
+            mean=field["mean"],
+            sd=field["sd"],
+            log_evidence=field["log_evidence"],
+            mean_se=field["mean_se"],
+            next_token_se=field["next_token_se"],
+            checks_made=(
+                at_most("standard_error", worst, self.standard_error),
+                at_least("ess", field["ess"], ESS),
+                at_most("largest_share", field["largest_share"], LARGEST_SHARE),
+            ),
+        )
+
+    def check_size(self, task: DirichletMixture, length: int) -> None:
+        """Raise :class:`InputError` for orders that the method was not made for."""
+        super().check_size(task, length)
+        if task.n_components > HIGHEST_ORDER:
+            raise InputError(f"reference goes up to order {HIGHEST_ORDER}, not {task.n_components}.")
 
 
 class _Estimate(NamedTuple):

@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from mdbench.baselines.posterior import Draws, Posterior, Progress, check_whole_number, prefix_seeds, prepare
+from mdbench.baselines.baseline import EXACT, Baseline, option, prefix_seeds
+from mdbench.baselines.posterior import Draws, Posterior, Progress
 from mdbench.baselines.softmax import draw_log_gamma
 from mdbench.compilation import compiled
 from mdbench.device import n_cores
@@ -36,56 +38,71 @@ ABREAST = 8  # steps that go over the rows together, one sum behind each other: 
 CHUNK = 16  # sequences in one task of a thread
 
 
-def urn(
-    task: DirichletMixture,
-    contexts: Any,
-    *,
-    lengths: Sequence[int] | None = None,
-    progress: Progress | None = None,
-    draws: int = 0,
-    seed: int = 0,
-) -> Posterior:
-    """Exact posterior by the Pólya-urn filter, for ``contexts`` of shape (B, T).
+@dataclass(frozen=True)
+class Urn(Baseline[DirichletMixture]):
+    """Exact posterior by the Pólya-urn filter.
 
-    Costs O(m · C(n+m, m)) time a sequence and O(C(n+m-1, m-1)) memory, n = T - m. ``progress(k)`` is called as k more
-    sequences are done.
+    Costs O(m · C(n+m, m)) time a sequence and O(C(n+m-1, m-1)) memory, n = T - m.
 
-    With ``draws``, also that many independent draws from the posterior: lag counts c from the filter's weights at the
-    prefix (the first step of sampling backwards; λ needs no other), then λ from Dirichlet(α + c). ``seed`` and a
-    sequence's tokens fix its draws.
-
-    Raises:
-        InputError: bad or impossible contexts, or counts that do not fit into 4 GiB.
+    Draws are independent: lag counts c from the filter's weights at the prefix (the first step of sampling backwards; λ
+    needs no other), then λ from Dirichlet(α + c). The seed and a sequence's tokens fix them.
     """
-    check_whole_number("urn", "draws", draws, 0)
-    contexts, x, wanted = prepare(task, contexts, lengths, check_size)
-    batch, n, m = x.shape
-    steps = [length - task.given for length in wanted]
-    seeds = prefix_seeds(contexts, wanted, seed) if draws else None
-    drawn = np.empty((1, draws, batch, len(wanted), m))
-    mean, sd = np.empty((2, batch, len(wanted), m))
-    log_evidence = np.empty((batch, len(wanted)))
 
-    def run(start: int) -> None:
-        rows = range(start, min(start + CHUNK, batch))
-        for i in rows:
+    name: ClassVar[str] = "urn"
+    standing: ClassVar[str] = EXACT
+    deterministic: ClassVar[bool] = True
+    takes_closed_forms: ClassVar[bool] = True
+    calibration_options: ClassVar[Mapping[str, Any]] = {"draws": 63}
 
-            def draw(weights, prefix: int, i: int = i) -> None:
-                if seeds is not None:
-                    rng = np.random.default_rng(seeds[i, prefix])
-                    counts = _draw_counts(weights, n, m, steps[prefix], draws, rng)
-                    log_gamma = draw_log_gamma(task.concentration + counts, counts.shape, rng)
-                    drawn[0, :, i, prefix] = softmax(log_gamma, axis=-1)
+    draws: int = option(0, "independent draws from the posterior to return", least=0)
+    seed: int = option(0, "of the draws", least=0)
 
-            mean[i], sd[i], log_evidence[i] = _filter(x[i], task.concentration, steps, draw)
-        if progress:
-            progress(len(rows))
+    def posterior(
+        self,
+        task: DirichletMixture,
+        contexts: Int[np.ndarray, "B T"],
+        lengths: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """As :meth:`Baseline.posterior`."""
+        contexts, x, wanted = self.prepare(task, contexts, lengths)
+        batch, n, m = x.shape
+        steps = [length - task.given for length in wanted]
+        seeds = prefix_seeds(contexts, wanted, self.seed) if self.draws else None
+        drawn = np.empty((1, self.draws, batch, len(wanted), m))
+        mean, sd = np.empty((2, batch, len(wanted), m))
+        log_evidence = np.empty((batch, len(wanted)))
 
-    with ThreadPoolExecutor(_threads(n, m)) as pool:
-        list(pool.map(run, range(0, batch, CHUNK)))
-    error = np.full(batch, _rounding_bound(n, m))
-    kept = Draws(drawn, settings={"seed": seed}) if draws else None
-    return Posterior("urn", wanted, mean, sd, log_evidence, error, draws=kept)
+        def run(start: int) -> None:
+            rows = range(start, min(start + CHUNK, batch))
+            for i in rows:
+
+                def draw(weights, prefix: int, i: int = i) -> None:
+                    if seeds is not None:
+                        rng = np.random.default_rng(seeds[i, prefix])
+                        counts = _draw_counts(weights, n, m, steps[prefix], self.draws, rng)
+                        log_gamma = draw_log_gamma(task.concentration + counts, counts.shape, rng)
+                        drawn[0, :, i, prefix] = softmax(log_gamma, axis=-1)
+
+                mean[i], sd[i], log_evidence[i] = _filter(x[i], task.concentration, steps, draw)
+            if progress:
+                progress(len(rows))
+
+        with ThreadPoolExecutor(_threads(n, m)) as pool:
+            list(pool.map(run, range(0, batch, CHUNK)))
+        error = np.full(batch, _rounding_bound(n, m))
+        kept = Draws(drawn, settings=asdict(self)) if self.draws else None
+        return Posterior(self.name, wanted, mean, sd, log_evidence, error, draws=kept)
+
+    def check_size(self, task: DirichletMixture, length: int) -> None:
+        """Raise :class:`InputError` for counts that do not fit into memory, not even for one thread."""
+        m, given = task.n_components, task.given
+        if _threads(length - given, m) < 1:
+            fits = max((k for k in range(given + 1, length) if _threads(k - given, m) >= 1), default=given + 1)
+            raise InputError(
+                f"the urn needs more than {MEMORY_LIMIT / 2**30:.0f} GiB for order {m} at length {length}; "
+                f"length {fits} would fit."
+            )
 
 
 def _filter(
@@ -264,16 +281,6 @@ def _threads(n: int, m: int) -> int:
     """How many fit: each carries the weights of one sequence, and all share the rows."""
     rows = math.comb(n + m - 2, m - 2) if m > 1 else 0
     return min((MEMORY_LIMIT - 16 * m * rows) // (8 * _n_states(n, m)), n_cores())
-
-
-def check_size(n: int, m: int) -> None:
-    """Raise :class:`InputError` for n transitions of order m that do not fit into memory, not even for one thread."""
-    if _threads(n, m) < 1:
-        fits = max((k for k in range(1, n) if _threads(k, m) >= 1), default=1)
-        raise InputError(
-            f"the urn needs more than {MEMORY_LIMIT / 2**30:.0f} GiB for order {m} at length {n + m}; "
-            f"length {fits + m} would fit."
-        )
 
 
 def _rounding_bound(n: int, m: int) -> float:

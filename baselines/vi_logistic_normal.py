@@ -1,60 +1,81 @@
-"""Variational inference with a full-rank normal on the unconstrained simplex (NumPyro's SVI)."""
+"""Variational inference with a full-rank normal on NumPyro's unconstrained space, for any model (NumPyro's SVI)."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Int
-from numpyro.distributions import constraints
+from jaxtyping import Float, Int
+from numpyro import handlers
+from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import StickBreakingTransform
+from numpyro.infer import init_to_uniform
+from numpyro.infer.autoguide import AutoMultivariateNormal
 
+from mdbench.baselines.chains import run_padded, run_traced
 from mdbench.baselines.laplace import normal_posterior
-from mdbench.baselines.posterior import Posterior, Progress, prefix_seeds, prepare, refuse_order_one
-from mdbench.baselines.svi import check_options, compiled_fit, fit_all
-from mdbench.tasks import DirichletMixture
+from mdbench.baselines.model import check_numbers, mtd_weights
+from mdbench.baselines.posterior import Posterior, Progress
+from mdbench.baselines.svi import Variational, optimised
+from mdbench.tasks import DirichletMixture, Task
+from mdbench.tasks.sampling import rebuilt, split
 
-check_size = refuse_order_one
+SCALE = 0.3  # of the normal at the start
 
 
-def vi_logistic_normal(
-    task: DirichletMixture,
-    contexts: Int[np.ndarray, "B T"],
-    *,
-    lengths: Sequence[int] | None = None,
-    progress: Progress | None = None,
-    steps: int = 1000,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Posterior:
-    """The normal in NumPyro's stick-breaking coordinates that is nearest to the posterior in KL(guide ‖ posterior).
+@dataclass(frozen=True)
+class VILogisticNormal(Variational[Task]):
+    """The normal in NumPyro's unconstrained coordinates that is nearest to the posterior in KL(guide ‖ posterior).
 
-    How far off it is, it does not know.
-
-    Args:
-        task: gives x_t(g) and α.
-        contexts: (B, T) tokens.
-        lengths: the prefixes to return (default: T alone); each is a fit of its own.
-        progress: called with the number of sequences that have just been finished.
-        steps: of Adam.
-        draws: independent draws from the guide to return.
-        seed: with a sequence's tokens it fixes that sequence's fit and draws.
+    Of a mixture these are the stick-breaking coordinates of λ, z summed out; of any other family those of θ in its own
+    NumPyro model. How far off it is, it does not know.
     """
-    check_options("vi_logistic_normal", steps, draws)
-    contexts, x, wanted = prepare(task, contexts, lengths)
-    fitted = fit_all(_compiled(steps), task, contexts, x, wanted, seed, progress)
-    location, root = (np.stack([p[name] for p in fitted], axis=1) for name in ("location", "root"))
 
-    def simplex(u):
-        return np.asarray(_simplex(u))
+    name: ClassVar[str] = "vi_logistic_normal"
 
-    seeds, settings = prefix_seeds(contexts, wanted, seed), {"steps": steps, "seed": seed}
-    return normal_posterior("vi_logistic_normal", wanted, location, root, simplex, draws, seeds, settings)
+    def posterior(
+        self,
+        task: Task,
+        contexts: Int[np.ndarray, "B T"],
+        lengths: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """As :meth:`Baseline.posterior`."""
+        contexts, x, wanted = self.prepare(task, contexts, lengths)
+        own = None if isinstance(task, DirichletMixture) else task
+        if isinstance(task, DirichletMixture):
+            compiled, given, concentration = _compiled(self.steps), task.given, task.concentration
+            theta: Callable[[Any], Any] = _weights
+
+            def run(keys, rows, length):
+                return run_padded(compiled, keys, x[rows, : length - given], 1.0, concentration)
+        else:
+            shaping, arguments = split(task)
+            of_own = _compiled_own(type(task), shaping, self.steps)
+            theta = _theta(task, contexts[0])
+
+            def run(keys, rows, length):
+                return run_traced(of_own, keys, contexts[rows, :length], arguments)
+
+        fitted = self.fit(run, contexts, wanted, progress)
+        location, root = (np.stack([p[name] for p in fitted], axis=1) for name in ("location", "root"))
+        return normal_posterior(self, location, root, theta, contexts, wanted, own)
+
+    def check_size(self, task: Task, length: int) -> None:
+        """Raise :class:`InputError` where there is nothing to infer, or θ has too many numbers."""
+        super().check_size(task, length)
+        check_numbers(self.name, task)
+
+
+def _weights(u: Float[np.ndarray, "S d"]) -> Float[np.ndarray, "S m"]:
+    return np.asarray(_simplex(u))
 
 
 @jax.jit
@@ -65,11 +86,33 @@ def _simplex(u):
 def _guide(x, _concentration):
     d = x.shape[1] - 1
     location = numpyro.param("location", jnp.zeros(d))
-    root = numpyro.param("root", 0.3 * jnp.eye(d), constraint=constraints.lower_cholesky)
+    root = numpyro.param("root", SCALE * jnp.eye(d), constraint=constraints.lower_cholesky)
     normal = dist.MultivariateNormal(location, scale_tril=root)
     numpyro.sample("weights", dist.TransformedDistribution(normal, StickBreakingTransform()))
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(steps: int):
-    return compiled_fit(_guide, steps)
+    fit = functools.partial(optimised, mtd_weights, _guide, steps)
+    return jax.jit(jax.vmap(fit, in_axes=(0, 0, None)))
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_own(family: type[Task], shaping: Any, steps: int):
+    def fit(key, tokens, arguments):
+        model = rebuilt(family, shaping, arguments).model
+        guide = AutoMultivariateNormal(model, init_loc_fn=init_to_uniform(radius=0.0), init_scale=SCALE)
+        found = optimised(model, guide, steps, key, tokens)
+        return {"location": found["auto_loc"], "root": found["auto_scale_tril"]}
+
+    return jax.jit(jax.vmap(fit, in_axes=(0, 0, None)))
+
+
+def _theta(task: Task, tokens: Int[np.ndarray, " T"]) -> Callable[[Float[np.ndarray, "S d"]], Float[np.ndarray, "S k"]]:
+    """From unconstrained coordinates to the numbers of θ in a row."""
+    with handlers.block(), handlers.trace() as sites, handlers.seed(rng_seed=0):
+        task.model(tokens)
+    value, transform = sites[task.theta]["value"], biject_to(sites[task.theta]["fn"].support)
+    shape = transform.inverse_shape(value.shape)
+    compiled = jax.jit(lambda u: transform(u.reshape(len(u), *shape)).reshape(len(u), -1))
+    return lambda u: np.asarray(compiled(u))

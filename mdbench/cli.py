@@ -463,7 +463,7 @@ def list_(as_json: Json = False) -> None:
         },
         "suites": {name: f"{', '.join(s.tasks)} at {', '.join(map(str, s.lengths))}" for name, s in suites.items()},
         "predictors": {name: entry.summary for name, entry in registry.predictor_entries().items()},
-        "baselines": {name: f"{e.summary} ({e.standing})" for name, e in registry.BASELINES.items()},
+        "baselines": {name: entry.summary for name, entry in registry.baseline_entries().items()},
     }
     if as_json:
         print(json.dumps(listing, indent=1, ensure_ascii=False))
@@ -480,7 +480,7 @@ def show(
     """Show what a name means."""
     from mdbench import registry, report, tasks
 
-    predictors, baselines = registry.predictor_entries(), registry.BASELINES
+    predictors, baselines = registry.predictor_entries(), registry.baseline_entries()
     details: dict[str, Any]
     if name.endswith(".toml") or name in [*tasks.task_names(), *tasks.plugin_tasks()]:
         task = tasks.load_task(name)

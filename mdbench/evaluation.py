@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from mdbench.baselines import EXACT
 from mdbench.device import check_device
 from mdbench.errors import InputError, PredictorError, Unsupported, foreign
 from mdbench.files import json_ready
 from mdbench.gold import check_gold
 from mdbench.isolation import Isolated, Limits
 from mdbench.predictor import FunctionPredictor, Predictor, check_length, runs_of
-from mdbench.registry import BUILT_IN, EXACT, build_baseline, build_predictor
+from mdbench.registry import BUILT_IN, build_baseline, build_predictor
 from mdbench.running import Answers, answers, is_told, may_refuse, name_of, predict_timed
 from mdbench.scoring import COLUMNS, SCORES, Cell, Progress, Result, Scores, cells, no_progress, paired_difference
 from mdbench.statistics import MeanInterval, sequences_to_separate
@@ -196,9 +197,9 @@ def evaluate(
     cells_of = grid(task, suite, lengths)
     beside = dict.fromkeys(name for t, _ in cells_of for name in t.references) if references is None else references
     everyone, asked = _name_predictors(predictors, list(beside))
-    gold_entry = build_baseline(gold).entry
+    gold_baseline = build_baseline(gold)
     for name in asked:
-        if gold_entry.standing != EXACT and name.partition(":")[0] == gold_entry.name:
+        if gold_baseline.standing != EXACT and name.partition(":")[0] == gold_baseline.name:
             raise InputError(f"'{name}' is the gold itself, noise and all; measure it against another, such as exact.")
         if work is not None and not isinstance(everyone[name], str):
             raise InputError(f"'{name}' is an object, and what is kept must have a name: give it as file.py:{name}.")

@@ -10,13 +10,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from mdbench.baselines import APPROXIMATE, GATED, Baseline
 from mdbench.errors import InputError, Unsupported
-from mdbench.registry import APPROXIMATE, BASELINES, EXACT, GATED, Baseline, baseline_options, build_baseline
+from mdbench.registry import baseline_entries, build_baseline
 from mdbench.store import Arrays, Store, code_hash, hash_of, store
 from mdbench.tasks import DirichletMixture, Predictive, Task
 
@@ -50,7 +52,7 @@ def gold(
             if baseline.is_closed_form(task):
                 (progress or (lambda _k: None))(len(shard))
                 return task.predictive(shard, lengths)._asdict()  # type: ignore[attr-defined]
-            found = baseline(task, shard, lengths=lengths, progress=progress)
+            found = baseline.posterior(task, shard, lengths, progress)
             if found.failed.any():
                 raise _Failed(found)
             return found.predictive(task, shard)._asdict()
@@ -79,40 +81,40 @@ class _Failed(Exception):
         self.found = found
 
 
-def check_gold(task: Task, length: int, method: str) -> Baseline:
+def check_gold(task: Task, length: int, method: str) -> Baseline[Any]:
     """The baseline, if it may be gold and can do that length of that task.
 
     Raises:
         InputError: it may not, or cannot.
     """
     baseline = build_baseline(method)
-    if baseline.entry.standing == APPROXIMATE:
-        able = ", ".join(name for name, entry in BASELINES.items() if entry.standing in (EXACT, GATED))
+    if baseline.standing == APPROXIMATE:
+        able = ", ".join(name for name, e in baseline_entries().items() if e.load().standing != APPROXIMATE)
         raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
     concentration = task.concentration if isinstance(task, DirichletMixture) else math.inf
-    if baseline.entry.standing == GATED and concentration < LEAST_CONCENTRATION:
+    if baseline.standing == GATED and concentration < LEAST_CONCENTRATION:
         raise InputError(
             f"at concentration {concentration:g} the posterior sits in corners that samplers can miss without "
             f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}, so take exact."
         )
     try:
-        baseline.check_size(task, length)
+        baseline.check(task, length)
     except Unsupported:
         raise
     except InputError as error:
-        hint = "" if baseline.entry.name == "reference" else " As gold, --gold reference goes up to order 16."
+        hint = "" if baseline.name == "reference" else " As gold, --gold reference goes up to order 16."
         raise InputError(f"{error}{hint}") from None
     return baseline
 
 
-def _key(task: Task, contexts: np.ndarray, lengths: Sequence[int], baseline: Baseline) -> dict[str, Any]:
+def _key(task: Task, contexts: np.ndarray, lengths: Sequence[int], baseline: Baseline[Any]) -> dict[str, Any]:
     """All that the gold of just this depends on."""
     return {
         "task": task.task_hash,
         "data": hash_of(contexts),
         "shape": list(contexts.shape),
         "lengths": list(map(int, lengths)),
-        "method": baseline.entry.name,
-        "options": {k: str(v) for k, v in (baseline_options(baseline.entry) | baseline.options).items()},
+        "method": baseline.name,
+        "options": {k: str(v) for k, v in asdict(baseline).items()},
         "code": code_hash("mdbench.baselines", "mdbench.tasks"),
     }

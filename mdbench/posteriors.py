@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.baselines import Check, Posterior
+from mdbench.baselines import Baseline, Check, Posterior
 from mdbench.errors import InputError, SequenceError
 from mdbench.files import check_writable, write_whole
-from mdbench.registry import Baseline, build_baseline
+from mdbench.registry import build_baseline
 from mdbench.tasks import MTD
 from mdbench.tasks.task import check_order
 
@@ -62,7 +62,7 @@ def posterior(
         raise InputError("there are no sequences; give at least one.")
     own_lengths = sorted({len(sequence) for sequence in tokens})
     for length in own_lengths:
-        baseline.check_size(task, length)
+        baseline.check(task, length)
     if out is not None:
         _check_out(out, baseline, own_lengths)
 
@@ -71,7 +71,7 @@ def posterior(
         group = [k for k, sequence in enumerate(tokens) if len(sequence) == length]
         contexts = np.stack([tokens[k] for k in group])
         lengths = range(order, length + 1) if prefixes else [length]
-        found = baseline(task, contexts, lengths=lengths, progress=progress)
+        found = baseline.posterior(task, contexts, lengths, progress)
         if out is not None:
             _write_draws(out, found, task, contexts)
         next_token = found.predictive(task, contexts).probs[:, -1]
@@ -134,10 +134,10 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _check_out(out: str | Path, baseline: Baseline, lengths: Sequence[int]) -> None:
+def _check_out(out: str | Path, baseline: Baseline[Any], lengths: Sequence[int]) -> None:
     if Path(out).suffix != ".nc":
         raise InputError(f"--out writes .nc (netCDF), not '{out}'.")
-    if not baseline.has_draws:
+    if not baseline.n_draws:
         raise InputError(f"'{baseline.label}' has no draws to write; --method urn:draws=1000 has independent ones.")
     if len(lengths) > 1:
         raise InputError(f"--out needs sequences of one length, not of {len(lengths)}; write one file for each length.")

@@ -300,7 +300,7 @@ def _row(identity: Identity) -> RowIdentity:
     kind: Kind
     if entry.name in TOLD:
         kind = UPPER_BOUND
-    elif "baseline" in entry.options:
+    elif "baseline" in entry.options and entry.name in BUILT_IN:
         kind = BASELINE
     else:
         kind = PREDICTOR if entry.name in BUILT_IN and entry.name != "run" else CONTRIBUTED

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from mdbench.errors import InputError, Unsupported, foreign, unknown_name, warn_once
+
+if TYPE_CHECKING:
+    from mdbench.baselines import Baseline
 
 GROUP = "mdbench.predictors"
 
@@ -54,110 +56,83 @@ class Entry:
         return found
 
 
+_E = TypeVar("_E", bound=Entry)
+
+
 # ------------------------------------------------------------------------------------------------------ baselines
 
-EXACT, GATED, APPROXIMATE = "exact", "gated", "approximate"
+BASELINE_GROUP = "mdbench.baselines"
 
 
 @dataclass(frozen=True)
 class BaselineEntry(Entry):
-    """A posterior method, and how far it can be trusted.
+    """A posterior method: a class that derives from :class:`mdbench.baselines.Baseline`."""
 
-    ``standing`` is ``exact``, ``gated`` (gold where every sequence passes its gates) or ``approximate`` (never gold).
-    """
-
-    standing: str = APPROXIMATE
     kind: ClassVar[str] = "baseline"
 
+    def load(self) -> Any:
+        """Import it.
 
-def _baseline(name: str, standing: str, summary: str) -> BaselineEntry:
-    return BaselineEntry(name, f"mdbench.baselines.{name}:{name}", summary, standing=standing)
+        Raises:
+            PredictorError: that fails, or it is no baseline of that name.
+        """
+        from mdbench.baselines import Baseline
+
+        found = super().load()
+        with foreign(f"{self.kind} {self.source} cannot be loaded"):
+            if not (isinstance(found, type) and issubclass(found, Baseline)):
+                raise TypeError(f"'{self.target}' does not derive from mdbench.baselines.Baseline")
+            if getattr(found, "name", None) != self.name:
+                raise TypeError(f"'{self.target}' has the name {getattr(found, 'name', None)!r}")
+        return found
+
+
+def _baseline(name: str, attribute: str, summary: str) -> BaselineEntry:
+    return BaselineEntry(name, f"mdbench.baselines.{name}:{attribute}", summary)
 
 
 _BASELINES = [
-    _baseline("exact", EXACT, "exact, by Gauss-Jacobi quadrature: the gold"),
-    _baseline("urn", EXACT, "exact, by a Pólya-urn filter; its draws are independent"),
-    _baseline("reference", GATED, "importance sampling with a standard error, for orders up to 16"),
-    _baseline("nuts", GATED, "NUTS (NumPyro), the lags summed out"),
-    _baseline("gibbs", GATED, "Gibbs sampling of lags and weights"),
-    _baseline("pyro_nuts", GATED, "NUTS by Pyro on torch: the second opinion on nuts"),
-    _baseline("vi_dirichlet", APPROXIMATE, "variational inference, Dirichlet guide (NumPyro)"),
-    _baseline("vi_logistic_normal", APPROXIMATE, "variational inference, full-rank logistic normal guide (NumPyro)"),
-    _baseline("laplace", APPROXIMATE, "a normal at the mode in softmax coordinates"),
-    _baseline("pyro_svi", APPROXIMATE, "variational inference by Pyro: the second opinion on vi_dirichlet"),
+    _baseline("exact", "Exact", "exact, by Gauss-Jacobi quadrature: the gold"),
+    _baseline("urn", "Urn", "exact, by a Pólya-urn filter; its draws are independent"),
+    _baseline("reference", "Reference", "importance sampling with a standard error, for orders up to 16; gated"),
+    _baseline("nuts", "NUTS", "NUTS (NumPyro), for any model, the lags summed out; gated"),
+    _baseline("gibbs", "Gibbs", "Gibbs sampling of lags and weights; gated"),
+    _baseline("pyro_nuts", "PyroNUTS", "NUTS by Pyro on torch: the second opinion on nuts; gated"),
+    _baseline("vi_dirichlet", "VIDirichlet", "variational inference, Dirichlet guide (NumPyro); approximate"),
+    _baseline(
+        "vi_logistic_normal",
+        "VILogisticNormal",
+        "variational inference for any model, full-rank logistic normal guide (NumPyro); approximate",
+    ),
+    _baseline("laplace", "Laplace", "a normal at the mode in softmax coordinates; approximate"),
+    _baseline("pyro_svi", "PyroSVI", "variational inference by Pyro: the second opinion on vi_dirichlet; approximate"),
 ]
 BASELINES = {entry.name: entry for entry in _BASELINES}
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A baseline with the options that somebody chose; ``(task, contexts, lengths=, progress=) -> Posterior``."""
-
-    entry: BaselineEntry
-    options: dict[str, Any]
-
-    @functools.cached_property
-    def function(self) -> Callable[..., Any]:
-        """The function itself."""
-        return self.entry.load()
-
-    def __call__(self, task: Any, contexts: Any, **arguments: Any) -> Any:
-        return self.function(task, contexts, **arguments, **self.options)
-
-    @property
-    def has_draws(self) -> bool:
-        """Whether its posterior comes with draws, by the options chosen."""
-        return (baseline_options(self.entry) | self.options).get("draws", 0) > 0
-
-    def is_closed_form(self, task: Any) -> bool:
-        """Whether the task's own closed form takes its place: exact is exact, by whatever route."""
-        from mdbench.tasks import ClosedForm
-
-        return self.entry.standing == EXACT and isinstance(task, ClosedForm)
-
-    def next_token(self, task: Any, contexts: Any) -> Any:
-        """p_B(· | y) of whole contexts, (B, q): by the task's closed form, or at what the baseline finds."""
-        if self.is_closed_form(task):
-            return task.predictive(contexts, [contexts.shape[1]]).probs[:, 0]
-        return self(task, contexts).predictive(task, contexts).probs[:, 0]
-
-    def check_fits(self, task: Any) -> None:
-        """Raise :class:`Unsupported` for a task that it is not made for."""
-        if not self.is_closed_form(task):
-            check_fits(self.entry.name, self.function, task)
-
-    def check_size(self, task: Any, length: int) -> None:
-        """Likewise, and :class:`InputError` for a length of it that it refuses."""
-        self.check_fits(task)
-        if self.is_closed_form(task):
-            return
-        check = getattr(sys.modules[self.function.__module__], "check_size", None)
-        if check:
-            check(length - task.given, getattr(task, "n_components", task.prior_mean.size))
-
-    @property
-    def label(self) -> str:
-        """The name with its options, in the form that :func:`build_baseline` takes."""
-        options = ",".join(f"{key}={value}" for key, value in sorted(self.options.items()))
-        return f"{self.entry.name}:{options}" if options else self.entry.name
+def baseline_entries() -> dict[str, BaselineEntry]:
+    """All baselines that can be named."""
+    return _with_plugins(BASELINE_GROUP, BaselineEntry, BASELINES)
 
 
-def build_baseline(text: str, **more: Any) -> Baseline:
+def build_baseline(text: str, **more: Any) -> Baseline[Any]:
     """The baseline that ``name`` or ``name:option=value,option=value`` means; ``more`` are further options.
 
     Raises:
-        InputError: there is no such baseline, or it takes no such option.
+        InputError: there is no such baseline, or it takes no such option, or an option cannot be that.
     """
-    entry, options = _parse(text, "baseline", BASELINES)
-    options |= more
+    entry, options = _parse(text, "baseline", baseline_entries())
     _check_options("baseline", entry, options, baseline_options(entry))
-    return Baseline(entry, options)
+    if entry.name in BASELINES:
+        return cast("Baseline[Any]", entry.load()(**options, **more))
+    with foreign(f"baseline {entry.source} cannot be built", Unsupported):
+        return cast("Baseline[Any]", entry.load()(**options, **more))
 
 
 def baseline_options(entry: BaselineEntry) -> dict[str, Any]:
-    """Options with their defaults: what else a caller may choose is not for a name to set."""
-    parameters = list(inspect.signature(entry.load()).parameters.values())[2:]  # after task and contexts
-    return {p.name: p.default for p in parameters if p.name not in ("lengths", "progress", "tolerance")}
+    """Options with their defaults."""
+    required = {MISSING: inspect.Parameter.empty}
+    return {each.name: required.get(each.default, each.default) for each in entry.load().options()}
 
 
 # ----------------------------------------------------------------------------------------------------- predictors
@@ -253,26 +228,36 @@ class FileEntry(Entry):
 
 
 def predictor_entries() -> dict[str, Entry]:
-    """All predictors that can be named; a built-in wins over an entry point of the same name, with a warning."""
-    found: dict[str, Entry] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.dist.name if p.dist else "")):
+    """All predictors that can be named: every baseline is one too."""
+    plugins = {name: entry for name, entry in baseline_entries().items() if name not in BASELINES}
+    as_predictors = {
+        name: Entry(name, _POSTERIOR_MEAN, entry.summary, {"baseline": name}, entry.distribution)
+        for name, entry in plugins.items()
+    }
+    return as_predictors | _with_plugins(GROUP, Entry, BUILT_IN)
+
+
+def _with_plugins(group: str, kind: type[_E], built_in: Mapping[str, _E]) -> dict[str, _E]:
+    """Entry points and what is built in, which wins over an entry point of the same name, with a warning."""
+    found: dict[str, _E] = {}
+    for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.dist.name if p.dist else "")):
         source = f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
-        entry = Entry(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
+        entry = kind(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
         if ":" in point.name:
             warn_once(f"'{point.name}' {source} is not used: a name with a colon cannot be asked for.")
-        elif point.name in BUILT_IN:
-            warn_once(f"'{point.name}' {source} is not used: a built-in predictor has that name.")
+        elif point.name in built_in:
+            warn_once(f"'{point.name}' {source} is not used: a built-in {kind.kind} has that name.")
         elif point.name not in found:
             found[point.name] = entry
         elif found[point.name] != entry:
             warn_once(f"'{point.name}' {source} is not used: that name is taken, {found[point.name].summary}.")
-    return found | BUILT_IN
+    return found | dict(built_in)
 
 
 def option_defaults(entry: Entry) -> dict[str, Any]:
     """Options that a person may give, with their defaults (``inspect.Parameter.empty``: must be given)."""
     if "baseline" in entry.options:
-        return baseline_options(BASELINES[entry.options["baseline"]])
+        return baseline_options(baseline_entries()[entry.options["baseline"]])
     parameters = list(inspect.signature(entry.load()).parameters.values())[1:]  # the first is the task
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return {p.name: p.default for p in named if p.name != "device" and p.name not in entry.options}
@@ -317,6 +302,8 @@ def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
         _check_options("predictor", entry, options, known)
     if "device" in parameters:
         options["device"] = device
+    from mdbench.tasks.needs import check_fits
+
     check_fits(entry.name, factory, task)
     if entry.name in BUILT_IN:
         return factory(task, **entry.options, **options)
@@ -324,34 +311,7 @@ def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
         return factory(task, **entry.options, **options)
 
 
-# ---------------------------------------------------------------------------------------------- what may run where
-
-
-def needs(factory: Callable[..., Any]) -> Any:
-    """The class of tasks that the first parameter of a factory or a baseline is annotated with; None: any task."""
-    from mdbench.tasks import Task
-
-    annotation = next(iter(inspect.signature(factory).parameters.values())).annotation
-    if isinstance(annotation, str):
-        try:
-            annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # its own module's words
-        except Exception:  # names for the type checker alone
-            return None
-    classes = get_args(annotation) or (annotation,)
-    return annotation if all(isinstance(c, type) and issubclass(c, Task) for c in classes) else None
-
-
-def check_fits(name: str, factory: Callable[..., Any], task: Any) -> None:
-    """Raise :class:`Unsupported` unless the task is one that the factory or baseline is annotated with."""
-    wanted = needs(factory)
-    if wanted is not None and not isinstance(task, wanted):
-        kinds = " or ".join(c.kind for c in get_args(wanted) or (wanted,))
-        raise Unsupported(f"'{name}' needs {kinds}; '{task.name}' is {task.kind}.", label="other tasks")
-
-
 # --------------------------------------------------------------------------------------------------- names, options
-
-_E = TypeVar("_E", bound=Entry)
 
 
 def _parse(text: str, kind: str, entries: Mapping[str, _E]) -> tuple[_E, dict[str, Any]]:
@@ -398,12 +358,13 @@ def _literal(value: str) -> Any:
 
 def describe(entry: Entry) -> dict[str, Any]:
     """What ``mdbench show`` says of a predictor or a baseline."""
+    found = entry.load()
     if isinstance(entry, BaselineEntry):
-        known = baseline_options(entry)
-        more: dict[str, Any] = {"standing": entry.standing}
+        more: dict[str, Any] = {"standing": found.standing}
+        options = [f"{o.name}={o.default} ({o.metadata.get('about', '')})" for o in found.options()]
     else:
         known, more = option_defaults(entry), {"fixed": entry.options}
-    required = inspect.Parameter.empty
-    options = [f"{name} (required)" if default is required else f"{name}={default}" for name, default in known.items()]
-    doc = inspect.getdoc(entry.load()) or ""
+        required = inspect.Parameter.empty
+        options = [f"{name} (required)" if d is required else f"{name}={d}" for name, d in known.items()]
+    doc = inspect.getdoc(found) or ""
     return {"summary": entry.summary, "factory": entry.target, **more, "options": options, "doc": doc}

@@ -77,8 +77,8 @@ class Batches:
     def __init__(self, task: Task, length: int, target: str, batch: int, reuse: int, seed: int, device: str) -> None:
         if target == BAYES:
             try:
-                self.gold = build_baseline("exact")
-                self.gold.check_size(task, length)
+                self.gold = build_baseline("exact", tolerance=TOLERANCE)
+                self.gold.check(task, length)
             except InputError as error:
                 raise InputError(f"the target 'bayes' needs the exact posterior: {error}") from None
         self.task, self.length, self.target = task, length, target
@@ -120,7 +120,7 @@ class Batches:
             target = torch.nn.functional.one_hot(next_tokens, task.n_states)
         elif isinstance(task, LagMixture):
             if self.target == BAYES:
-                mean = self.gold(task, contexts.cpu().numpy(), tolerance=TOLERANCE).mean[:, 0]
+                mean = self.gold.posterior(task, contexts.cpu().numpy()).mean[:, 0]
                 theta = torch.from_numpy(mean).to(theta)
             recent = contexts[:, -task.order :].flip(1)  # lag 1 first
             recent = recent[:, [*range(task.order), *[0] * (task.n_components - task.order)]]

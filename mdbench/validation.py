@@ -1,9 +1,10 @@
 """Every posterior method against the exact posterior, and simulation-based calibration of its draws.
 
-Accuracy: errors of the posterior mean, and z-scores (error over stated standard error), which are standard normal if
-the stated error is right. Calibration (Talts et al., arXiv 1804.06788): λ from the prior, tokens given λ, draws given
-the tokens; the rank of λ among independent draws is then uniform. Beside each weight the log likelihood
-is ranked, which sees a method that does not look at the data (Modrák et al., 2023).
+Accuracy: errors of the posterior mean of a mixture's weights λ, or, of a family with a closed form, of the next-token
+probabilities p; and z-scores (error over stated standard error), which are standard normal if the stated error is
+right. Calibration (Talts et al., arXiv 1804.06788): θ from the prior, tokens given θ, draws given the tokens; the rank
+of each number of θ among independent draws is then uniform. Beside these the log likelihood is ranked, which sees a
+method that does not look at the data (Modrák et al., 2023).
 
 Kolmogorov-Smirnov tests of the z-scores and χ² tests of the ranks, all of one run, are corrected together by Holm's
 method. Only methods that may be gold can pass; of the approximations it is shown what they get wrong.
@@ -15,54 +16,47 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from mdbench.baselines import Posterior, exact
-from mdbench.errors import InputError
+from mdbench.baselines import APPROXIMATE, Baseline, Exact, Posterior
+from mdbench.errors import InputError, Unsupported
 from mdbench.files import json_ready
-from mdbench.registry import APPROXIMATE, BASELINES, Baseline, build_baseline
+from mdbench.registry import baseline_entries, build_baseline
 from mdbench.statistics import holm
 from mdbench.store import Store, code_hash, store
-from mdbench.tasks import DirichletMixture, Stream, Task, load_suite, load_task, sample
+from mdbench.tasks import ClosedForm, DirichletMixture, Mixture, Stream, Task, load_suite, load_task, sample
+from mdbench.tasks.needs import check_fits
 
 LEVEL = 0.01  # of all tests of a run together
 RANK_DRAWS = 63  # thinned draws: ranks 0..63
 BINS = 16  # of four ranks each
 Z_BINS = np.linspace(-4, 4, 17)
 
-# What differs from a method's defaults: enough here and cheaper, or draws for methods that else return none.
-ACCURACY_OPTIONS: dict[str, dict[str, Any]] = {"reference": {"standard_error": 3e-4}}
-CALIBRATION_OPTIONS: dict[str, dict[str, Any]] = {
-    "urn": {"draws": RANK_DRAWS},
-    "pyro_nuts": {"chains": 2, "draws": 800},
-}
-FEWER = {"pyro_nuts": 64}  # sequences of the accuracy run: each costs Python's time
-
-Method = Callable[..., Posterior]
-
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One method on one task: errors of the posterior mean against exact, over sequences and weights.
+    """One method on one task: errors against exact, over sequences and weights or states.
 
-    ``options`` is the method with the options that were set. ``z`` counts z-scores in the bins of ``Z_BINS`` (and
-    beyond, at either end); ``z_p`` is the Kolmogorov-Smirnov p-value for each lag. Both are empty for methods that
-    state no standard error. ``n_beyond_bound`` counts sequences that differ from exact by more than the two bounds
-    allow. ``seconds`` include compilation.
+    ``options`` is the method with the options that were set, ``of`` what errors are of: ``λ`` or ``p``. ``z`` counts
+    z-scores in the bins of ``Z_BINS`` (and beyond, at either end); ``z_p`` is the Kolmogorov-Smirnov p-value for each
+    weight or state. Both are empty for methods that state no standard error. ``n_beyond_bound`` counts sequences that
+    differ from exact by more than the two bounds allow. ``seconds`` include compilation.
     """
 
     method: str
+    standing: str
     options: str
+    of: str
     task: str
     length: int
     n_sequences: int
     largest_error: float
     rms_error: float
-    largest_sd_error: float
+    largest_sd_error: float | None
     n_failed: int
     n_beyond_bound: int
     seconds: float
@@ -81,6 +75,7 @@ class Calibration:
     """
 
     method: str
+    standing: str
     options: str
     task: str
     length: int
@@ -138,7 +133,7 @@ def validate(
 
     Args:
         tasks: default: those of the suite ``core``.
-        methods: default: all baselines.
+        methods: default: all baselines, on each task those that are made for it.
         length: T of the accuracy runs.
         n_sequences: of the accuracy runs.
         calibration_length: T of the calibration runs.
@@ -148,23 +143,28 @@ def validate(
         progress: called to show progress.
 
     Raises:
-        InputError: an unknown name, or a number that cannot be.
+        InputError: an unknown name, a method that is not made for a task, or a number that cannot be.
     """
     loaded = [t if isinstance(t, Task) else load_task(t) for t in tasks or load_suite("core").tasks]
-    names = list(methods or [name for name in BASELINES if name != "exact"])
+    names = list(methods or [name for name in baseline_entries() if name != "exact"])
     for task in loaded:
-        if not isinstance(task, DirichletMixture):
-            raise InputError(f"validate needs {DirichletMixture.kind}; '{task.name}' is {task.kind}.")
+        if not isinstance(task, (DirichletMixture, ClosedForm)):
+            raise InputError(
+                f"validate needs {DirichletMixture.kind} or {ClosedForm.kind}; '{task.name}' is {task.kind}."
+            )
     for name in names:
         if name == "exact":
             raise InputError(
                 "'exact' is what the others are held against; its draws, for calibration, are those of 'urn'."
             )
-        build_baseline(name)
+        baseline = build_baseline(name)
         if ":" in name:
             raise InputError(
                 f"validate takes plain names and sets options itself (the report names them), not '{name}'."
             )
+        for task in loaded if methods else ():
+            for at in (length, calibration_length):
+                _check(baseline, task, at)
     if n_sequences < 2 or n_simulations < 5 * BINS:
         raise InputError(f"validate needs at least 2 sequences and {5 * BINS} simulations, 5 for each bin of ranks.")
     begin = progress or (lambda _description, _total: lambda _k: None)
@@ -173,26 +173,27 @@ def validate(
     accuracies, calibrations = [], []
     for task in loaded:
         for name in names:
-            method = build_baseline(name, **ACCURACY_OPTIONS.get(name, {}))
-            n = min(n_sequences, FEWER.get(name, n_sequences))
+            plain = build_baseline(name)
+            try:
+                _check(plain, task, length)
+            except Unsupported:
+                continue
+            method = replace(plain, **plain.accuracy_options)
+            n = min(n_sequences, plain.accuracy_sequences or n_sequences)
             advance = begin(f"{task.name}: accuracy of {name}", n)
-            accuracies.append(_kept(kept, accuracy, Accuracy, name, method, task, length, n, seed, advance))
-            method = build_baseline(name, **CALIBRATION_OPTIONS.get(name, {}))
-            if not method.has_draws:
+            accuracies.append(_kept(kept, accuracy, Accuracy, method, task, length, n, seed, advance))
+            method = replace(plain, **plain.calibration_options)
+            if not method.n_draws:
                 continue
             advance = begin(f"{task.name}: calibration of {name}", n_simulations)
-            calibrations.append(
-                _kept(
-                    kept, calibration, Calibration, name, method, task, calibration_length, n_simulations, seed, advance
-                )
-            )
+            given = method, task, calibration_length, n_simulations, seed, advance
+            calibrations.append(_kept(kept, calibration, Calibration, *given))
     return Validation(accuracies, calibrations, judge(accuracies, calibrations))
 
 
 def accuracy(
-    name: str,
-    method: Baseline | Method,
-    task: DirichletMixture,
+    method: Baseline[Any],
+    task: Task,
     length: int,
     n_sequences: int,
     seed: int,
@@ -200,32 +201,31 @@ def accuracy(
 ) -> Accuracy:
     """Run a method on evaluation sequences and compare its posterior with the exact one."""
     contexts = sample(task, length, n_sequences, seed).tokens[:, :-1]
-    truth = exact(task, contexts)
     started = time.perf_counter()
-    found = method(task, contexts, progress=progress)
+    found = method.posterior(task, contexts, progress=progress)
     seconds = time.perf_counter() - started
-    error = found.mean[:, 0] - truth.mean[:, 0]
+    errors = _errors(task, contexts, found)
     ess = next((c.values for c in found.checks_made if c.name in ("ess_bulk", "ess") and c.values is not None), None)
     result = Accuracy(
-        method=name,
-        options=getattr(method, "label", name),
+        method=method.name,
+        standing=method.standing,
+        options=method.label,
+        of=errors.of,
         task=task.name,
         length=length,
         n_sequences=n_sequences,
-        largest_error=float(np.abs(error).max()),
-        rms_error=float(np.sqrt((error**2).mean())),
-        largest_sd_error=float(np.abs(found.sd - truth.sd).max()),
+        largest_error=float(np.abs(errors.error).max()),
+        rms_error=float(np.sqrt((errors.error**2).mean())),
+        largest_sd_error=errors.largest_sd_error,
         n_failed=int(found.failed.sum()),
-        n_beyond_bound=0
-        if found.error is None
-        else int((np.abs(error).max(axis=1) > found.error + _known(truth.error)).sum()),
+        n_beyond_bound=errors.n_beyond_bound,
         seconds=seconds,
         ess_per_second=None if ess is None else float(np.nansum(ess) / seconds),
     )
-    if found.mean_se is None:
+    if errors.stated is None:
         return result
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.nan_to_num(error / found.mean_se[:, 0], nan=np.inf)  # no stated error at all: infinitely far off
+        z = np.nan_to_num(errors.error / errors.stated, nan=np.inf)  # no stated error at all: infinitely far off
     edges = np.concatenate([[-np.inf], Z_BINS[1:-1], [np.inf]])
     return replace(
         result,
@@ -236,10 +236,34 @@ def accuracy(
     )
 
 
+class _Errors(NamedTuple):
+    """Errors (N, k) of k weights or states, and the standard errors that the method states, if it states any."""
+
+    of: str
+    error: Float[np.ndarray, "N k"]
+    stated: Float[np.ndarray, "N k"] | None
+    largest_sd_error: float | None = None
+    n_beyond_bound: int = 0
+
+
+def _errors(task: Task, contexts: Int[np.ndarray, "N T"], found: Posterior) -> _Errors:
+    if isinstance(task, ClosedForm):
+        truth = task.predictive(contexts, [contexts.shape[1]]).probs[:, 0]
+        stated = None if found.next_token_se is None else found.next_token_se[:, 0]
+        return _Errors("p", found.predictive(task, contexts).probs[:, 0] - truth, stated)
+    assert isinstance(task, DirichletMixture), "validate checks this"
+    exact = Exact().posterior(task, contexts)
+    error = found.mean[:, 0] - exact.mean[:, 0]
+    sd_error = float(np.abs(found.sd - exact.sd).max())
+    n_beyond = 0
+    if found.error is not None:
+        n_beyond = int((np.abs(error).max(axis=1) > found.error + _known(exact.error)).sum())
+    return _Errors("λ", error, None if found.mean_se is None else found.mean_se[:, 0], sd_error, n_beyond)
+
+
 def calibration(
-    name: str,
-    method: Baseline | Method,
-    task: DirichletMixture,
+    method: Baseline[Any],
+    task: Task,
     length: int,
     n_simulations: int,
     seed: int,
@@ -250,21 +274,20 @@ def calibration(
     drawn = sample(task, length, n_simulations, seed, stream=Stream.CALIBRATION)
     contexts = drawn.tokens[:, :-1]
     started = time.perf_counter()
-    found = method(task, contexts, progress=progress)
+    found = method.posterior(task, contexts, progress=progress)
     seconds = time.perf_counter() - started
-    draws = thinned(found)  # (L, N, m)
-    x = task.likelihoods(contexts)
-
-    def log_likelihood(weights):  # (..., N, m)
-        return np.log(np.einsum("ntg,...ng->...nt", x, weights)).sum(axis=-1)
-
-    quantities = [(f"λ_{g + 1}", drawn.weights[:, g], draws[..., g]) for g in range(task.n_components)]
-    quantities.append(("log likelihood", log_likelihood(drawn.weights), log_likelihood(draws)))
-    ranks = {label: rank(true, of_draws, seed) for label, true, of_draws in quantities}
+    draws = thinned(found)  # (L, N, k)
+    true = drawn.theta.reshape(n_simulations, -1)
+    symbol = "λ" if isinstance(task, Mixture) else task.theta
+    quantities = [(f"{symbol}_{g + 1}", true[:, g], draws[..., g]) for g in range(true.shape[1])]
+    of_draws = np.stack([log_likelihood(task, theta, contexts) for theta in draws])
+    quantities.append(("log likelihood", log_likelihood(task, true, contexts), of_draws))
+    ranks = {label: rank(value, among, seed) for label, value, among in quantities}
     counts = {label: np.bincount(r * BINS // (RANK_DRAWS + 1), minlength=BINS) for label, r in ranks.items()}
     return Calibration(
-        method=name,
-        options=getattr(method, "label", name),
+        method=method.name,
+        standing=method.standing,
+        options=method.label,
         task=task.name,
         length=length,
         n_simulations=n_simulations,
@@ -274,6 +297,19 @@ def calibration(
         ranks=tuple(tuple(int(k) for k in count) for count in counts.values()),
         p=tuple(float(stats.chisquare(count).pvalue) for count in counts.values()),
     )
+
+
+def log_likelihood(
+    task: Task, theta: Float[np.ndarray, "N k"], contexts: Int[np.ndarray, "N T"]
+) -> Float[np.ndarray, " N"]:
+    """Log p(y_{given+1}..y_T | θ, the given tokens) in nats, θ's numbers in a row."""
+    if isinstance(task, Mixture):
+        return np.log(np.einsum("ntg,ng->nt", task.likelihoods(contexts), theta)).sum(axis=-1)
+    total, rows = np.zeros(len(contexts)), np.arange(len(contexts))
+    shaped = theta.reshape(-1, *task.prior_mean.shape)
+    for t in range(task.given, contexts.shape[1]):
+        total += np.log(task.truth(shaped, contexts[:, :t])[rows, contexts[:, t]])
+    return total
 
 
 def thinned(found: Posterior) -> Float[np.ndarray, "L N m"]:
@@ -298,18 +334,19 @@ def judge(accuracies: Sequence[Accuracy], calibrations: Sequence[Calibration]) -
     tests: dict[tuple[str, str, str], float] = {}
     for a in accuracies:
         for g, p in enumerate(a.z_p, start=1):
-            tests[a.method, a.task, f"z-scores of λ_{g}"] = p
+            tests[a.method, a.task, f"z-scores of {a.of}_{g}"] = p
     for c in calibrations:
         for quantity, p in zip(c.quantities, c.p, strict=True):
             tests[c.method, c.task, f"ranks of {quantity}"] = p
     # Approximations are not on trial: more tests would only weaken the correction for the others.
-    on_trial = {key: p for key, p in tests.items() if not _approximate(key[0])}
-    corrected = dict(zip(on_trial, holm(list(on_trial.values())), strict=True))
     rows: list[Accuracy | Calibration] = [*accuracies, *calibrations]
+    approximate = {row.method for row in rows if row.standing == APPROXIMATE}
+    on_trial = {key: p for key, p in tests.items() if key[0] not in approximate}
+    corrected = dict(zip(on_trial, holm(list(on_trial.values())), strict=True))
     verdicts = []
     for method, task in dict.fromkeys((row.method, row.task) for row in rows):
         mine = {key[2]: p for key, p in tests.items() if key[:2] == (method, task)}
-        if _approximate(method):
+        if method in approximate:
             reasons = tuple(f"{what}: p = {p:.1g}" for what, p in mine.items() if p < LEVEL)
             verdicts.append(Verdict(method, task, "approximate", reasons))
             continue
@@ -330,11 +367,13 @@ def _known(error: Float[np.ndarray, " B"] | None) -> Float[np.ndarray, " B"]:
     return error
 
 
-def _approximate(method: str) -> bool:
-    return method in BASELINES and BASELINES[method].standing == APPROXIMATE
+def _check(method: Baseline[Any], task: Task, length: int) -> None:
+    """Raise unless it is made for that, itself: a closed form that would stand in for it is what it is held against."""
+    check_fits(method.name, method.posterior, task)
+    method.check_size(task, length)
 
 
-def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], name: str, method: Baseline, *given: Any) -> Any:
+def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], method: Baseline[Any], *given: Any) -> Any:
     """What ``run`` returns, as it is kept if it is there."""
     task, length, n, seed, advance = given
     key = {
@@ -344,7 +383,7 @@ def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], name: str, meth
         "numbers": [length, n, seed, RANK_DRAWS, BINS],
         "code": code_hash("mdbench", "mdbench.baselines", "mdbench.tasks"),
     }
-    found = kept.json("validation", key, lambda: asdict(run(name, method, *given)), lambda: advance(n))
+    found = kept.json("validation", key, lambda: asdict(run(method, *given)), lambda: advance(n))
     return kind(**{name: _tuples(value) for name, value in found.items()} | {"task": task.name})
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mdbench import metrics
-from mdbench.baselines.urn import urn
+from mdbench.baselines.urn import Urn
 from mdbench.tasks import MTD, Stream, next_token_probs, sample
 
 SHAPES = [(3, 2), (5, 3), (10, 4)]  # (q, m)
@@ -26,7 +26,7 @@ LENGTHS = [16, 32, 64, 128]
 def excess_kl_of_uniform(task: MTD) -> float:
     """Mean KL(p_B ‖ p at λ = 1/m) in nats over calibration sequences."""
     contexts = sample(task, LENGTH, N_SEQUENCES, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
-    bayes = next_token_probs(task, urn(task, contexts).mean[:, 0], contexts)
+    bayes = next_token_probs(task, Urn().posterior(task, contexts).mean[:, 0], contexts)
     uniform = next_token_probs(task, np.full((N_SEQUENCES, task.order), 1 / task.order), contexts)
     return float(metrics.kl(bayes, uniform).mean())
 

@@ -380,14 +380,16 @@ def test_validate_writes_its_report_and_fails_on_failure(mdbench, tmp_path, monk
     report = json.loads((tmp_path / "validation.json").read_text())
     assert [v["verdict"] for v in report["verdicts"]] == ["pass", "approximate"]
 
-    from mdbench.baselines import urn
+    from mdbench.baselines import Urn
 
-    def wrong(self, task, contexts, **options):
-        found = urn(task, contexts, **options, **self.options)
+    right = Urn.posterior
+
+    def wrong(self, *arguments, **options):
+        found = right(self, *arguments, **options)
         found.mean[0] = found.mean[0, :, ::-1]
         return found
 
-    monkeypatch.setattr(registry.Baseline, "__call__", wrong)
+    monkeypatch.setattr(Urn, "posterior", wrong)
     code, stdout, stderr = mdbench("baseline", "validate", *small[:4], *small[6:], "--no-cache")
     assert code == 1
     assert "did not pass: urn on mtd-q3-m2" in stderr

@@ -93,8 +93,8 @@ def test_compiled_code_is_of_one_processor_and_one_set_of_versions(monkeypatch):
 
 def test_compiled_code_is_kept_and_a_folder_that_cannot_be_written_costs_time_only(tmp_path):
     script = (
-        "from mdbench.baselines import urn; from mdbench.tasks import load_task\n"
-        "print(urn(load_task('mtd-q3-m2'), [[0, 1, 2, 1]]).mean.tolist())"
+        "from mdbench.baselines import Urn; from mdbench.tasks import load_task\n"
+        "print(Urn().posterior(load_task('mtd-q3-m2'), [[0, 1, 2, 1]]).mean.tolist())"
     )
     (tmp_path / "file").write_text("in the way")
     found = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mdbench import baselines
-from mdbench.baselines import exact
+from mdbench.baselines import Exact
 from mdbench.baselines.exact import MAX_TOLERANCE, MAX_WORK, _climb, _ladder
 from mdbench.baselines.jacobi import beta_rule
 from mdbench.errors import InputError
@@ -43,7 +43,7 @@ def drawn(rng, task, length):
 
 
 def every_prefix(task, contexts):
-    return exact(task, contexts, lengths=range(task.order, contexts.shape[1] + 1))
+    return Exact().posterior(task, contexts, lengths=range(task.order, contexts.shape[1] + 1))
 
 
 def true_error(posterior, mean, log_evidence):
@@ -95,7 +95,7 @@ def test_enumeration_in_rational_arithmetic(m, n, alpha):
     rng = np.random.default_rng(m)
     task = MTD("tiny", rng.dirichlet(np.ones(3), 3), m, alpha)
     contexts = np.array([drawn(rng, task, n + m) for _ in range(3)])
-    found = exact(task, contexts)
+    found = Exact().posterior(task, contexts)
     for k, x in enumerate(lag_likelihoods(task, contexts)):
         mean, square, evidence = by_enumeration(x, Fraction(alpha))
         assert max(abs(Fraction(f) - t) for f, t in zip(found.mean[k, 0].tolist(), mean, strict=True)) < found.error[k]
@@ -245,7 +245,7 @@ def test_error_estimate_at_order_4_and_length_256(alpha):
 
 
 def test_core_tasks_are_exact_to_1e12(core_task):
-    found = exact(core_task, core_contexts(core_task, 128, 32))
+    found = Exact().posterior(core_task, core_contexts(core_task, 128, 32))
     assert found.error.max() < 1e-12
 
 
@@ -255,20 +255,20 @@ def test_core_tasks_are_exact_to_1e12(core_task):
 @pytest.mark.parametrize("tolerance", [1e-6, MAX_TOLERANCE])
 def test_a_tolerance_is_kept_and_its_bound_holds(core_task, tolerance):
     contexts = core_contexts(core_task, 70, 40)
-    truth, posterior = every_prefix(core_task, contexts), exact(core_task, contexts, tolerance=tolerance)
-    loose = exact(core_task, contexts, lengths=truth.lengths, tolerance=tolerance)
+    truth, posterior = every_prefix(core_task, contexts), Exact(tolerance=tolerance).posterior(core_task, contexts)
+    loose = Exact(tolerance=tolerance).posterior(core_task, contexts, lengths=truth.lengths)
     error = true_error(loose, truth.mean, truth.log_evidence)
     assert (error <= loose.error).all()
     assert error.max() < tolerance
     assert (loose.error > truth.error).any()  # it has stopped earlier
     np.testing.assert_array_equal(loose.mean[:, -1], posterior.mean[:, 0])
-    np.testing.assert_array_equal(exact(core_task, contexts, tolerance=1e-17).mean[:, 0], truth.mean[:, -1])
+    np.testing.assert_array_equal(Exact(tolerance=1e-17).posterior(core_task, contexts).mean[:, 0], truth.mean[:, -1])
 
 
 @pytest.mark.parametrize("tolerance", [-1e-9, 1e-3, math.nan])
 def test_no_tolerance_is_too_large(tolerance):
     with pytest.raises(InputError, match=r"tolerance must be from 0 to 0\.0001, not"):
-        exact(load_task("mtd-q3-m2"), np.zeros((1, 16), int), tolerance=tolerance)
+        Exact(tolerance=tolerance).posterior(load_task("mtd-q3-m2"), np.zeros((1, 16), int))
 
 
 def test_evidence_is_within_the_bound_of_the_best_weights(core_task):
@@ -294,7 +294,7 @@ def test_every_prefix_is_the_posterior_of_that_prefix(core_task):
     np.testing.assert_allclose(whole.sd[:, 0] ** 2, (m - 1) / (m**2 * (m + 1)), rtol=1e-14)
     np.testing.assert_array_equal(whole.log_evidence[:, 0], 0)
     for length in (m + 1, 17, 39):
-        alone, k = exact(core_task, contexts[:, :length]), length - m
+        alone, k = Exact().posterior(core_task, contexts[:, :length]), length - m
         bound = (alone.error + whole.error)[:, None]
         assert (np.abs(alone.mean[:, 0] - whole.mean[:, k]) <= bound).all()
         assert (np.abs(alone.sd[:, 0] - whole.sd[:, k]) <= 1e-13).all()
@@ -305,7 +305,10 @@ def test_every_prefix_is_the_posterior_of_that_prefix(core_task):
 def test_names_of_states_do_not_matter(core_task):
     contexts = core_contexts(core_task, 30, 8)
     order = np.random.default_rng(0).permutation(core_task.n_states)
-    same(exact(core_task, contexts), exact(relabelled(core_task, order), np.argsort(order)[contexts]))
+    same(
+        Exact().posterior(core_task, contexts),
+        Exact().posterior(relabelled(core_task, order), np.argsort(order)[contexts]),
+    )
 
 
 def test_no_result_depends_on_the_batch_its_order_or_the_workers(core_task, monkeypatch):
@@ -327,7 +330,7 @@ def same(posterior, expected, rows=slice(None)):
 
 def test_lengths_select_prefixes_and_change_nothing(core_task):
     contexts = core_contexts(core_task, 40, 8)
-    some, every = exact(core_task, contexts, lengths=[40, 16]), every_prefix(core_task, contexts)
+    some, every = Exact().posterior(core_task, contexts, lengths=[40, 16]), every_prefix(core_task, contexts)
     assert some.lengths == (16, 40)
     at = [16 - core_task.order, 40 - core_task.order]
     np.testing.assert_array_equal(some.mean, every.mean[:, at])
@@ -337,7 +340,7 @@ def test_lengths_select_prefixes_and_change_nothing(core_task):
 
 def test_progress_counts_every_sequence_once(core_task):
     finished = []
-    exact(core_task, core_contexts(core_task, 60, 70), progress=finished.append)
+    Exact().posterior(core_task, core_contexts(core_task, 60, 70), progress=finished.append)
     assert sum(finished) == 70
 
 
@@ -356,17 +359,17 @@ def test_the_ladder_ends_at_the_rule_that_is_exact():
 def test_a_hopeless_grid_is_refused_with_a_length_that_fits():
     task = MTD("wide", np.full((2, 2), 0.5), 7)
     with pytest.raises(InputError, match=r"order 7 and length 200 .* lengths up to (\d+) fit") as caught:
-        exact(task, np.zeros((1, 200), dtype=int))
+        Exact().posterior(task, np.zeros((1, 200), dtype=int))
     fits = int(str(caught.value).split("lengths up to ")[1].split()[0])
     n = fits - 7
     assert n * _ladder(n)[-1] ** 6 <= MAX_WORK < (n + 1) * _ladder(n + 1)[-1] ** 6
     with pytest.raises(InputError, match="no length fits"):
-        exact(MTD("wider", np.full((2, 2), 0.5), 40, lengths=(50,)), np.zeros((1, 50), dtype=int))
+        Exact().posterior(MTD("wider", np.full((2, 2), 0.5), 40, lengths=(50,)), np.zeros((1, 50), dtype=int))
 
 
 def test_an_impossible_sequence_is_named(zeros_task):
     with pytest.raises(InputError, match=r"sequence 2.* impossible"):
-        exact(zeros_task, np.array([[0, 0, 1, 1], [0, 0, 0, 2]]))
+        Exact().posterior(zeros_task, np.array([[0, 0, 1, 1], [0, 0, 0, 2]]))
 
 
 def test_a_product_out_of_range_is_an_error_and_no_number():
@@ -388,7 +391,7 @@ def test_high_orders_agree_with_the_urn_where_that_fits(order):
         task = MTD("random", rng.dirichlet(np.ones(4), size=4), order, concentration, lengths=(22,))
         contexts = contexts_of(task, 22, 5)
         lengths = range(order, 23)
-        a, b = (f(task, contexts, lengths=lengths) for f in (exact, baselines.urn))
+        a, b = (f.posterior(task, contexts, lengths) for f in (Exact(), baselines.Urn()))
         np.testing.assert_allclose(a.mean, b.mean, rtol=0, atol=1e-13)
         np.testing.assert_allclose(a.sd, b.sd, rtol=0, atol=1e-12)
         np.testing.assert_allclose(a.log_evidence, b.log_evidence, rtol=1e-13, atol=1e-13)
@@ -420,7 +423,7 @@ def test_progress_counts_whole_sequences():
     task = MTD("random", rng.dirichlet(np.ones(5), size=5), 6, lengths=(40,))
     contexts = contexts_of(task, 40, 2)
     told = []
-    exact(task, contexts, progress=told.append)
+    Exact().posterior(task, contexts, progress=told.append)
     assert sum(told) == 2
     assert all(k == int(k) for k in told)
 
@@ -429,5 +432,5 @@ def test_a_batch_changes_no_bit_at_high_order():
     rng = np.random.default_rng(1)
     task = MTD("random", rng.dirichlet(np.ones(5), size=5), 5, lengths=(30,))
     contexts = contexts_of(task, 30, 6)
-    whole, alone = exact(task, contexts), exact(task, contexts[4:5])
+    whole, alone = Exact().posterior(task, contexts), Exact().posterior(task, contexts[4:5])
     np.testing.assert_array_equal(whole.mean[4:5], alone.mean)

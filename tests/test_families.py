@@ -2,29 +2,29 @@
 
 import itertools
 import json
-from dataclasses import dataclass
+import os
+import tomllib
 from fractions import Fraction
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import ClassVar
 
-import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 import pytest
 from numpyro.infer.util import log_density
 from scipy import integrate, stats
 
 import mdbench
-from mdbench.baselines import exact, urn
+from mdbench import registry
+from mdbench.baselines import Exact, Urn
 from mdbench.contract import check
-from mdbench.errors import InputError, Unsupported
+from mdbench.errors import InputError, PredictorError, Unsupported
 from mdbench.gold import gold
 from mdbench.identification import identify
 from mdbench.inspection import inspect
 from mdbench.registry import build_baseline, build_predictor
-from mdbench.tasks import MTD, Markov, PerLag, Task, catalogue, load_task, sample, task_from_json, task_to_json
+from mdbench.tasks import MTD, Markov, PerLag, load_task, sample, task_from_json, task_to_json
+from mdbench.validation import validate
+from mdbench.validation_page import render
 from tests.conftest import by_enumeration
 from tests.test_records import run
 
@@ -107,8 +107,8 @@ def test_equal_matrices_are_the_mtd_to_the_last_bit():
     mtd = MTD("mtd", TRANSITIONS[0], 2, 0.7)
     same = PerLag("same", TRANSITIONS[[0, 0]], 0.7)
     contexts = sample(mtd, 20, 10, seed=0).tokens[:, :-1]
-    for method in (exact, urn):
-        a, b = (method(task, contexts).predictive(task, contexts) for task in (mtd, same))
+    for method in (Exact(), Urn()):
+        a, b = (method.posterior(task, contexts).predictive(task, contexts) for task in (mtd, same))
         np.testing.assert_array_equal(a.probs, b.probs)
     assert mtd.task_hash != same.task_hash
 
@@ -195,7 +195,7 @@ def test_every_prefix_is_the_gold_of_that_prefix(task):
 )
 def test_posterior_methods_of_mixtures_run_on_one_matrix_per_lag(method):
     contexts = sample(PER_LAG, 8, 6, seed=0).tokens[:, :-1].astype(np.int64)
-    truth, found = exact(PER_LAG, contexts), build_baseline(method)(PER_LAG, contexts)
+    truth, found = Exact().posterior(PER_LAG, contexts), build_baseline(method).posterior(PER_LAG, contexts)
     assert found.mean.shape == (6, 1, 3)
     allowed = 0.1 if found.mean_se is None else 5 * found.mean_se
     assert (np.abs(found.mean - truth.mean) < allowed).all()
@@ -206,7 +206,7 @@ def test_nuts_takes_a_familys_own_model():
     """Against the closed form, with so few draws that most sequences fail their gates at first and are run again."""
     task = Markov("m", 3, 1, 0.5)
     contexts = sample(task, 16, 64, seed=0).tokens[:, :-1].astype(np.int64)
-    found = build_baseline("nuts:draws=100,warmup=100")(task, contexts)
+    found = build_baseline("nuts:draws=100,warmup=100").posterior(task, contexts)
     assert found.site == "rows"
     assert found.mean.shape == (64, 1, 9)
     assert found.draws.settings["n_rerun"] > 30
@@ -219,6 +219,33 @@ def test_nuts_takes_a_familys_own_model():
     z = (found.mean[:, 0] - exact_mean.reshape(64, 9)) / found.mean_se[:, 0]
     assert 0.8 < np.sqrt((z**2).mean()) < 1.2
     assert list(found.to_arviz().posterior) == ["rows"]
+
+
+def test_variational_inference_takes_a_familys_own_model():
+    """Of one Dirichlet row each a logistic normal is a good guide; validation holds it to the closed form."""
+    task = Markov("m", 3, 1, 0.5)
+    contexts = sample(task, 16, 8, seed=0).tokens[:, :-1].astype(np.int64)
+    found = build_baseline("vi_logistic_normal").posterior(task, contexts)
+    truth, probs = gold(task, contexts, [16]).probs, found.predictive(task, contexts).probs
+    assert np.abs(probs - truth).max() < 0.02
+    assert (truth * np.log(truth / probs)).sum(axis=-1).mean() < 2e-4
+    assert found.next_token_se is None
+    assert (found.site, found.mean.shape, found.draws.weights.shape) == ("rows", (8, 1, 9), (1, 1000, 8, 1, 9))
+    np.testing.assert_allclose(found.draws.weights.mean(axis=(0, 1)), found.mean, atol=0.06)
+    alone = build_baseline("vi_logistic_normal").posterior(task, contexts[[5]])
+    np.testing.assert_allclose(alone.mean[0], found.mean[5], rtol=1e-9)
+
+    sizes = {"length": 16, "n_sequences": 32, "calibration_length": 16, "n_simulations": 160, "cache": False}
+    validation = validate(tasks=[task], methods=["vi_logistic_normal"], **sizes)
+    (accuracy,), (calibration,), (verdict,) = validation.accuracies, validation.calibrations, validation.verdicts
+    assert (accuracy.of, accuracy.largest_sd_error, verdict.verdict) == ("p", None, "approximate")
+    assert accuracy.rms_error < 0.01
+    assert calibration.quantities == (*(f"rows_{k}" for k in range(1, 10)), "log likelihood")
+    assert min(calibration.p) > 1e-3
+    for page in (validation.to_json(), render(validation, "mdbench baseline validate")):
+        assert "rows_9" in page
+    with pytest.raises(InputError, match="'gibbs' needs a mixture"):
+        validate(tasks=[task], methods=["gibbs"], **sizes)
 
 
 def test_nuts_refuses_more_numbers_than_it_can_judge():
@@ -313,51 +340,29 @@ def test_the_way_from_a_file(file, tmp_path, capsys):
     assert {r["predictor"] for r in found["results"]} == {name, *task.references}
 
 
-@dataclass(frozen=True, eq=False)
-class Coin(Task):
-    """A family of somebody else's: a coin, drawn anew for each sequence. Nothing is given, and it has no gold."""
-
-    name: str
-    n_states: int
-    concentration: float = 1.0
-    lengths: tuple[int, ...] = (8,)
-    version: int = 1
-    family: ClassVar[str] = "coin"
-    kind: ClassVar[str] = "a coin"
-    theta: ClassVar[str] = "probs"
-    given = 0
-
-    def __post_init__(self):
-        self.check_labels()
-
-    @property
-    def prior_mean(self):
-        return np.full(self.n_states, 1 / self.n_states)
-
-    def model(self, tokens=None, length=None):
-        probs = numpyro.sample("probs", dist.Dirichlet(jnp.full(self.n_states, self.concentration)))
-        with numpyro.plate("time", len(tokens) if length is None else length):
-            return numpyro.sample("token", dist.Categorical(probs=probs), obs=tokens)
-
-    def truth(self, theta, contexts):  # noqa: ARG002
-        return theta
-
-    def relabelled(self, order):
-        return Coin("relabelled", len(order), self.concentration)
-
-
 @pytest.fixture
 def coin(tmp_path, monkeypatch):
-    point = EntryPoint("coin", f"{__name__}:Coin", catalogue.FAMILIES_GROUP)
-    monkeypatch.setattr(catalogue, "entry_points", lambda group: [point] if group == point.group else [])
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # in the wild it is installed
+    """A task file of a family of another package, which also brings its posterior method; as if it were installed."""
+    outside = Path(__file__).parent / "outside"
+    project = tomllib.loads((outside / "pyproject.toml").read_text())["project"]
+    about = tmp_path / "site" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = (
+        "\n".join([f"[{group}]", *(f"{name} = {value}" for name, value in points.items())])
+        for group, points in project["entry-points"].items()
+    )
+    (about / "entry_points.txt").write_text("\n".join(groups))
+    for folder in (outside, about.parent):
+        monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (outside, about.parent))))
     (tmp_path / "coin.toml").write_text('model = "coin"\nn_states = 3\nconcentration = 2.0\n')
     return tmp_path / "coin.toml"
 
 
 def test_a_family_of_another_package_is_one_class(coin, capsys):
     task = load_task(coin)
-    assert (type(task), task.concentration, task.given) == (Coin, 2.0, 0)
+    assert (task.kind, task.concentration, task.given) == ("a coin", 2.0, 0)
     drawn = sample(task, 8, 2000, seed=0)
     assert drawn.tokens.shape == (2000, 9)
     z = (np.bincount(drawn.tokens[:, -1], minlength=3) - 2000 / 3) / np.sqrt(2000 * 2 / 9)
@@ -369,14 +374,46 @@ def test_a_family_of_another_package_is_one_class(coin, capsys):
         mdbench.evaluate("uniform", task=task, n_sequences=8)
 
 
+def test_a_posterior_method_of_another_package_is_one_class(coin, capsys):
+    """It is gold, a row, and in `list` and `show`; what it finds is Dirichlet(α + counts)."""
+    task = load_task(coin)
+    contexts = sample(task, 8, 32, seed=0).tokens[:, :-1].astype(np.int64)
+    counts = (contexts[..., None] == np.arange(3)).sum(axis=1)
+    found = gold(task, contexts, [4, 8], "counts")
+    np.testing.assert_allclose(found.probs[:, 1], (counts + 2) / (8 + 6), rtol=1e-14)
+    arguments = ("--task", coin, "--gold", "counts", "--n-sequences", 32, "--json")
+    assert run("evaluate", "--predictor", "counts", "--predictor", "counts:pseudo=1.0", *arguments) == 0
+    rows = {r["predictor"]: r for r in json.loads(capsys.readouterr().out)["results"]}
+    assert rows["counts"]["excess_kl"] < 1e-28 < 1e-6 < rows["counts:pseudo=1.0"]["excess_kl"]
+    assert {c.verdict for c in check("counts", task, [8])} == {"pass", "not applicable"}
+    assert run("show", "counts", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["standing"], shown["options"]) == ("exact", ["pseudo=0.0 (added to every count: 0 is exact)"])
+    assert run("list", "--json") == 0
+    assert "counts" in json.loads(capsys.readouterr().out)["baselines"]
+    with pytest.raises(Unsupported, match="'counts' needs a coin; 'markov' is a Markov chain"):
+        build_predictor("counts", MARKOV)
+
+
+def test_what_is_no_baseline_says_so(monkeypatch):
+    for value, said in (
+        ("numpy:ndarray", "does not derive from mdbench.baselines.Baseline"),
+        ("mdbench.baselines:Urn", "has the name 'urn'"),
+        ("tests.nowhere:Counts", "cannot be loaded"),
+    ):
+        found = EntryPoint("mine", value, registry.BASELINE_GROUP)
+        monkeypatch.setattr(registry, "entry_points", lambda group, found=found: [found] * (group == found.group))
+        with pytest.raises(PredictorError, match=said):
+            registry.build_baseline("mine")
+
+
 @pytest.mark.slow
 def test_a_family_without_gold_of_its_own_takes_nuts(coin):
     """θ's posterior is Dirichlet(α + counts)."""
     task = load_task(coin)
     contexts = sample(task, 8, 32, seed=0).tokens[:, :-1].astype(np.int64)
-    found = gold(task, contexts, [8], "nuts:draws=500")
-    counts = (contexts[..., None] == np.arange(3)).sum(axis=1)
-    z = (found.probs[:, 0] - (counts + 2) / (8 + 6)) / found.standard_error[:, 0]
+    found, truth = gold(task, contexts, [8], "nuts:draws=500"), gold(task, contexts, [8], "counts")
+    z = (found.probs - truth.probs) / found.standard_error
     assert 0.7 < np.sqrt((z**2).mean()) < 1.3
 
 

@@ -101,8 +101,8 @@ def test_draws_as_arviz_data():
 
 
 def test_a_method_without_draws_says_so():
-    from mdbench.baselines import exact
+    from mdbench.baselines import Exact
     from mdbench.errors import InputError
 
     with pytest.raises(InputError, match="no draws"):
-        exact(TASK, CONTEXTS).to_arviz()
+        Exact().posterior(TASK, CONTEXTS).to_arviz()

@@ -9,10 +9,10 @@ import pytest
 import mdbench
 from mdbench import gold as gold_module
 from mdbench import store as store_module
-from mdbench.baselines import exact
+from mdbench.baselines import Exact
 from mdbench.errors import InputError
 from mdbench.gold import gold
-from mdbench.registry import Baseline
+from mdbench.registry import BASELINES
 from mdbench.tasks import MTD, load_task, next_token_probs
 from tests.conftest import contexts_of
 
@@ -25,13 +25,14 @@ def computed(monkeypatch, tmp_path):
     """The baselines that were really run, in a cache of its own."""
     monkeypatch.setenv("MDBENCH_CACHE", str(tmp_path))
     calls = []
-    run = Baseline.__call__
+    for name in ("exact", "urn", "reference"):
+        kind = BASELINES[name].load()
 
-    def spy(self, *arguments, **options):
-        calls.append(self.label)
-        return run(self, *arguments, **options)
+        def spy(self, *arguments, run=kind.posterior, **options):
+            calls.append(self.label)
+            return run(self, *arguments, **options)
 
-    monkeypatch.setattr(Baseline, "__call__", spy)
+        monkeypatch.setattr(kind, "posterior", spy)
     return calls
 
 
@@ -40,7 +41,7 @@ def test_gold_is_computed_once(computed):
     assert computed == ["exact"]
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
-    mean = exact(TASK, CONTEXTS, lengths=[10, 20]).mean
+    mean = Exact().posterior(TASK, CONTEXTS, lengths=[10, 20]).mean
     np.testing.assert_array_equal(first.probs[:, 1], next_token_probs(TASK, mean[:, 1], CONTEXTS))
     np.testing.assert_array_equal(first.probs[:, 0], next_token_probs(TASK, mean[:, 0], CONTEXTS[:, :10]))
 

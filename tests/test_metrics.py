@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mdbench import metrics
-from mdbench.baselines import exact
+from mdbench.baselines import Exact
 from mdbench.tasks import next_token_probs, sample
 
 
@@ -49,7 +49,7 @@ def test_expected_cross_entropy_is_entropy_of_bayes_plus_excess_kl(core_task):
     n, length = 2000, 16
     drawn = sample(core_task, length, n, seed=11)
     contexts = drawn.tokens[:, :-1]
-    bayes = next_token_probs(core_task, exact(core_task, contexts).mean[:, 0], contexts)
+    bayes = next_token_probs(core_task, Exact().posterior(core_task, contexts).mean[:, 0], contexts)
     p_hat = next_token_probs(core_task, np.full((n, core_task.order), 1 / core_task.order), contexts)
     entropy = metrics.cross_entropy(bayes, bayes)
     excess = metrics.kl(bayes, p_hat)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mdbench import errors, metrics
-from mdbench.baselines import exact
+from mdbench.baselines import Exact
 from mdbench.errors import InputError, PredictorError
 from mdbench.predictors.maximum_likelihood import duality_gap, maximum_likelihood
 from mdbench.predictors.mirror_descent import MirrorDescent, mirror_descent
@@ -98,7 +98,7 @@ def test_bad_options_of_md(options, sentence):
 def test_tuned_step_is_a_minimum_on_the_calibration_sequences():
     task = load_task("mtd-q3-m2")
     contexts = sample(task, 32, 2048, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
-    bayes = next_token_probs(task, exact(task, contexts).mean[:, 0], contexts)
+    bayes = next_token_probs(task, Exact().posterior(task, contexts).mean[:, 0], contexts)
     x = lag_likelihoods(task, contexts)
 
     def excess(eta):
@@ -144,7 +144,7 @@ def test_tuning_is_not_misled_by_step_sizes_that_overshoot(zeros_task):
     """Large steps take weights below what float64 holds, where π has zeros: infinite scores, but no NaN."""
     eta = tune_step_size(zeros_task, 5, 128)
     contexts = contexts_of(zeros_task, 128, 200)
-    bayes = next_token_probs(zeros_task, exact(zeros_task, contexts).mean[:, 0], contexts)
+    bayes = next_token_probs(zeros_task, Exact().posterior(zeros_task, contexts).mean[:, 0], contexts)
 
     def excess(steps, eta):
         return metrics.kl(bayes, MirrorDescent(zeros_task, steps, eta).predict(contexts)).mean()
@@ -210,7 +210,7 @@ def test_published_fit_of_epileptic_seizures():
 
 def test_bayes_is_gold_by_the_other_route(core_task):
     contexts = contexts_of(core_task, 32, 20)
-    gold = next_token_probs(core_task, exact(core_task, contexts).mean[:, 0], contexts)
+    gold = next_token_probs(core_task, Exact().posterior(core_task, contexts).mean[:, 0], contexts)
     np.testing.assert_allclose(build_predictor("bayes", core_task).predict(contexts), gold, rtol=1e-12)
 
 
@@ -291,7 +291,7 @@ def test_trained_weights_are_refused_for_another_task():
 @pytest.mark.parametrize("length", [16, 32, 64])
 def test_shipped_weights_are_there_and_far_better_than_ignoring_the_context(core_task, length):
     contexts = contexts_of(core_task, length, 512)
-    bayes = next_token_probs(core_task, exact(core_task, contexts).mean[:, 0], contexts)
+    bayes = next_token_probs(core_task, Exact().posterior(core_task, contexts).mean[:, 0], contexts)
     trained, uniform = (build_predictor(name, core_task).predict(contexts) for name in ("trained_l3", "uniform"))
     assert metrics.kl(bayes, trained).mean() < metrics.kl(bayes, uniform).mean() / 10
 

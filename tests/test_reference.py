@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdbench.baselines import exact
-from mdbench.baselines.reference import _T, BLOCK, _Dirichlet, reference
+from mdbench.baselines import Exact
+from mdbench.baselines.reference import _T, BLOCK, Reference, _Dirichlet
 from mdbench.baselines.softmax import basis, find_mode, log_dirichlet_normaliser
 from mdbench.errors import InputError
 from mdbench.tasks import MTD, lag_likelihoods, load_task, next_token_probs
@@ -16,7 +16,7 @@ from tests.conftest import contexts_of
 def test_intervals_cover_the_truth_as_often_as_they_claim(name):
     task = load_task(name)
     contexts = contexts_of(task, 64, 200)
-    found, truth = reference(task, contexts, standard_error=2e-3), exact(task, contexts)
+    found, truth = Reference(standard_error=2e-3).posterior(task, contexts), Exact().posterior(task, contexts)
     for level in (0.5, 0.95, 0.99):
         z = stats.norm.ppf((1 + level) / 2)
         error = next_token_probs(task, found.mean[:, 0] - truth.mean[:, 0], contexts)
@@ -38,7 +38,7 @@ def test_two_seeds_agree_within_their_stated_errors_at_high_order(order):
     rng = np.random.default_rng(order)
     task = MTD("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(128,))
     contexts = contexts_of(task, 128, 8)
-    a, b = (reference(task, contexts, standard_error=5e-4, seed=seed) for seed in (0, 1))
+    a, b = (Reference(standard_error=5e-4, seed=seed).posterior(task, contexts) for seed in (0, 1))
     assert not (a.failed | b.failed).any()
     difference = next_token_probs(task, (a.mean - b.mean)[:, 0], contexts)
     z = difference / np.hypot(a.next_token_se, b.next_token_se)[:, 0]
@@ -48,7 +48,7 @@ def test_two_seeds_agree_within_their_stated_errors_at_high_order(order):
 
 def test_what_the_points_do_not_reach_fails_its_gate():
     task = load_task("mtd-q5-m3")
-    found = reference(task, contexts_of(task, 32, 2), standard_error=1e-6, points=BLOCK)
+    found = Reference(standard_error=1e-6, points=BLOCK).posterior(task, contexts_of(task, 32, 2))
     assert found.failed.all()
     assert found.next_token_se.max() > 1e-6
 
@@ -111,4 +111,4 @@ def test_the_mode_is_a_maximum_with_that_curvature(concentration):
 def test_orders_beyond_sixteen_are_refused():
     task = MTD("long", [[0.6, 0.4], [0.3, 0.7]], 17, lengths=(40,))
     with pytest.raises(InputError, match="up to order 16"):
-        reference(task, np.zeros((1, 40), dtype=int))
+        Reference().posterior(task, np.zeros((1, 40), dtype=int))

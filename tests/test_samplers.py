@@ -5,9 +5,8 @@ import pytest
 from numpyro.infer.util import log_density
 from scipy import stats
 
-from mdbench.baselines import exact, urn
+from mdbench.baselines import Exact, Urn
 from mdbench.baselines.model import mtd_weights
-from mdbench.errors import InputError, SequenceError, Unsupported
 from mdbench.registry import build_baseline
 from mdbench.tasks import MTD, lag_likelihoods, load_task, mtd_model, next_token_probs
 from tests.conftest import contexts_of
@@ -24,7 +23,7 @@ CHAINS = [
 def test_z_scores_against_exact_are_standard_normal(method):
     task = load_task("mtd-q5-m3")
     contexts = contexts_of(task, 24, 64)
-    truth, found = exact(task, contexts), build_baseline(method)(task, contexts)
+    truth, found = Exact().posterior(task, contexts), build_baseline(method).posterior(task, contexts)
     z = (found.mean - truth.mean)[:, 0] / found.mean_se[:, 0]
     for of_lag in z.T:  # 64 independent ones: their sum of squares is χ²
         assert 1e-4 < stats.chi2.cdf((of_lag**2).sum(), 64) < 1 - 1e-4
@@ -50,7 +49,7 @@ def test_other_priors_zeros_in_the_matrix_and_the_prior_itself(method, zeros_tas
         task = MTD("z", zeros_task.transition, 3, concentration)
         contexts = contexts_of(task, 20, 6)
         lengths = [3, 20]
-        truth, found = exact(task, contexts, lengths=lengths), build_baseline(method)(task, contexts, lengths=lengths)
+        truth, found = (b.posterior(task, contexts, lengths) for b in (Exact(), build_baseline(method)))
         se = truth.sd / np.sqrt(2000) if found.mean_se is None else found.mean_se
         mean = found.mean if found.mean_se is not None else found.draws.weights.mean(axis=(0, 1))
         assert (np.abs(mean - truth.mean) < 4.5 * se + 1e-12).all()
@@ -60,44 +59,13 @@ def test_other_priors_zeros_in_the_matrix_and_the_prior_itself(method, zeros_tas
 def test_urn_draws_are_independent_and_exact():
     task = load_task("mtd-q10-m4")
     contexts = contexts_of(task, 32, 40)
-    found, truth = urn(task, contexts, draws=3000), exact(task, contexts)
+    found, truth = Urn(draws=3000).posterior(task, contexts), Exact().posterior(task, contexts)
     z = (found.draws.weights.mean(axis=(0, 1)) - truth.mean)[:, 0] / (truth.sd[:, 0] / np.sqrt(3000))
     for of_lag in z.T:
         assert 1e-4 < stats.chi2.cdf((of_lag**2).sum(), 40) < 1 - 1e-4
     np.testing.assert_allclose(found.draws.weights.std(axis=(0, 1)), truth.sd, rtol=0.12)
     flat = found.draws.weights[0, :, 0, 0, 0]
     assert abs(np.corrcoef(flat[1:], flat[:-1])[0, 1]) < 4 / np.sqrt(3000)
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        *("reference:standard_error=0.01", "laplace", "vi_dirichlet:steps=50"),
-        *("vi_logistic_normal:steps=50", "urn:draws=50"),
-        *(pytest.param(f"{name}:draws=50", marks=pytest.mark.slow) for name in ("gibbs", "nuts")),
-    ],
-)
-def test_nothing_depends_on_the_batch(method):
-    task = load_task("mtd-q3-m2")
-    contexts = contexts_of(task, 12, 70)  # more than a chunk
-    run = build_baseline(method)
-    whole, part = run(task, contexts), run(task, contexts[[66, 3]])
-    np.testing.assert_array_equal(part.mean, whole.mean[[66, 3]])
-    if whole.draws is not None:
-        np.testing.assert_array_equal(part.draws.weights, whole.draws.weights[:, :, [66, 3]])
-    other = build_baseline(method, seed=1)(task, contexts[:2])
-    if method != "laplace" and "urn" not in method:
-        assert np.abs(other.mean - whole.mean[:2]).max() > 0
-
-
-@pytest.mark.slow
-def test_a_prefix_is_what_the_shorter_context_gives():
-    task = load_task("mtd-q3-m2")
-    contexts = contexts_of(task, 12, 3)
-    for method in ("nuts:draws=50", "reference:standard_error=0.01"):
-        run = build_baseline(method)
-        both, short = run(task, contexts, lengths=[8, 12]), run(task, contexts[:, :8])
-        np.testing.assert_allclose(both.mean[:, 0], short.mean[:, 0], rtol=0, atol=1e-13)
 
 
 def test_the_samplers_model_has_the_density_of_the_task():
@@ -116,7 +84,7 @@ def test_the_samplers_model_has_the_density_of_the_task():
 def test_too_few_draws_are_run_again_longer_and_then_reported():
     task = load_task("mtd-q3-m2")
     contexts = contexts_of(task, 16, 5)
-    found = build_baseline("nuts:draws=30,warmup=30")(task, contexts)
+    found = build_baseline("nuts:draws=30,warmup=30").posterior(task, contexts)
     assert found.failed.all()
     assert found.draws.settings["n_rerun"] == 5
     assert found.draws.weights.shape == (4, 30, 5, 1, 2)  # every fourth draw of the longer run
@@ -125,41 +93,3 @@ def test_too_few_draws_are_run_again_longer_and_then_reported():
     ess = next(c for c in found.checks_made if c.name == "ess_bulk").values
     assert (ess > 60).all()  # of 480 draws, not of the 120 that are kept
     assert (ess < 400).all()
-
-
-@pytest.mark.parametrize(
-    "method", ["nuts", "gibbs", "laplace", "vi_dirichlet", "vi_logistic_normal", "reference", "pyro_nuts", "pyro_svi"]
-)
-def test_order_one_and_impossible_sequences_are_refused(method, zeros_task):
-    run = build_baseline(method)
-    with pytest.raises(Unsupported, match="order 1"):
-        run(MTD("one", zeros_task.transition, 1), np.array([[0, 0, 1]]))
-    with pytest.raises(SequenceError, match="impossible"):
-        run(zeros_task, np.array([[0, 0, 2]]))
-
-
-@pytest.mark.parametrize(
-    ("method", "what"),
-    [
-        ("nuts:draws=1", "draws must be"),
-        ("gibbs:thin=0", "thin must be"),
-        ("nuts:seed=-1", "seed must be"),
-        ("vi_dirichlet:steps=0", "steps must be"),
-        ("reference:standard_error=0", "standard_error must be"),
-        ("reference:points=10", "points must be"),
-        ("urn:draws=-1", "draws must be"),
-    ],
-)
-def test_options_that_cannot_be(method, what):
-    task = load_task("mtd-q3-m2")
-    with pytest.raises(InputError, match=what):
-        build_baseline(method)(task, contexts_of(task, 12, 1))
-
-
-def test_unknown_names_and_options():
-    with pytest.raises(InputError, match="did you mean 'gibbs'"):
-        build_baseline("gibs")
-    with pytest.raises(InputError, match="no option 'draw'; did you mean 'draws'"):
-        build_baseline("nuts:draw=3")
-    with pytest.raises(InputError, match="takes no options"):
-        build_baseline("exact:draws=3")

@@ -16,7 +16,7 @@ from numpyro.infer.util import log_density
 from scipy import stats
 
 from mdbench import metrics
-from mdbench.baselines import urn
+from mdbench.baselines import Urn
 from mdbench.errors import InputError
 from mdbench.tasks import (
     MTD,
@@ -84,7 +84,7 @@ def test_lag_likelihoods_and_next_token_by_hand():
 def test_nuts_and_svi_run_on_mtd_and_find_the_exact_posterior():
     """Any NumPyro inference takes the model; NUTS within 5 standard errors at a pessimistic ESS of a tenth."""
     contexts = jnp.asarray(sample(TASK, 60, 1, seed=1).tokens[0, :-1])
-    gold = urn(TASK, np.asarray(contexts)[None])
+    gold = Urn().posterior(TASK, np.asarray(contexts)[None])
     nuts = MCMC(NUTS(mtd_model), num_warmup=300, num_samples=1000, progress_bar=False)
     nuts.run(jax.random.key(0), TASK, contexts)
     draws = np.asarray(nuts.get_samples()["weights"])
@@ -175,7 +175,7 @@ def test_built_in_tasks_are_worth_solving(core_task):
     """No entry below 0.005, and ignoring the context costs at least 0.01 nats at T = 64."""
     assert core_task.transition.min() >= 0.005
     contexts = sample(core_task, 64, 256, seed=7).tokens[:, :-1]
-    bayes = next_token_probs(core_task, urn(core_task, contexts).mean[:, 0], contexts)
+    bayes = next_token_probs(core_task, Urn().posterior(core_task, contexts).mean[:, 0], contexts)
     uniform = next_token_probs(core_task, np.full((256, core_task.order), 1 / core_task.order), contexts)
     excess = metrics.kl(bayes, uniform)
     assert excess.mean() - 3 * excess.std() / 16 > 0.01

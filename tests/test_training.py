@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 
 from mdbench import metrics, training, training_config
-from mdbench.baselines import exact
+from mdbench.baselines import Exact
 from mdbench.device import n_cores
 from mdbench.errors import InputError, Unsupported
 from mdbench.predictors.trained import load_run
@@ -292,7 +292,7 @@ def test_a_tiny_model_learns(tmp_path):
     model, card = load_run(TASK, run)
     assert card["task_hash"] == TASK.task_hash
     contexts = sample(TASK, 16, 1024, seed=1).tokens[:, :-1].astype(np.int64)
-    bayes = next_token_probs(TASK, exact(TASK, contexts).mean[:, 0], contexts)
+    bayes = next_token_probs(TASK, Exact().posterior(TASK, contexts).mean[:, 0], contexts)
     uniform = build_predictor("uniform", TASK).predict(contexts)
     excess = metrics.kl(bayes, model.predict(contexts)).mean()
     assert excess < metrics.kl(bayes, uniform).mean() / 10
@@ -308,7 +308,7 @@ def test_cross_entropy_and_the_standard_model_learn_too(tmp_path, model):
     contexts = sample(TASK, 8, 512, seed=1).tokens[:, :-1].astype(np.int64)
     probs = trained.predict(contexts)
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
-    bayes = next_token_probs(TASK, exact(TASK, contexts).mean[:, 0], contexts)
+    bayes = next_token_probs(TASK, Exact().posterior(TASK, contexts).mean[:, 0], contexts)
     constant = np.broadcast_to(bayes.mean(axis=0), bayes.shape)
     assert metrics.kl(bayes, probs).mean() < metrics.kl(bayes, constant).mean() / 5
     # The loss is the cross-entropy: the entropy of the target and the KL to it.

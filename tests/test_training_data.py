@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from mdbench.baselines import exact
+from mdbench.baselines import Exact
 from mdbench.errors import InputError
 from mdbench.tasks import MTD, load_task, next_token_probs
 from mdbench.training_data import BLOCK, Batches, draw_sequences
@@ -36,7 +36,7 @@ def test_sequences_and_weights_have_the_models_distribution(transition, order, c
     lags = np.stack([transition[every[:, order - g : length - g], every[:, order:]] for g in range(1, order + 1)])
     possible = (lags.max(axis=0) > 0).all(axis=1)
     assert not count[~possible].any()
-    truth = exact(task, every[possible])
+    truth = Exact().posterior(task, every[possible])
     count, expected = count[possible], n * q**-order * np.exp(truth.log_evidence[:, 0])
     code = (np.cumsum(possible) - 1)[tokens @ q ** np.arange(length)[::-1]]
     p_values = []
@@ -88,7 +88,9 @@ def test_targets(name, reuse, length):
         if target == "token":
             assert set(found.unique().tolist()) == {0.0, 1.0}
         if target == "bayes":
-            bayes = next_token_probs(task, exact(task, contexts[target].numpy()).mean[:, 0], contexts[target].numpy())
+            bayes = next_token_probs(
+                task, Exact().posterior(task, contexts[target].numpy()).mean[:, 0], contexts[target].numpy()
+            )
             np.testing.assert_allclose(found.numpy(), bayes, rtol=6e-7)  # what TOLERANCE says, and float32's rounding
     assert torch.equal(contexts["token"], contexts["bayes"])
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mdbench.baselines import exact, urn
+from mdbench.baselines import Exact, Urn
 from mdbench.errors import InputError
 from mdbench.tasks import MTD, lag_likelihoods
 from tests.conftest import by_enumeration, contexts_of, relabelled
@@ -18,7 +18,7 @@ def test_against_enumeration_in_rational_arithmetic(m, n, alpha):
     task = MTD("tiny", rng.dirichlet(np.ones(3), 3), m, float(alpha))
     alpha = Fraction(float(alpha))
     contexts = rng.integers(3, size=(3, n + m))  # any will do: all transitions are possible
-    found = urn(task, contexts)
+    found = Urn().posterior(task, contexts)
     for k, x in enumerate(lag_likelihoods(task, contexts)):
         first, second, evidence = by_enumeration(x, alpha)
         np.testing.assert_allclose(np.exp(found.log_evidence[k, 0]), float(evidence), rtol=1e-13)
@@ -29,11 +29,11 @@ def test_against_enumeration_in_rational_arithmetic(m, n, alpha):
 
 def test_every_prefix_is_the_posterior_of_that_prefix(core_task):
     contexts = contexts_of(core_task, 20, 5)
-    whole = urn(core_task, contexts, lengths=range(core_task.order, 21))
+    whole = Urn().posterior(core_task, contexts, lengths=range(core_task.order, 21))
     np.testing.assert_allclose(whole.mean[:, 0], 1 / core_task.order, rtol=1e-15)
     np.testing.assert_array_equal(whole.log_evidence[:, 0], 0)
     for k, length in enumerate(whole.lengths[1:], start=1):
-        alone = urn(core_task, contexts[:, :length])
+        alone = Urn().posterior(core_task, contexts[:, :length])
         np.testing.assert_allclose(whole.mean[:, k], alone.mean[:, 0], rtol=1e-13)
         np.testing.assert_allclose(whole.sd[:, k], alone.sd[:, 0], rtol=1e-10)
         np.testing.assert_allclose(whole.log_evidence[:, k], alone.log_evidence[:, 0], rtol=1e-13)
@@ -42,7 +42,7 @@ def test_every_prefix_is_the_posterior_of_that_prefix(core_task):
 def agree(task, contexts):
     """Both routes agree within 1e-12 · (1 + |log Z|), and within their own error bounds."""
     lengths = [length for length in (16, 32, 64, 128, 256) if length <= contexts.shape[1]]
-    a, b = exact(task, contexts, lengths=lengths), urn(task, contexts, lengths=lengths)
+    a, b = Exact().posterior(task, contexts, lengths=lengths), Urn().posterior(task, contexts, lengths=lengths)
     scale = 1 + np.abs(a.log_evidence)
     assert np.abs(a.mean - b.mean).max() < 1e-12
     assert (np.abs(a.log_evidence - b.log_evidence) / scale).max() < 1e-12
@@ -67,7 +67,7 @@ def test_agrees_with_the_quadrature_on_the_core_suite(core_task):
 def test_long_sequences_of_sharp_evidence_neither_overflow_nor_underflow():
     task = MTD("sharp", np.array([[0.999, 0.001], [0.001, 0.999]]), order=2)
     alternating = np.tile([0, 1], 560)[None]  # lag 2 explains every token, lag 1 none: log ratio 7 a step
-    found = urn(task, alternating)
+    found = Urn().posterior(task, alternating)
     n = 1118
     k = np.arange(n + 1)
     from scipy.special import betaln, gammaln, logsumexp
@@ -80,8 +80,8 @@ def test_long_sequences_of_sharp_evidence_neither_overflow_nor_underflow():
 
 def test_batch_and_order_of_sequences_change_nothing(core_task):
     contexts = contexts_of(core_task, 24, 40)
-    whole = urn(core_task, contexts)
-    one = urn(core_task, contexts[17:18])
+    whole = Urn().posterior(core_task, contexts)
+    one = Urn().posterior(core_task, contexts[17:18])
     np.testing.assert_array_equal(whole.mean[17], one.mean[0])
     np.testing.assert_array_equal(whole.log_evidence[17], one.log_evidence[0])
 
@@ -90,8 +90,8 @@ def test_relabelling_the_states_changes_nothing(core_task):
     contexts = contexts_of(core_task, 24, 4)
     order = np.random.default_rng(0).permutation(core_task.n_states)
     new_names = np.argsort(order)[contexts]
-    found = urn(relabelled(core_task, order), new_names)
-    np.testing.assert_allclose(found.mean, urn(core_task, contexts).mean, rtol=1e-13)
+    found = Urn().posterior(relabelled(core_task, order), new_names)
+    np.testing.assert_allclose(found.mean, Urn().posterior(core_task, contexts).mean, rtol=1e-13)
 
 
 def test_what_does_not_fit_is_refused_before_it_starts():
@@ -99,9 +99,9 @@ def test_what_does_not_fit_is_refused_before_it_starts():
     with pytest.raises(
         InputError, match=r"the urn needs more than 4 GiB for order 7 at length 128; length \d+ would fit"
     ):
-        urn(task, np.zeros((1, 128), dtype=int))
+        Urn().posterior(task, np.zeros((1, 128), dtype=int))
 
 
 def test_prefix_lengths_outside_the_sequence_are_refused(core_task):
     with pytest.raises(InputError, match=r"prefix length 17 is outside"):
-        urn(core_task, contexts_of(core_task, 16, 1), lengths=[17])
+        Urn().posterior(core_task, contexts_of(core_task, 16, 1), lengths=[17])

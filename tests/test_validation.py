@@ -2,37 +2,45 @@
 
 import functools
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from mdbench import validation
-from mdbench.baselines import exact, urn
+from mdbench.baselines import GATED, Baseline, Exact, Urn
 from mdbench.baselines.gates import from_draws
 from mdbench.baselines.posterior import Draws
 from mdbench.errors import InputError
 from mdbench.registry import build_baseline
 from mdbench.statistics import holm
-from mdbench.tasks import MTD, load_task
+from mdbench.tasks import MTD, DirichletMixture, load_task
 from mdbench.validation import accuracy, calibration, judge, rank, validate
 from mdbench.validation_page import render
 
 TASK = load_task("mtd-q5-m3")
 
 
-def sampler(fault):
+@dataclass(frozen=True)
+class Planted(Baseline[DirichletMixture]):
     """Four chains of independent draws from the exact posterior, with a fault planted."""
 
-    def method(task, contexts, progress=None):  # noqa: ARG001
+    name: ClassVar[str] = "nuts"
+    standing: ClassVar[str] = GATED
+    fault: str | None = None
+
+    def posterior(self, task, contexts, lengths=None, progress=None):  # noqa: ARG002
+        fault = self.fault
         n_draws = 20 if fault == "few draws" else 500
         model = MTD("wrong", task.transition, task.order, 1.5) if fault == "wrong prior" else task
-        weights = urn(model, contexts, draws=4 * n_draws).draws.weights
+        weights = Urn(draws=4 * n_draws).posterior(model, contexts).draws.weights
         weights = weights.reshape(4, n_draws, *weights.shape[2:])
         if fault == "swapped lags":
             weights = weights[..., [1, 0, 2]]
         if fault == "never moves":
-            weights = np.broadcast_to(exact(task, contexts).mean, weights.shape)
+            weights = np.broadcast_to(Exact().posterior(task, contexts).mean, weights.shape)
         if fault == "ignores the data":
             weights = np.random.default_rng(0).dirichlet(np.ones(task.order), weights.shape[:-1])
         if fault == "too narrow":
@@ -40,13 +48,11 @@ def sampler(fault):
             weights = mean + 0.8 * (weights - mean)
         return from_draws("nuts", task, np.asarray(contexts), (contexts.shape[1],), Draws(weights))
 
-    return method
-
 
 @functools.cache
 def judged(fault):
     """(accuracy, calibration, verdict) of a planted fault."""
-    ran = accuracy("nuts", sampler(fault), TASK, 64, 128, 0), calibration("nuts", sampler(fault), TASK, 32, 500, 0)
+    ran = accuracy(Planted(fault), TASK, 64, 128, 0), calibration(Planted(fault), TASK, 32, 500, 0)
     return *ran, *judge(ran[:1], ran[1:])
 
 
@@ -79,19 +85,20 @@ def test_planted_faults_are_caught(fault, caught_by):
 
 
 def test_exact_methods_are_held_to_their_bounds():
-    def wrong(task, contexts, progress=None):
-        found = urn(task, contexts, progress=progress)
-        found.mean[5, 0, 0] += 1e-9
-        return found
+    class Wrong(Urn):
+        def posterior(self, task, contexts, lengths=None, progress=None):
+            found = super().posterior(task, contexts, lengths, progress)
+            found.mean[5, 0, 0] += 1e-9
+            return found
 
-    assert judge([accuracy("urn", urn, TASK, 32, 20, 0)], [])[0].verdict == "pass"
-    verdict = judge([accuracy("urn", wrong, TASK, 32, 20, 0)], [])[0]
+    assert judge([accuracy(Urn(), TASK, 32, 20, 0)], [])[0].verdict == "pass"
+    verdict = judge([accuracy(Wrong(), TASK, 32, 20, 0)], [])[0]
     assert verdict.verdict == "fail"
     assert "1 sequences are further from exact" in verdict.reasons[0]
 
 
 def test_approximations_never_pass():
-    ran = accuracy("laplace", build_baseline("laplace"), TASK, 32, 20, 0)
+    ran = accuracy(build_baseline("laplace"), TASK, 32, 20, 0)
     assert [verdict.verdict for verdict in judge([ran], [])] == ["approximate"]
 
 
@@ -138,11 +145,11 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
     ran = []
     run_calibration = validation.calibration
 
-    def calibration(name, *arguments):
-        ran.append(name)
+    def calibration(method, *arguments):
+        ran.append(method.name)
         if len(ran) == 2:
             raise KeyboardInterrupt
-        return run_calibration(name, *arguments)
+        return run_calibration(method, *arguments)
 
     monkeypatch.setattr(validation, "calibration", calibration)
     with pytest.raises(KeyboardInterrupt):
@@ -163,7 +170,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
 
 def test_the_page_is_self_contained_and_escaped():
     odd = MTD("<script>alert(1)</script>".replace("/", "|"), TASK.transition, 3)
-    ran = accuracy("nuts", sampler(None), odd, 16, 20, 0), calibration("nuts", sampler(None), odd, 16, 64, 0)
+    ran = accuracy(Planted(), odd, 16, 20, 0), calibration(Planted(), odd, 16, 64, 0)
     whole = validation.Validation([ran[0]], [ran[1]], judge(ran[:1], ran[1:]))
     page = render(whole, "mdbench baseline validate --task '<x>'")
     assert "<script" not in page

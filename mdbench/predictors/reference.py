@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.errors import InputError, Unsupported
-from mdbench.registry import APPROXIMATE, BASELINES, build_baseline
+from mdbench.registry import build_baseline
 from mdbench.tasks import Task
 
-DETERMINISTIC = ("exact", "urn", "laplace")
 STANDARD_ERROR = 0.01  # of a probability by the others, at most: an sd of weights of 0.2 and 400 effective draws
 
 
@@ -23,16 +22,14 @@ class PosteriorMean:
     """
 
     def __init__(self, task: Task, baseline: str, **options: Any) -> None:
-        if BASELINES[baseline].standing == APPROXIMATE:
-            options = {"draws": 0} | options  # nobody looks at them
         self.task, self.baseline = task, build_baseline(baseline, **options)
         self.baseline.check_fits(task)
-        self.standard_error = STANDARD_ERROR if baseline not in DETERMINISTIC else 0.0
+        self.standard_error = 0.0 if self.baseline.deterministic else STANDARD_ERROR
 
     def check_length(self, length: int) -> None:
         """Raise :class:`Unsupported` for what the baseline would refuse."""
         try:
-            self.baseline.check_size(self.task, length)
+            self.baseline.check(self.task, length)
         except Unsupported:
             raise
         except InputError as error:

@@ -179,7 +179,7 @@ def _calibration(task: DirichletMixture, length: int):
     try:
         if task.n_components > HIGHEST_QUICK_ORDER:
             raise InputError("exact takes too long for so many sequences.")
-        baseline.check_size(task, length)
+        baseline.check(task, length)
     except InputError:
         contexts = contexts[:FEWER]
         log.info("%s, T = %d: calibrating on %d sequences by `reference` ...", task.name, length, FEWER)

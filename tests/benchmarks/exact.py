@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdbench.baselines import exact
+from mdbench.baselines import Exact
 from mdbench.errors import InputError
 from mdbench.tasks import MTD, lag_likelihoods, load_task, sample
 
@@ -39,7 +39,7 @@ def against_nuts(task, contexts):
     """Per prefix and sequence: exact at all prefixes against NUTS at one, 1,000 draws after 300 of warm-up."""
     n_prefixes = contexts.shape[1] - task.order
     lengths = range(task.order + 1, contexts.shape[1] + 1)
-    exact_time, gold = median_time(lambda: exact(task, contexts, lengths=lengths))
+    exact_time, gold = median_time(lambda: Exact().posterior(task, contexts, lengths=lengths))
     few = contexts[:256]
     # One chain: the fewest draws that count as 1,000. Gates (R-hat and the like) are left out of its time.
     sampler = functools.partial(_nuts_draws, task, few)
@@ -125,9 +125,9 @@ def costs():
     ):  # fmt: skip
         task, contexts = _random_case(m, length, batch, kind)
         warm = contexts[:1]
-        exact(task, warm)
+        Exact().posterior(task, warm)
         started = time.perf_counter()
-        exact(task, contexts)
+        Exact().posterior(task, contexts)
         seconds = (time.perf_counter() - started) / batch
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         top = (length - m) * quadrature._ladder(length - m)[-1] ** (m - 1)
@@ -136,7 +136,7 @@ def costs():
     for m, length in ((6, 192), (7, 128), (8, 64)):
         task, contexts = _random_case(m, length, 1, "drawn")
         try:
-            exact(task, contexts)
+            Exact().posterior(task, contexts)
         except InputError as refusal:
             print(f"\n{refusal}")
 

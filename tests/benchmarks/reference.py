@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from mdbench.baselines.reference import reference
+from mdbench.baselines.reference import Reference
 from mdbench.tasks import MTD, sample
 
 
@@ -18,9 +18,9 @@ def main():
         task = MTD("random", rng.dirichlet(np.ones(q), size=q), m, alpha, lengths=(length,))
         contexts = sample(task, length, 6, 0).tokens[:, :-1]
         started = time.perf_counter()
-        found = reference(task, contexts)
+        found = Reference().posterior(task, contexts)
         seconds = (time.perf_counter() - started) / 6
-        other = reference(task, contexts, seed=1)
+        other = Reference(seed=1).posterior(task, contexts)
         z = (found.mean - other.mean) / np.hypot(found.mean_se, other.mean_se)
         largest = found.next_token_se.max()
         print(

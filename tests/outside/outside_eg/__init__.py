@@ -1,0 +1,1 @@
+"""What a package outside of mdbench can bring, each in one file."""
