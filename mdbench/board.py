@@ -9,7 +9,7 @@ sequences (the same ones at all lengths of a task) and, where a row has several 
 seeds' means over the lengths of a task: a seed is good or bad at all of them. Intervals and p-values are those of
 Student's t for the two parts apart, whose half widths add as squares; p-values are corrected for the number of pairs in
 the table (Holm). Hence with 95% confidence no pair at all is told apart wrongly, and all rank
-intervals hold at once; of a row with one training seed, as that one seed.
+intervals hold at once; of a row with one training seed everywhere, as that one seed.
 
 All pairs at once decide next to nothing of rows whose seeds carry the variance. A suite therefore names a few *planned*
 comparisons, which are corrected among themselves. Two rows are *equal* if the whole interval of their ratio lies within
@@ -23,6 +23,7 @@ import itertools
 import json
 import math
 import string
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,14 +34,17 @@ from jaxtyping import Bool, Float
 
 from mdbench.errors import InputError
 from mdbench.files import json_ready
-from mdbench.marks import Mark, digest_of, read_marks
+from mdbench.marks import Mark, read_marks
+from mdbench.names import visible
 from mdbench.records import (
+    LONGEST_REASON,
     PREDICTIONS,
     CellRecord,
     Record,
     cells_of,
+    check_place,
     differences,
-    file_stem,
+    digest_of,
     read_record,
     record_paths,
     score_record,
@@ -111,8 +115,13 @@ class Row:
 
     @property
     def one_seed(self) -> bool:
-        """Whether it was trained, somewhere with one seed only: how much seeds matter is then unknown."""
+        """Whether it was trained, somewhere with one seed only: how much seeds matter is unknown there."""
         return _is_trained(self.first) and any(cell.runs is None for _, _, cell in self.cells())
+
+    @property
+    def seeds_unknown(self) -> bool:
+        """Whether it was trained, everywhere with one seed: what stands on the board is of that very training."""
+        return _is_trained(self.first) and all(cell.runs is None for _, _, cell in self.cells())
 
     @property
     def few(self) -> bool:
@@ -181,7 +190,7 @@ class Planned:
         interval: its 95% interval.
         p: that they are equally good, corrected for the number of planned comparisons (Holm).
         verdict: of a: ``better``, ``equal``, ``worse`` or ``undecided``.
-        one_seed: whether one of them was trained with one seed only, so that the verdict is of that seed.
+        one_seed: whether one of them was trained with one seed everywhere, so that the verdict is of that seed.
     """
 
     a: str
@@ -292,8 +301,8 @@ def build(
         for key, tasks in by_row.items()
         if _first(tasks).predictor.distribution == "mdbench"
     }
-    one_seed = {key: row.one_seed for key, row in zip(by_row, rows, strict=True)}
-    planned = _planned(loaded, {label: (excess[key], one_seed[key]) for label, key in ours.items()})
+    unknown = {key: row.seeds_unknown for key, row in zip(by_row, rows, strict=True)}
+    planned = _planned(loaded, {label: (excess[key], unknown[key]) for label, key in ours.items()})
     return Board(loaded, sorted(rows, key=_order), planned, refused, notes)
 
 
@@ -317,12 +326,6 @@ def _order(row: Row) -> tuple[Any, ...]:
     return (in_suite is None, in_suite.position if in_suite else 0, row.kind, row.label)
 
 
-def _shown(path: Path) -> str:
-    """A file's name as text, whatever bytes it has."""
-    text = path.as_posix()
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
 def _first(tasks: dict[str, tuple[Record, Any]]) -> Record:
     return next(iter(tasks.values()))[0]
 
@@ -335,17 +338,11 @@ def _read_all(
     refused = []
     rows: dict[tuple[str, str], str] = {}
     for path in record_paths(folder):
-        shown = _shown(path.relative_to(folder))
+        shown = visible(path.relative_to(folder).as_posix())
         try:
-            if path.parent.is_symlink():
-                raise InputError("it stands behind a link; records are files of their own.")
             record, probs = read_record(path)
-            if record.task != path.parent.name:
-                raise InputError(f"it is of task '{record.task}' and stands in the folder of '{path.parent.name}'.")
+            check_place(record, path)
             label = record.predictor.label
-            own = f"{file_stem(label)}.json"  # a label has one file name, so that a copy takes out only itself
-            if path.name != own:
-                raise InputError(f"the record of '{label}' is called '{own}'; a copy counts for nothing.")
             of_task = cells_of(record, progress)
             scores = score_record(record, probs, of_task)
             for fault in differences(record, scores, of_task):
@@ -357,7 +354,7 @@ def _read_all(
                 rows[row] = label
                 found.append((record, scores, digest_of(path)))
         except InputError as error:
-            refused.append(Refused(shown, str(error).replace(str(path), shown)))
+            refused.append(Refused(shown, visible(str(error).replace(str(path), shown), LONGEST_REASON)))
     return found, refused
 
 
@@ -420,7 +417,7 @@ def _table(rows: dict[str, dict[Place, _Excess]], unit: dict[Place, _Excess] | N
 
 
 def _planned(suite: Suite, rows: dict[str, tuple[dict[Place, _Excess], bool]]) -> list[Planned]:
-    """The comparisons that a suite names, of the rows that are there: excess KL, and whether of one training seed."""
+    """The comparisons that a suite names, of the rows there are: excess KL, and whether their seeds are unknown."""
     found = []
     for a, b in suite.planned:
         cells = [rows.get(label, ({}, False))[0] for label in (a, b)]
@@ -487,22 +484,31 @@ class _Resampling:
         """What training seeds add to the variance of :meth:`means`, with its degrees of freedom, task by task.
 
         Of a task, the variance of the seeds' means over its lengths: of their logarithms, since good seeds differ from
-        bad ones by factors, and of few numbers the variance of a skew one is too often small.
+        bad ones by factors, and of few numbers the variance of a skew one is too often small. Where the lengths have
+        different numbers of seeds, those that all have. Cells with a single seed take the variance of the tasks with
+        several: nothing says that seeds matter less there.
         """
-        by_task: dict[tuple[str, int], Float[np.ndarray, " R"]] = {}
+        n_cells = len(self.rows[key])
+        several: dict[str, list[Float[np.ndarray, " R"]]] = {}
+        single: Counter[str] = Counter()
         for place, excess in self.rows[key].items():
             of_runs = excess.values[:, :n].mean(axis=1)
-            if len(of_runs) < 2 or not np.isfinite(of_runs).all():
-                continue
-            if self.unit is not None:
-                of_runs = np.log(np.maximum(of_runs, self._floor(place, excess)))
-            same = place[0], len(of_runs)
-            by_task[same] = by_task.get(same, np.zeros(len(of_runs))) + of_runs / len(self.rows[key])
-        if self.unit is None:  # what adds to a mean is its share of it
-            for same, means in by_task.items():
-                if (means > 0).all():
-                    by_task[same] = np.log(means) * means.mean()
-        return [(float(means.var(ddof=1)) / n_runs, n_runs - 1) for (_, n_runs), means in by_task.items()]
+            if len(of_runs) == 1:
+                single[place[0]] += 1
+            elif np.isfinite(of_runs).all():
+                logs = self.unit is not None
+                of_runs = np.log(np.maximum(of_runs, self._floor(place, excess))) if logs else of_runs
+                several.setdefault(place[0], []).append(of_runs)
+        more = sum((k / n_cells) ** 2 for k in single.values()) / max(len(several), 1)
+        variances = []
+        for cells in several.values():
+            n_runs = min(map(len, cells))
+            means = np.mean([of_runs[:n_runs] for of_runs in cells], axis=0)
+            if self.unit is None and (means > 0).all():  # what adds to a mean is its share of it
+                means = np.log(means) * means.mean()
+            share = (len(cells) / n_cells) ** 2 / n_runs + more
+            variances.append((float(means.var(ddof=1)) * share, n_runs - 1))
+        return variances
 
     def _floor(self, place: Place, excess: _Excess) -> float:
         """Below it an excess KL cannot be told from zero."""

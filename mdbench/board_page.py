@@ -73,7 +73,7 @@ def render_markdown(board: Board, command: str) -> str:
         "Rows with a letter in common cannot be told apart (paired bootstrap, all pairs at once at 95%). Tasks: mean",
         "excess KL in nats; of a row that lacks lengths, what it has at the others, which has no rank.",
         f"Lengths: {', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer where *few* stands.",
-        "*One seed*: trained with a single seed somewhere, so how much seeds matter is unknown.",
+        "*One seed*: trained with a single seed somewhere, so how much seeds matter is unknown there.",
         "*Rerun*: the keeper of this board ran the predictor again on fresh sequences, and its scores were compatible;",
         "*not repeated*: they were not, somewhere; *not rerun*: nobody checked that it makes these predictions.",
         f"Cost: {COST},",
@@ -86,7 +86,7 @@ def render_markdown(board: Board, command: str) -> str:
         r = _row(board, row)
         cells = [
             r["position"] or "–",
-            _markdown(row.label),
+            _code(row.label),
             row.kind,
             r["score"],
             r["interval"],
@@ -105,7 +105,8 @@ def render_markdown(board: Board, command: str) -> str:
             "",
             "All pairs at once decide little about rows whose training seeds differ. These few are named by the suite",
             "and corrected among themselves. Ratio: of excess KL, over the cells that both have. *Equal*: the interval",
-            f"lies within {low} .. {high}. *Undecided*: neither equal nor told apart. *One seed*: of that seed alone.",
+            f"lies within {low} .. {high}. *Undecided*: neither equal nor told apart. *One seed*: trained with one "
+            "seed everywhere, so of that very training.",
             "",
             f"| {' | '.join(PLANNED)} |",
             "|---" * len(PLANNED) + "|",
@@ -115,15 +116,15 @@ def render_markdown(board: Board, command: str) -> str:
     referring = [row for row in board.rows if row.references]
     if referring:
         lines += ["References, as said by the authors of the rows:", ""]
-        lines += [f"- {_markdown(row.label)}: {'; '.join(map(_linked, row.references))}" for row in referring]
+        lines += [f"- {_code(row.label)}: {'; '.join(map(_linked, row.references))}" for row in referring]
         lines.append("")
     missing = [(row, reason, where) for row in board.rows for reason, where in _missing(row)]
     if missing:
         lines += ["Not in every table, since cells are missing:", ""]
-        lines += [f"- {_markdown(row.label)}, {where}: {_markdown(reason)}" for row, reason, where in missing]
+        lines += [f"- {_code(row.label)}, {where}: {_markdown(reason)}" for row, reason, where in missing]
         lines.append("")
     if board.refused:
-        lines += ["Refused:", "", *(f"- {_markdown(r.path)}: {_markdown(r.reason)}" for r in board.refused), ""]
+        lines += ["Refused:", "", *(f"- {_code(r.path)}: {_markdown(r.reason)}" for r in board.refused), ""]
     lines += [*board.notes, ""] if board.notes else []
     lines.append("Posterior methods held to the exact one: [validation.html](validation.html).")
     return "\n".join(lines) + "\n"
@@ -175,9 +176,18 @@ def _linked(reference: str) -> str:
     return _markdown(reference) if link is None else f"[{_markdown(reference)}](<{link}>)"
 
 
+def _code(text: str) -> str:
+    """A label as it is typed: of what stands in code GitHub makes no link, symbol or formula."""
+    return f"<code>{_markdown(text)}</code>"
+
+
 def _markdown(text: str) -> str:
     """As plain text in a table; what GitHub would make a link of, bare as it stands, is cut by an empty comment."""
-    escaped = re.sub(r"[<>|&]|[\\`*_{}\[\]#~]", lambda m: f"&#{ord(m[0])};" if m[0] in "<>|&" else f"\\{m[0]}", text)
+    escaped = re.sub(
+        r"[<>|&]|[\\`*_{}\[\]#~$]|^[+-]|(?<=^\d)[.)]",
+        lambda m: f"&#{ord(m[0])};" if m[0] in "<>|&" else f"\\{m[0]}",
+        text,
+    )
     cut = re.sub(r"(?i)(?<=www)(?=\.)|(?<=:)(?=//)|(?<=@)|(?<=mailto)(?=:)|(?<=xmpp)(?=:)", "<!-- -->", escaped)
     return " ".join(cut.split())
 

@@ -157,8 +157,9 @@ def evaluate(
 
         make_folder(leaderboard)
         n_sequences = records.N_PUBLIC if n_sequences is None else n_sequences
-        tasks = [task_ for task_, _ in evaluation.grid(task, suite, _whole_numbers(lengths, "--lengths"))]
-        records.check_recordable(tasks, n_sequences, seed, gold)
+        grid = evaluation.grid(task, suite, _whole_numbers(lengths, "--lengths"))
+        most = max(len(of_task) for _, of_task in grid)
+        records.check_recordable([task_ for task_, _ in grid], most, n_sequences, seed, gold, predictor)
     with report.progress_bars() as progress:
         found = evaluation.evaluate(
             predictor,
@@ -313,7 +314,7 @@ def verify(
         raise InputError("--mark writes down what --rerun finds; give both.")
     paths = record or records.record_paths(leaderboard)
     if mark:
-        marks.check_markable(paths, leaderboard)
+        marks.check_markable(paths, leaderboard, n_sequences)
         check_writable(leaderboard / marks.FILE)
     marked = marks.read_marks(leaderboard) if mark else {}
     if not paths:
@@ -339,7 +340,7 @@ def verify(
                     faults = [str(r) for r in found if not r.compatible]
                     more = {"rerun": [r.to_dict() for r in found]}
                 else:
-                    faults, more = records.verify(path, progress), {}
+                    faults, more = records.verify(path, progress, in_place=not record), {}
             except records.CannotRerun as error:
                 verdicts.append({"record": str(path), "verdict": "cannot be rerun", "faults": [str(error)]})
                 continue

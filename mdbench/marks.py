@@ -6,7 +6,6 @@ itself can mark it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,17 +25,19 @@ from mdbench.records import (
     Rerun,
     Strict,
     check_runnable,
+    digest_of,
     read_json,
     read_record,
     record_paths,
     rerun,
     runs_isolated,
 )
-from mdbench.tasks import PUBLIC_SEED
+from mdbench.tasks import N_PUBLIC, PUBLIC_SEED
 from mdbench.wording import p_text
 
 FILE = "reruns.json"  # in the folder of a leaderboard
 LONGEST_FAULT = 300
+LEAST = 32  # sequences a cell: fewer would let pass nearly anything
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Entry = TypeVar("Entry", bound="Kept")
@@ -91,8 +92,8 @@ class Mark(Kept):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.seed == PUBLIC_SEED or self.n_sequences < 2:
-            raise ValueError("a rerun has a seed of its own and at least 2 sequences")
+        if self.seed == PUBLIC_SEED or not LEAST <= self.n_sequences <= N_PUBLIC:
+            raise ValueError(f"a rerun has a seed of its own and {LEAST} to {N_PUBLIC} sequences a cell")
         if any(test.compatible != (test.p >= LEVEL) for test in self.tests if test.p is not None):
             raise ValueError("a test is not what its p says")
         if self.p != _smallest(self.tests):
@@ -108,6 +109,8 @@ class Mark(Kept):
             check_runnable(record, files=True)
         except CannotRerun as error:
             raise self._wrong(record, str(error).rstrip(".")) from None
+        if self.isolated != runs_isolated(record):
+            raise self._wrong(record, "what is not built in, and that alone, runs in a process of its own")
         made = sorted((test.length, test.score) for test in self.tests)
         wanted = sorted((cell.length, score) for cell in record.cells for score in TESTED)
         if made != ([] if self.fault is not None else wanted):
@@ -135,8 +138,10 @@ def read_marks(folder: str | Path) -> dict[str, Mark]:
     return read_kept(Path(folder) / FILE, _MARKS)
 
 
-def check_markable(paths: Iterable[Path], folder: str | Path) -> None:
-    """Raise :class:`InputError` unless these are records of the leaderboard in that folder."""
+def check_markable(paths: Iterable[Path], folder: str | Path, n_sequences: int) -> None:
+    """Raise :class:`InputError` unless these are records of the leaderboard in that folder, rerun on enough."""
+    if not LEAST <= n_sequences <= N_PUBLIC:
+        raise InputError(f"a mark is of {LEAST} to {N_PUBLIC} fresh sequences a cell, not of {n_sequences}.")
     known = {path.resolve() for path in record_paths(folder)}
     for path in paths:
         if path.resolve() not in known:
@@ -181,12 +186,6 @@ def _smallest(tests: Sequence[Compared]) -> float | None:
 
 
 # ------------------------------------------------------------------------ files beside the records, by their SHA-256
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a record's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_kept(path: Path, entries: TypeAdapter[dict[Digest, Entry]]) -> dict[str, Entry]:

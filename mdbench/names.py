@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-import operator
 import re
 import unicodedata
-from collections.abc import Iterable
 
 from mdbench.errors import InputError
-from mdbench.registry import BUILT_IN
+from mdbench.registry import BUILT_IN, PREDICTOR_FILE
 
 LONGEST_NAME = 300  # characters
-# Letters of other scripts, and digits, with what they look like.
-_LOOK_ALIKES = str.maketrans(
-    dict(
-        zip(
-            "авԁеһіјкмопрѕстухαβεηικνορτυχωԛԝօոսհցı01|",
-            "abdehijkmonpsctyxabenikvoptuxwqwonuhgioii",
-            strict=True,
-        )
-    )
-)
-
+_DIGITS = str.maketrans("01l2589", "oiizsbg")  # and letters, with what they look like
 
 # Letters that are drawn as nothing (Unicode's Default_Ignorable_Code_Point, less format characters); Braille's blank.
 _DRAWN_AS_NOTHING = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def skeleton(name: str) -> str:
-    """What an eye sees of a name: names of one skeleton look alike."""
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
-    letters = folded.translate(_LOOK_ALIKES).replace("l", "i").replace("rn", "m").replace("vv", "w")
-    return "".join(c for c in letters if c.isalnum() or unicodedata.category(c) == "Lo")
-
-
-def look_alike(name: str, known: Iterable[str]) -> str | None:
-    """Which of the known names it may be taken for; None if for none.
-
-    Of all scripts no table says what looks like what, so a letter that is not ASCII may stand for any, but for those of
-    the wide scripts (Chinese, Korean and the like), if at least one other letter is the same.
-    """
-    seen = skeleton(name)
-    for other in known:
-        like = skeleton(other)
-        if len(seen) != len(like):
-            continue
-        open_ = [not a.isascii() and unicodedata.east_asian_width(a) not in ("W", "F") for a in seen]
-        same = [a == b for a, b in zip(seen, like, strict=True)]
-        if all(map(operator.or_, open_, same)) and (any(same) or not any(open_)):
-            return other
-    return None
+    """What an eye sees of a name in ASCII: names of one skeleton look alike."""
+    letters = name.casefold().replace("cl", "d").replace("rn", "m").replace("vv", "w").translate(_DIGITS)
+    return "".join(c for c in letters if c.isalnum())
 
 
 def is_path(name: str) -> bool:
     """Whether a name is that of a file or folder: such a predictor is what stands there, on whatever machine."""
-    return name == "run" or re.match(r"run:|[/~\\]|\.\.?[/\\]|[A-Za-z]:[/\\]|.*\.py(:|$)", name) is not None
+    slash = re.search(r"[/\\~]", name.partition(":")[0]) is not None
+    return slash or name.startswith(".") or name.partition(":")[0] == "run" or bool(PREDICTOR_FILE.fullmatch(name))
+
+
+def visible(text: str, longest: int = LONGEST_NAME) -> str:
+    """The text with escapes for what cannot be printed, cut: what a terminal or a page may be given."""
+    return (text if text.isprintable() else ascii(text)[1:-1])[:longest]
 
 
 def check_printable(text: str, what: str) -> str:
@@ -76,11 +51,17 @@ def check_reference(text: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raise :class:`InputError` unless a row that is not built in may be called that."""
+    """Raise :class:`InputError` unless a row that is not built in may be called that.
+
+    ASCII alone: of all scripts no table says what looks like what.
+    """
     check_printable(name, "name")
     if is_path(name):
-        raise InputError(f"'{name[:50]}' reads like a path; give these predictions a name of their own.")
-    like = look_alike(name.partition(":")[0], BUILT_IN)
-    if like is not None or not skeleton(name.partition(":")[0]):
+        raise InputError(f"'{visible(name, 50)}' reads like a path; give it a name of its own.")
+    if not re.fullmatch(r"[A-Za-z0-9 ._:=,()+-]+", name):
+        raise InputError(f"a name has ASCII letters, digits and ' ._:=,()+-', unlike {name[:50]!a}.")
+    seen = skeleton(name.partition(":")[0])
+    like = next((known for known in BUILT_IN if skeleton(known) == seen), None)
+    if like is not None or not seen:
         what = f"looks like the built-in predictor '{like}'" if like else "has no letter or digit"
-        raise InputError(f"'{name[:50]}' {what}; give these predictions a name of their own.")
+        raise InputError(f"'{name[:50]}' {what}; give it a name of its own.")

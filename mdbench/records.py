@@ -46,11 +46,12 @@ from mdbench.errors import InputError, PredictorError, reason_of
 from mdbench.evaluation import Evaluation, evaluate
 from mdbench.files import json_ready, make_folder, write_text, write_whole
 from mdbench.isolation import Isolated, Limits
-from mdbench.names import LONGEST_NAME, check_name, check_printable, check_reference, is_path
+from mdbench.names import LONGEST_NAME, check_name, check_printable, check_reference, is_path, skeleton, visible
 from mdbench.predictor import check_output
-from mdbench.registry import BUILT_IN, TOLD, Identity, predictor_entries, row_identity
+from mdbench.registry import BUILT_IN, TOLD, Identity, build_predictor, is_built_in, predictor_entries, row_identity
 from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
 from mdbench.statistics import MeanInterval, holm, mean_interval
+from mdbench.store import Store
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences, task_names
 from mdbench.tasks.task import LONGEST
 from mdbench.wording import p_text, title
@@ -68,6 +69,8 @@ LONGEST_REASON = 2000  # for a length that is left out
 MOST_OPTIONS = 50
 LARGEST = 2**28  # bytes of all arrays in a file of predictions
 LARGEST_RECORD = 2**24  # bytes
+LARGEST_CARD = 2**16  # characters
+MOST_LENGTHS, MOST_RUNS = 16, 100
 LIBRARIES = ("jax", "jaxlib", "numpy", "numpyro", "scipy", "torch")
 
 Kind = Literal["predictor", "baseline", "upper bound", "contributed", "predictions only"]
@@ -86,7 +89,9 @@ def _not_nan(value: float) -> float:
 
 
 def _is_json(value: Any) -> Any:
-    json.dumps(value, allow_nan=False)  # a ValueError names what is none
+    text = json.dumps(value, allow_nan=False)  # a ValueError names what is none
+    if len(text) > LARGEST_CARD or len(json.dumps(value, indent=1)) > 4 * LARGEST_CARD:  # deep ones take more to show
+        raise ValueError(f"it is larger than {LARGEST_CARD} characters")
     return value
 
 
@@ -106,7 +111,15 @@ class Strict(BaseModel):
 
 
 Length = Annotated[int, Field(ge=1, le=LONGEST)]
-ShortText = Annotated[str, Field(max_length=LONGEST_NAME)]
+
+
+def _is_visible(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it has characters that cannot be printed")
+    return text
+
+
+ShortText = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_is_visible)]
 
 
 class RowIdentity(Strict):
@@ -118,7 +131,7 @@ class RowIdentity(Strict):
 
     name: str = Field(min_length=1, max_length=LONGEST_NAME)
     options: Annotated[dict[ShortText, bool | int | Number | ShortText | None], Field(max_length=MOST_OPTIONS)]
-    label: str = Field(min_length=1, max_length=LONGEST_LABEL)
+    label: Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL), AfterValidator(_is_visible)]
     kind: Kind
     distribution: str | None = Field(max_length=LONGEST_NAME)
     version: str | None = Field(max_length=LONGEST_NAME)
@@ -172,16 +185,16 @@ class Record(Strict):
     """
 
     schema_version: Literal[1]
-    task: str
-    task_hash: str
-    data_hash: str
+    task: ShortText
+    task_hash: ShortText
+    data_hash: ShortText
     gold: Literal["exact"]
     n_sequences: int = Field(ge=1)
     predictor: RowIdentity
-    cells: tuple[CellRecord, ...] = Field(min_length=1)
-    left_out: dict[Length, Annotated[str, Field(max_length=LONGEST_REASON)]]
+    cells: tuple[CellRecord, ...] = Field(min_length=1, max_length=MOST_LENGTHS)
+    left_out: dict[Length, Annotated[str, Field(max_length=LONGEST_REASON), AfterValidator(_is_visible)]]
     predictions: Predictions
-    command: str
+    command: str = Field(max_length=2 * LONGEST_LABEL)
     card: Annotated[dict[str, Any] | None, AfterValidator(_is_json)]
     reference: Annotated[str, AfterValidator(check_reference)] | None = None
     host: Host
@@ -218,7 +231,7 @@ def record_evaluation(
             identity = row_identity(label, found.defaults.get(label))
             results = [r for r in found.results if (r.predictor, r.task) == (label, task)]
             without = [s for s in (*found.skipped, *found.failed) if (s.predictor, s.task) == (label, task)]
-            left_out = {s.length: s.reason for s in without}
+            left_out = {s.length: visible(s.reason, LONGEST_REASON) for s in without}
             probs = {r.length: found.predictions[label, task, r.length] for r in results}
             row = _row(identity)
             command = _command(row, task, [r.length for r in results], results[0].n_sequences, reference)
@@ -244,8 +257,15 @@ def _given(reference: str | None) -> list[str]:
     return [] if reference is None else ["--reference", reference]
 
 
-def check_recordable(tasks: Sequence[Task], n_sequences: int, seed: int, gold: str) -> None:
-    """Raise :class:`InputError` unless a record can be made of an evaluation like that."""
+def check_recordable(
+    tasks: Sequence[Task], lengths: int, n_sequences: int, seed: int, gold: str, predictors: Sequence[str] = ()
+) -> None:
+    """Raise :class:`InputError` unless records can be made of an evaluation like that, at so many lengths."""
+    for text in predictors:
+        if not is_built_in(text) and not is_path(text):
+            check_name(text)
+    if lengths > MOST_LENGTHS:
+        raise InputError(f"a record has at most {MOST_LENGTHS} lengths, not {lengths}.")
     if gold != GOLD:
         raise InputError(f"records are measured against the gold '{GOLD}', not '{gold}'.")
     if seed != PUBLIC_SEED:
@@ -275,7 +295,7 @@ def score_predictions(
     check_name(name)
     if reference is not None:
         check_reference(reference)
-    check_recordable([task], 1, PUBLIC_SEED, GOLD)
+    check_recordable([task], 1, 1, PUBLIC_SEED, GOLD)
     path = Path(path)
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"predictions are read from .npz or .csv, not from '{path}'.")
@@ -422,7 +442,9 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
     file = path.parent / record.predictions.file
     if not _is_own_file(file):
         raise InputError(f"record '{path}': its predictions '{file.name}' are not a file beside it.")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != record.predictions.sha256:
+    if file.stat().st_size > LARGEST:
+        raise InputError(f"record '{path}': its predictions '{file.name}' are larger than {LARGEST} bytes.")
+    if digest_of(file) != record.predictions.sha256:
         raise InputError(f"record '{path}': its predictions '{file.name}' are not those that it names (other SHA-256).")
     arrays = _read_npz(file)
     if sorted(arrays) != sorted(lengths):
@@ -435,6 +457,23 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
                 f"record '{path}' says {record.n_sequences} sequences; at T = {length} there are {array.shape[1]}."
             )
     return record, probs
+
+
+def check_place(record: Record, path: Path) -> None:
+    """Raise :class:`InputError` unless a record stands where it belongs in a leaderboard, so that no copy counts."""
+    if path.parent.is_symlink():
+        raise InputError("it stands behind a link; records are files of their own.")
+    if record.task != path.parent.name:
+        raise InputError(f"it is of task '{record.task}' and stands in the folder of '{path.parent.name}'.")
+    own = f"{file_stem(record.predictor.label)}.json"
+    if path.name != own:
+        raise InputError(f"the record of '{record.predictor.label}' is called '{own}'; a copy counts for nothing.")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path, what: str, validate: Callable[[str], Model]) -> Model:
@@ -494,6 +533,8 @@ def _is_own_file(path: Path) -> bool:
 def _check_identity(record: Record, path: Path) -> None:
     """Raise unless a row is what it says, as far as that can be told here: of what is installed, all of it."""
     row = record.predictor
+    if set(record.host.seconds) - {cell.length for cell in record.cells}:
+        raise InputError(f"record '{path}': host.seconds: they are of lengths that it does not have.")
     try:
         _check_texts(row)
     except InputError as error:
@@ -510,10 +551,14 @@ def _check_identity(record: Record, path: Path) -> None:
     if record.command != _command(row, record.task, lengths, record.n_sequences, record.reference):
         raise InputError(f"record '{path}': command: it is not the one that makes this record.")
     if row.name in predictor_entries() and row.name != "run":
+        if row.label != row.name and not row.label.startswith(f"{row.name}:"):
+            raise InputError(f"record '{path}': predictor.label: '{row.label}' is not one of '{row.name}'.")
         try:
             ours = row.name in BUILT_IN
             defaults = None if ours else _defaults(row.label, record.task)
             expected = _row(row_identity(row.label, defaults))
+            if ours and expected.label != row.name:  # options: whether they are possible
+                build_predictor(row.label, load_task(record.task))
         except (InputError, PredictorError) as error:
             raise InputError(f"record '{path}': predictor.label: {error}") from None
         for name in ("distribution", "name", "options", "label", "kind"):
@@ -527,12 +572,17 @@ def _check_identity(record: Record, path: Path) -> None:
 
 
 def _check_texts(row: RowIdentity) -> None:
-    """Raise unless every text in it can be seen, and its name is none of a built-in that it is not."""
+    """Raise unless every text in it can be seen, and its name is none of a built-in that it is not.
+
+    A label is what others are asked to run, so it names what the name says: a file, or none.
+    """
+    if is_path(row.label) != is_path(row.name):
+        raise InputError(f"label: '{visible(row.label, 80)}' reads like a path.")
     if is_path(row.name) and row.kind != PREDICTIONS:
         folder = row.options.get("path")
         if row.name == "run" and isinstance(folder, str):
             check_printable(folder, "folder")
-        elif not re.fullmatch(r".*\.py:[A-Za-z_]\w*", check_printable(row.name, "name")):
+        elif not re.fullmatch(r"[^:]+\.py:[A-Za-z_]\w*", check_printable(row.name, "name")):
             raise InputError(f"'{row.name[:50]}' is neither FILE.py:function nor run:FOLDER.")
     elif row.kind == PREDICTIONS or row.name not in BUILT_IN:
         check_name(row.name)
@@ -545,6 +595,8 @@ def _check_texts(row: RowIdentity) -> None:
         raise InputError(f"a distribution is called so as Python packages are, unlike {row.distribution[:50]!a}.")
     if row.distribution == "mdbench" and row.name not in BUILT_IN:
         raise InputError(f"mdbench has no predictor '{row.name[:50]}'.")
+    if row.distribution not in (None, "mdbench") and skeleton(row.distribution) == skeleton("mdbench"):
+        raise InputError(f"'{row.distribution[:50]}' looks like 'mdbench', which it is not.")
     if row.version is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*", row.version):
         raise InputError(f"a version reads such as 1.0.2, unlike {row.version[:50]!a}.")
 
@@ -659,6 +711,8 @@ def _checked(name: str, length: int, array: np.ndarray, task: Task) -> Float[np.
     if length >= public.shape[1]:
         raise InputError(f"the public sequences of '{task.name}' go up to T = {public.shape[1] - 1}, not {length}.")
     array = array[None] if array.ndim == 2 else array
+    if array.ndim == 3 and array.shape[0] > MOST_RUNS:
+        raise InputError(f"{where} are of {array.shape[0]} training seeds; a record has at most {MOST_RUNS}.")
     if array.ndim != 3 or array.shape[2] != task.n_states or not np.issubdtype(array.dtype, np.floating):
         raise InputError(
             f"{where} must be floats of shape (N, {task.n_states}) or (R, N, {task.n_states}), "
@@ -759,13 +813,15 @@ def differences(record: Record, scores: Mapping[int, Scores], of_task: Sequence[
                 yield f"T = {said.length}: {name} is {_shown(a)} in the record, {_shown(b)} by its probabilities."
 
 
-def verify(path: str | Path, progress: Progress = no_progress) -> list[str]:
+def verify(path: str | Path, progress: Progress = no_progress, in_place: bool = False) -> list[str]:
     """Score a record's probabilities again, with the gold computed here; the differences, none if it holds.
 
     Raises:
-        InputError: as :func:`read_record`.
+        InputError: as :func:`read_record`; or, where it is to be ``in_place``, as :func:`check_place`.
     """
     record, probs = read_record(path)
+    if in_place:
+        check_place(record, Path(path))
     of_task = cells_of(record, progress)
     return list(differences(record, score_record(record, probs, of_task), of_task))
 
@@ -777,8 +833,11 @@ def cells_of(record: Record, progress: Progress) -> list[Cell]:
 
 @functools.lru_cache(maxsize=16)
 def public_cells(task: str, lengths: tuple[int, ...], n_sequences: int, progress: Progress) -> list[Cell]:
-    """The first so many public sequences of a built-in task at these lengths, with their gold."""
-    return list(cells(load_task(task), lengths, n_sequences, PUBLIC_SEED, GOLD, progress))
+    """The first so many public sequences of a built-in task at these lengths, with their gold.
+
+    It is computed here and not taken from the cache folder, which whatever runs on this machine can write.
+    """
+    return list(cells(load_task(task), lengths, n_sequences, PUBLIC_SEED, GOLD, progress, Store(())))
 
 
 def rerun(
@@ -819,7 +878,7 @@ def rerun(
         device=device,
         references=(),
         isolate=limits if runs_isolated(record) else None,
-        cache="gold",  # what is verified answers anew
+        cache="none",
         progress=progress,
     )
     if found.failed or found.skipped:

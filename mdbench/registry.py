@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mdbench.baselines import Baseline
 
 GROUP = "mdbench.predictors"
+PREDICTOR_FILE = re.compile(r"([^:]+\.py)(?::(.*))?", re.DOTALL)  # a file, and what is in it
 
 
 @dataclass(frozen=True)
@@ -287,6 +288,8 @@ def row_identity(text: str, defaults: dict[str, Any] | None = None) -> Identity:
     if entry.name == "run":
         return Identity(entry, given, text)
     defaults = known_defaults(text) if defaults is None else defaults
+    if entry.name in BUILT_IN:
+        _check_options("predictor", entry, given, option_defaults(entry))
     changed = {k: v for k, v in given.items() if k not in defaults or defaults[k] != v}
     written = ",".join(f"{k}={v}" for k, v in sorted(changed.items()))
     options = dict(sorted((entry.options | defaults | given).items()))
@@ -316,7 +319,7 @@ def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
 
 def _parse(text: str, kind: str, entries: Mapping[str, _E]) -> tuple[_E, dict[str, Any]]:
     """``name``, ``name:option=value,option=value`` or ``run:FOLDER`` to the entry and the options given there."""
-    if kind == "predictor" and (file := re.fullmatch(r"(.+\.py)(?::(.*))?", text)):
+    if kind == "predictor" and (file := PREDICTOR_FILE.fullmatch(text)):
         path, attribute = file.groups()
         if not (attribute or "").isidentifier():
             raise InputError(f"name one function in the file, and no options: {path}:function, unlike '{text}'.")

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from mdbench.names import visible
 from mdbench.tasks import load_task
 from mdbench.wording import interval_text, p_text, title
 
@@ -223,9 +224,9 @@ def print_checks(predictor: str, checks: Sequence[Check]) -> None:
 def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
     """A line a record, and one a fault."""
     for v in verdicts:
-        print_line(f"{v['record']}: {v['verdict']}")
+        print_line(f"{visible(v['record'], 1000)}: {v['verdict']}")
         for fault in v["faults"]:
-            print_line(f"  {fault}")
+            print_line(f"  {visible(fault, 1000)}")
         if "marked" in v and not v["faults"]:
             print_line(f"  marked before: {v['marked']}")
         for r in v.get("rerun", []) if not v["faults"] else []:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +23,18 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from mdbench.errors import InputError, PredictorError, foreign
 from mdbench.files import check_writable
 from mdbench.isolation import Isolated
-from mdbench.marks import Digest, Kept, Whole, digest_of, read_kept, write_kept
+from mdbench.marks import Digest, Kept, Whole, read_kept, write_kept
 from mdbench.predictor import runs_of
-from mdbench.records import CannotRerun, Record, Strict, check_runnable, read_record, record_paths, runs_isolated
+from mdbench.records import (
+    CannotRerun,
+    Record,
+    Strict,
+    check_runnable,
+    digest_of,
+    read_record,
+    record_paths,
+    runs_isolated,
+)
 from mdbench.registry import build_predictor, predictor_entries
 from mdbench.scoring import Progress, no_progress
 from mdbench.tasks import load_task, public_sequences
@@ -64,6 +74,10 @@ class Time(Kept):
     def check(self, record: Record) -> None:
         """Likewise: every length, once."""
         super().check(record)
+        try:
+            check_runnable(record, files=True)
+        except CannotRerun as error:
+            raise self._wrong(record, str(error).rstrip(".")) from None
         if sorted(cell.length for cell in self.cells) != sorted(cell.length for cell in record.cells):
             raise self._wrong(record, "its lengths are others")
 
@@ -140,7 +154,7 @@ def _seconds_said(record: Record) -> float:
 
 
 def _time(record: Record, progress: Progress) -> tuple[CellTime, ...]:
-    """All lengths of a record, on the first public sequences; of several training seeds the first."""
+    """All lengths of a record, on public sequences, others for each call; of several training seeds the first."""
     row, task = record.predictor, load_task(record.task)
     here = predictor_entries().get(row.name)
     if runs_isolated(record) and here is not None and here.version != row.version:
@@ -150,16 +164,21 @@ def _time(record: Record, progress: Progress) -> tuple[CellTime, ...]:
     found = []
     try:
         for length in (cell.length for cell in record.cells):
-            contexts = public_sequences(task.name).tokens[:N_SEQUENCES, :length].astype(np.int64)
+            tokens = public_sequences(task.name).tokens[:, :length].astype(np.int64)
+            others = itertools.cycle(np.split(tokens, len(tokens) // N_SEQUENCES))  # what was answered is no answer
             with foreign(f"predictor '{row.label}' failed at length {length} of task '{task.name}'", InputError):
                 run = runs_of(built, length)[0]
-                ratio = ratio_to_reference(functools.partial(run.predict, contexts))
+                ratio = ratio_to_reference(functools.partial(_predict_next, run, others))
             found.append(CellTime(length=length, ratio=ratio))
             advance(1)
     finally:
         if isinstance(built, Isolated):
             built.close()
     return tuple(found)
+
+
+def _predict_next(run: Any, others: Iterator[np.ndarray]) -> None:
+    run.predict(next(others))
 
 
 def ratio_to_reference(call: Callable[[], object]) -> float:

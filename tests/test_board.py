@@ -41,17 +41,19 @@ NASTY = [
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Records on the suite core of a few sequences, with names that would do harm if they could."""
+    """Records on the suite core of a few sequences."""
     place = tmp_path_factory.mktemp("board")
     names = [p for name in ("md1", "md2", "bayes", "exact", "uniform", "oracle") for p in ("--predictor", name)]
     options = ("--n-sequences", 60, "--no-references", "--record", "--leaderboard", place)
     assert run("evaluate", *names, *options) == 0
     assert run("evaluate", "--predictor", "trained_l3", "--lengths", "16,32", *options) == 0
     tokens = public_sequences(TASK).tokens
-    for k, name in enumerate(NASTY):
+    for k, text in enumerate(NASTY):
         probs = load_task(TASK).transition[tokens[: 30 + k, 15]]
         np.savez(place / "p.npz", T16=probs)
-        score_predictions(place / "p.npz", load_task(TASK), name, place)
+        score_predictions(
+            place / "p.npz", load_task(TASK), text if text.isalnum() and text.isascii() else f"nasty {k}", place
+        )
     return place
 
 
@@ -64,7 +66,14 @@ def copy(folder, tmp_path):
 
 @pytest.fixture(scope="session")
 def built(folder):
-    return board.build(folder)
+    """With names given past all that records refuse."""
+    found = board.build(folder)
+    return replace(found, rows=[replace(r, label=nasty(r.label)) for r in found.rows])
+
+
+def nasty(label):
+    """What such a row is called in ``built``."""
+    return {f"nasty {k}": text for k, text in enumerate(NASTY)}.get(label, label)
 
 
 def row(built, label):
@@ -97,11 +106,11 @@ def test_rows_that_lack_cells_show_those_that_they_have(built):
     excess = [cell.excess_kl for (task, _), _, cell in row(built, "trained_l3").cells() if task == TASK]
     both = [f"{value:.3g} at T = {length}" for value, length in zip(excess, (16, 32), strict=True)]
     markdown = render_markdown(built, "x")
-    assert f" | {', '.join(both)} | " in next(line for line in markdown.splitlines() if "| trained" in line)
-    assert next(line for line in markdown.splitlines() if "| oracle" in line).endswith(
+    assert f" | {', '.join(both)} | " in next(line for line in markdown.splitlines() if "| <code>trained" in line)
+    assert next(line for line in markdown.splitlines() if "| <code>oracle" in line).endswith(
         " | – | – | – | 60 *few* | not rerun | – |"
     )
-    assert " at T = 16 | – | – | " in next(line for line in markdown.splitlines() if "| " + "n" * 300 in line)
+    assert " at T = 16 | – | – | " in next(line for line in markdown.splitlines() if "| <code>" + "n" * 300 in line)
     assert "<br>".join(both) in render_html(built, "x")
 
 
@@ -164,7 +173,7 @@ def test_a_spoilt_record_is_refused_and_the_rest_is_built(copy, built, fault):
     assert found.refused
     assert all(said in r.reason and "\n" not in r.reason for r in found.refused)
     assert {r.path.split("/")[1] for r in found.refused} == {"mtd-q5-m3"}
-    assert {r.label for r in found.rows} == {r.label for r in built.rows}
+    assert {nasty(r.label) for r in found.rows} == {r.label for r in built.rows}
     assert SUITE not in row(found, "md2").tables
     assert row(found, "md1").tables[SUITE].score == row(built, "md1").tables[SUITE].score
     assert str(copy) not in render_html(found, "x")
@@ -267,7 +276,9 @@ def states(found):
     """What each place says of a row: (README, page, CSV, JSON)."""
     table = [line.split(" | ") for line in render_markdown(found, "x").splitlines() if line.startswith("| ")]
     head = next(cells for cells in table if "rerun" in cells)
-    readme = {cells[1]: cells[head.index("rerun")] for cells in table if len(cells) == len(head)}
+    readme = {
+        re.sub("</?code>", "", cells[1]): cells[head.index("rerun")] for cells in table if len(cells) == len(head)
+    }
     page = re.findall(r'<td class="left" data-sort="([^"]*)">(?:<b>)?\1(?:</b>)?</td>', render_html(found, "x"))
     sheet = {cells["predictor"]: cells["rerun"] for cells in csv.DictReader(io.StringIO(render_csv(found)))}
     return readme, page, sheet, {r["label"]: r["rerun"] for r in found.to_dict()["rows"]}
@@ -317,7 +328,9 @@ def test_only_rows_that_were_timed_are_in_the_cost_chart(built):
     rows += [replace(row(built, "md1"), label="in part", times={TASK: timed(TASK, "md1")})]
     found = replace(built, rows=rows)
     assert [(p["predictor"], p["cost"]) for p in charted(found)] == [("md2", 3.0)]
-    assert next(line for line in render_markdown(found, "x").splitlines() if "| md2 |" in line).endswith("| 3 |")
+    assert next(line for line in render_markdown(found, "x").splitlines() if "| <code>md2</code> |" in line).endswith(
+        "| 3 |"
+    )
 
 
 def test_what_its_author_says_is_marked_so_and_predictions_alone_have_no_command(built):
@@ -348,6 +361,9 @@ URLS = [
         "~~x~~",
         "a | b",
         "&lt;b&gt;",
+        "$a^2$",
+        "1. x",
+        "+ x",
     ),
 ]
 
@@ -363,7 +379,7 @@ def test_a_label_is_plain_text_in_the_readme(built, label):
     cells = re.findall(r"<td[^>]*>(.*?)</td>", shown)
     assert "<a" not in shown
     assert "<img" not in shown
-    assert html.unescape(cells[1].replace("<!-- -->", "")) == label
+    assert html.unescape(cells[1].replace("<!-- -->", "")) == f"<code>{label}</code>"
 
 
 def test_references_are_text_and_only_a_doi_or_an_arxiv_number_is_a_link(built):

@@ -241,3 +241,26 @@ def test_planned_comparisons_find_what_is_there_and_leave_the_rest_undecided(mon
     assert by_pair[0].count("better") >= 0.8 * repeats  # 20%, by three seeds that are 3% apart
     assert by_pair[1].count("equal") >= 0.8 * repeats
     assert by_pair[2].count("undecided") >= 0.8 * repeats
+
+
+@pytest.mark.usefixtures("few_draws")
+@pytest.mark.parametrize("numbers", [(4, 4, 3, 3), (3, 3, 1, 1)], ids=str)
+def test_seeds_that_some_cells_lack_matter_there_too(numbers):
+    """Fewer seeds at longer contexts of a task, or one seed in another task; the truth of every row is 1."""
+    tasks = ("mtd-q3-m2",) * 4 if 1 not in numbers else ("mtd-q3-m2",) * 2 + ("mtd-q5-m3",) * 2
+    places = list(zip(tasks, (16, 32, 64, 128), strict=True))
+    rng = np.random.default_rng(14)
+    repeats, wrong, covered = 100, 0, 0
+    for _ in range(repeats):
+        hard = rng.gamma(0.5, 2.0, (4, 200))
+        cells = {}
+        for name in "ab":
+            by_task = {task: trained(rng, hard, 0.3, n_seeds=max(numbers)) for task in set(tasks)}
+            cells[name] = {place: _Excess(by_task[place[0]][k, : numbers[k]], 1e-20) for k, place in enumerate(places)}
+        unit = {place: _Excess(hard[k][None], 1e-20) for k, place in enumerate(places)}
+        standing = _table(cells | {"unit": unit}, unit)
+        wrong += not set(standing["a"].groups) & set(standing["b"].groups)
+        low, high = standing["a"].interval
+        covered += low <= 1.0 <= high
+    assert wrong / repeats <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
+    assert covered / repeats >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / repeats)

@@ -1,6 +1,9 @@
 """Records: written whole, checked from their probabilities, refused with a sentence where something is wrong."""
 
+import contextlib
+import functools
 import hashlib
+import io
 import json
 import os
 import shlex
@@ -276,7 +279,7 @@ def test_what_is_not_plain_json_is_refused_with_a_sentence(old, new, said, md1):
         (lambda c: c["host"].update(device="x" * 301), "host.device"),
         (lambda c: c["host"].update(libraries={str(k): "1" for k in range(101)}), "host.libraries"),
         (lambda c: c["predictor"].update(kind="baseline"), "predictor.kind"),
-        (lambda c: c["predictor"].update(kind="predictions only"), "a name of their own"),
+        (lambda c: c["predictor"].update(kind="predictions only"), "predictor"),
         (lambda c: c["predictor"]["options"].update(steps=2), "predictor.options"),
         (lambda c: c["predictor"].update(distribution="other"), "predictor.distribution"),
         (lambda c: c["host"]["seconds"].update({"16": "inf"}), "host.seconds"),
@@ -531,7 +534,7 @@ def test_bad_csv_is_refused_with_a_sentence(text, said, tmp_path):
 
 def test_nobody_takes_the_name_of_a_built_in(tmp_path):
     for name in ("bayes", "md1", "MD1", "md:steps=7"):
-        with pytest.raises(InputError, match="name of their own"):
+        with pytest.raises(InputError, match="name of its own"):
             score_predictions(_elsewhere(tmp_path), load_task(TASK), name, tmp_path)
     for name in ("", " ", "md1 ", "a\nb", "x" * 301):
         with pytest.raises(InputError, match="printable characters"):
@@ -661,6 +664,31 @@ LOOK_ALIKES = [
         "\u042cayes",
     ),
     *("\u0185ayes", "\u2c83ayes", "\ua7b5ayes", "rnd1"),
+    # What is not ASCII at all, colons of other kinds, and letters like others.
+    *(
+        "\u1d07\u1d0d",
+        "md1\uff1asteps=3",
+        "md\u2236steps=3",
+        "bayes\ua789exact",
+        "md1\ua4f8",
+        "unif\u3007rm",
+        "\u6a21\u578b",
+    ),
+    *(
+        "mcl1",
+        "baye5",
+        "9ibbs",
+        "mdS",
+        "trained_!3",
+        "tra1ned_l3",
+        "md 1",
+        "-md1",
+        "em.",
+        "orade",
+        "w_a/evil",
+        "p.py",
+        "a~b",
+    ),
 ]
 
 # Of what nobody installed, and of files and folders: what no eye tells from something else.
@@ -674,6 +702,7 @@ ODD_ROWS = [
     *({"options": {key: 1}} for key in ("\u202ek", "", "\u200b", "k\n", "a b", "a=b")),
     *({"options": {"k": value}} for value in ("\u202e", "\n", "\u200b", "\x00\x1b[31m", "\u3164")),
     *({"distribution": name} for name in ("\u202emdbench", "mdbench\u200b", "mdbench", "", " =1+1")),
+    *({"distribution": name} for name in ("MDBench", "MDBENCH", "md-bench", "rndbench")),
     *({"version": version} for version in ("\x00", "", "\uff1d1", "1 0")),
 ]
 
@@ -711,7 +740,7 @@ def test_names_that_look_like_others_are_refused_at_every_door(md1, tmp_path, na
 
 
 @pytest.mark.parametrize(
-    "name", ["modèle λ 模型", "mine", "Mine-2", "a+b", "a:b", "my md1 of 2026", ".mine", "ψφξ", "λ", "Ａ型"]
+    "name", ["mine", "Mine-2", "a+b", "a:b", "my md1 of 2026", "md3", "em2", "x (y), z=1", "trained_l8", "gibbs2"]
 )
 def test_other_names_are_taken(tmp_path, name):
     np.savez(tmp_path / "p.npz", T16=np.full((N, 3), 1 / 3))
@@ -773,3 +802,128 @@ def test_nobody_timed_predictions_that_were_made_elsewhere(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="nobody here timed"):
         verify(path)
+
+
+EVIL = (
+    "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('x')\ndef f(contexts):\n    return contexts\n"
+)
+
+
+def forged(content, label, **row):
+    """The record as another row, with the command that its label asks for."""
+    old = content["predictor"]["label"]
+    content["predictor"] |= {"label": label} | row
+    words = shlex.split(content["command"])
+    content["command"] = shlex.join([label if word == old else word for word in words])
+
+
+@pytest.mark.parametrize("name", ["em", "mine", "a/evil"])
+@pytest.mark.parametrize(
+    "form", ["{path}/evil.py:f", "{name}:x={path}/evil.py:f", "evil.py:f", "{name}:x=y.py:f", "a/evil.py:f"]
+)
+def test_no_record_makes_anybody_run_a_file(md1, tmp_path, monkeypatch, name, form):
+    """Whatever row it says to be: not when it is verified, nor when the row is run again or timed."""
+    path, content, _ = md1
+    monkeypatch.chdir(tmp_path)
+    files = ["evil.py", "y.py", f"{name}:x=y.py", f"{name}:x={tmp_path}/evil.py", "a/evil.py"]
+    for file in map(tmp_path.joinpath, files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(EVIL)
+    label = form.format(path=tmp_path, name=name)
+    ours = name == "em"
+    options = {"x": label.partition("x=")[2]} if "x=" in label else {}
+    about = {"name": name, "options": options, "kind": "predictor" if ours else "contributed"}
+    forged(content, label, distribution="mdbench" if ours else "other", version="0.1.0", **about)
+    path.write_text(json.dumps(content))
+    with contextlib.suppress(InputError):  # the record of what is not installed may hold
+        verify(path)
+    with pytest.raises(InputError):
+        rerun(path, 5)
+    assert not list(tmp_path.rglob("ran"))
+
+
+@pytest.mark.parametrize(
+    ("label", "options"),
+    [
+        ("em:variant=smoothed", {"variant": "smoothed"}),
+        ("md1:momentum=0.9", {"steps": 1, "eta": "tuned", "momentum": 0.9}),
+        ("md1:eta=best", {"steps": 1, "eta": "best"}),
+        ("trained_l3:seed=best", {"name": "trained_l3", "seed": "best"}),
+    ],
+)
+def test_a_built_in_has_the_options_that_it_has(md1, label, options):
+    path, content, _ = md1
+    forged(content, label, name=label.partition(":")[0], options=options)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"predictor\.label"):
+        verify(path)
+
+
+def test_gold_of_a_verification_is_not_taken_from_a_folder(md1, tmp_path, monkeypatch):
+    """Which a predictor, isolated or not, could have written: here by one that knows how cells are made."""
+    from mdbench import store
+
+    monkeypatch.setenv("MDBENCH_CACHE", str(tmp_path / "cache"))
+    path, content, _ = md1
+    mdbench.evaluate("md1", task=TASK, lengths=[16, 32], n_sequences=N, references=())
+    for cell in (tmp_path / "cache").rglob("gold/*.cell"):
+        with np.load(io.BytesIO(store._read(cell))) as arrays:
+            found = {name: a[..., ::-1].copy() if name == "probs" else a for name, a in arrays.items()}
+        buffer = io.BytesIO()
+        np.savez(buffer, **found)
+        store._write(cell, buffer.getvalue())
+    records.public_cells.cache_clear()
+    assert verify(path) == []
+    assert content["predictor"]["name"] == "md1"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(card=functools.reduce(lambda x, _: {"k": [x] * 2}, range(16), 1)), "card"),
+        (lambda c: c.update(card={"a" * 70_000: 1}), "card"),
+        (lambda c: c.update(command="x" * 10_000), "command"),
+        (lambda c: c.update(task="x" * 10_000), "task"),
+        (lambda c: c.update(task="mtd\x1b[31m"), "task"),
+        (lambda c: c["left_out"].update({"64": "\x1b[31m \u202e"}), "left_out"),
+        (lambda c: c["host"].update(device="\x07"), "host.device"),
+        (lambda c: c["host"]["seconds"].update({"999": 1.0}), "host.seconds"),
+        (lambda c: c["cells"].extend([c["cells"][0] | {"length": k} for k in range(100, 200)]), "cells"),
+    ],
+)
+def test_what_would_flood_a_page_or_a_terminal_is_refused(md1, change, said):
+    path, content, _ = md1
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=said) as error:
+        verify(path)
+    assert len(str(error.value)) < 600 + len(str(path))
+    assert str(error.value).isprintable()
+
+
+def test_predictions_are_not_read_before_their_size_is_known(md1):
+    path, _, predictions = md1
+    with predictions.open("r+b") as file:
+        file.truncate(2**37)  # a hole, which takes no room
+    with pytest.raises(InputError, match="larger than"):
+        verify(path)
+
+
+def test_training_seeds_have_a_limit(tmp_path):
+    np.savez(tmp_path / "p.npz", T16=np.full((101, 2, 3), 1 / 3))
+    with pytest.raises(InputError, match="at most 100"):
+        score_predictions(tmp_path / "p.npz", load_task(TASK), "mine", None)
+
+
+def test_a_name_that_looks_like_a_built_in_is_not_recorded(tmp_path, capsys):
+    arguments = ("--task", TASK, "--lengths", 16, "--n-sequences", 8, "--record", "--leaderboard", tmp_path)
+    assert run("evaluate", "--predictor", "baye5", *arguments) == 2
+    assert "looks like the built-in predictor 'bayes'" in capsys.readouterr().err
+
+
+def test_verify_holds_a_leaderboard_to_its_places(md1, capsys):
+    path, _, _ = md1
+    shutil.copy(path, path.with_name("copy.json"))
+    assert run("verify", "--leaderboard", path.parents[2]) == 1
+    assert "is called 'md1.json'; a copy counts for nothing" in capsys.readouterr().out
+    assert run("verify", path) == 0
