@@ -19,7 +19,7 @@ from mdbench.pages import render_page
 from mdbench.records import KINDS, PREDICTIONS, CellRecord
 from mdbench.tasks import N_PUBLIC
 from mdbench.times import N_SEQUENCES as N_TIMED
-from mdbench.wording import interval_text
+from mdbench.wording import interval_text, title
 
 CHARTED = ("md1", "md2", "md5", "constructed_l5", "trained_l3", "trained_l5", "uniform")  # ticked at first
 # Okabe and Ito, with the yellow darkened: told apart by the colour-blind, on white and on black.
@@ -46,12 +46,19 @@ def render_html(board: Board, command: str) -> str:
         cost=COST,
         columns=columns,
         planned=PLANNED,
+        scores=_scores(board),
         kinds=[kind for kind in KINDS if kind in present],
         rows=[_row(board, row) for row in board.rows],
         most_charted=len(COLOURS),
         vega=_vega(),
         data=_data(board),
     )
+
+
+def _scores(board: Board) -> list[tuple[str, str]]:
+    """Those that some record has, with their titles: the one that ranks first."""
+    there = dict.fromkeys(name for row in board.rows for _, _, cell in row.cells() for name in cell.scores)
+    return [(name, title(name)) for name in sorted(there, key=lambda name: name != "excess_kl")]
 
 
 @functools.cache
@@ -243,16 +250,18 @@ def _excess_kl(cell: CellRecord) -> str:
     return "not ranked" if cell.excess_kl is None else "at gold" if at_gold(cell) else _g(cell.excess_kl)
 
 
+def _shown(cell: CellRecord, score: str) -> str:
+    value = cell.mean(score)
+    return _excess_kl(cell) if score == "excess_kl" else "–" if value is None else _g(value)
+
+
 def _cell(task: str, cell: CellRecord) -> dict[str, Any]:
-    gold = at_gold(cell)
+    gold, excess = at_gold(cell), cell.scores["excess_kl"]
     return {
         "task": task,
         "length": cell.length,
-        "excess_kl": _excess_kl(cell),
-        "interval": "" if gold else interval_text(cell.excess_kl_ci),
-        "kl": _g(cell.kl),
-        "cross_entropy": _g(cell.cross_entropy),
-        "nll": _g(cell.nll),
+        "scores": {name: _shown(cell, name) for name in cell.scores},
+        "interval": "" if gold or excess is None else interval_text(excess.interval),
         "runs": ", ".join(map(_g, cell.runs)) if cell.runs else "",
     }
 
@@ -345,7 +354,8 @@ def _data(board: Board) -> dict[str, Any]:
                 infinite.append(row.label)
             elif cell.excess_kl is not None:
                 gold = at_gold(cell)
-                low, high = cell.excess_kl_ci if cell.excess_kl_ci and not gold else (None, None)
+                interval = cell.scores["excess_kl"].interval if cell.scores["excess_kl"] else None
+                low, high = interval if interval and not gold else (None, None)
                 excess.append(
                     point
                     | {
@@ -357,8 +367,9 @@ def _data(board: Board) -> dict[str, Any]:
                         "high": high if high is None else _sig(high),
                     }
                 )
-            if math.isfinite(cell.kl) and cell.kl > 1e-20:
-                kl.append(point | {"kl": _sig(cell.kl)})
+            of_truth = cell.mean("kl")
+            if of_truth is not None and math.isfinite(of_truth) and of_truth > 1e-20:
+                kl.append(point | {"kl": _sig(of_truth)})
         standing = row.tables.get(SUITE)
         if standing and row.cost is not None and math.isfinite(standing.score):
             gold = all_at_gold(row, board.suite.tasks)

@@ -6,7 +6,7 @@ import html
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +25,8 @@ from mdbench.isolation import Isolated, Limits
 from mdbench.predictor import FunctionPredictor, Predictor, check_length, runs_of
 from mdbench.registry import BUILT_IN, build_baseline, build_predictor
 from mdbench.running import Answers, answers, is_told, may_refuse, name_of, predict_timed
-from mdbench.scoring import COLUMNS, SCORES, Cell, Progress, Result, Scores, cells, no_progress, paired_difference
+from mdbench.scores import Score, all_scores
+from mdbench.scoring import Cell, Progress, Result, Scores, cells, columns, no_progress, paired_difference
 from mdbench.statistics import MeanInterval, sequences_to_separate
 from mdbench.store import Cache, Store, store
 from mdbench.tasks import Task, load_suite, load_task
@@ -65,8 +66,8 @@ class Evaluation:
         skipped: cells of the suite that a predictor cannot serve.
         failed: cells in which a predictor broke its contract or raised an error; the others went on.
         ties: neighbours in the ranking that these sequences cannot tell apart.
-        per_sequence: every sequence's scores, in the columns predictor, task, length, sequence, kl, excess_kl,
-            cross_entropy and nll.
+        per_sequence: every sequence's scores, in the columns predictor, task, length, sequence, and one a score: kl,
+            excess_kl, cross_entropy, nll, and those of other packages.
         cards: (predictor, task) -> what a predictor that has a ``card`` says of itself (JSON-ready).
         defaults: predictor -> the options that it takes, with their defaults, of what ran in a process of its own.
         predictions: (predictor, task, length) -> (R, N, q), the probabilities that were scored, by run (training seed).
@@ -99,7 +100,7 @@ class Evaluation:
     @property
     def table(self) -> pd.DataFrame:
         """The results, one a row."""
-        return pd.DataFrame([asdict(result) for result in self.results])
+        return pd.DataFrame([result.to_dict() for result in self.results])
 
     @property
     def notes(self) -> list[str]:
@@ -131,7 +132,7 @@ class Evaluation:
         """JSON-ready: infinities as the strings "inf" and "-inf", what does not exist as null."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "results": [json_ready(asdict(result)) for result in self.results],
+            "results": [json_ready(result.to_dict()) for result in self.results],
             "skipped": [json_ready(asdict(skipped)) for skipped in self.skipped],
             "failed": [json_ready(asdict(failed)) for failed in self.failed],
             "ties": [json_ready(asdict(tie)) for tie in self.ties],
@@ -144,7 +145,7 @@ class Evaluation:
     def _repr_html_(self) -> str:
         """What a notebook shows: scores and notes, as the command prints them."""
         rows = [[r.task, *r.row] for r in self.results]
-        return pd.DataFrame(rows, columns=["task", *COLUMNS]).to_html(index=False) + "".join(
+        return pd.DataFrame(rows, columns=["task", *columns(self.results)]).to_html(index=False) + "".join(
             f"<p>{html.escape(note)}</p>" for note in self.notes
         )
 
@@ -193,7 +194,7 @@ def evaluate(
     check_device(device)
     if cache not in get_args(Cache):
         raise InputError(f"cache must be one of {', '.join(get_args(Cache))}, not {cache!r}.")
-    progress = progress or default_progress()
+    progress, which = progress or default_progress(), all_scores()
     cells_of = grid(task, suite, lengths)
     beside = dict.fromkeys(name for t, _ in cells_of for name in t.references) if references is None else references
     everyone, asked = _name_predictors(predictors, list(beside))
@@ -232,7 +233,8 @@ def evaluate(
     parts: list[Evaluation] = []
     n_shown = 0
     for task_, servers, skipped, failed in served:
-        parts.append(_evaluate_task(task_, servers, skipped, failed, n_sequences, seed, gold, kept_gold, progress))
+        how = (n_sequences, seed, gold, kept_gold, which, progress)
+        parts.append(_evaluate_task(task_, servers, skipped, failed, *how))
         if done and any(r.predictor in asked for part in parts for r in part.results):
             for part in parts[n_shown:]:
                 done(part)
@@ -255,11 +257,12 @@ def _evaluate_task(
     seed: int,
     gold: str,
     kept_gold: Store,
+    which: Mapping[str, Score],
     progress: Progress,
 ) -> Evaluation:
     """Every cell of one task."""
     frames, results, ties, predictions = [], [], [], {}
-    for cell, scored, failures in _score_task(task, servers, n_sequences, seed, gold, kept_gold, progress):
+    for cell, scored, failures in _score_task(task, servers, n_sequences, seed, gold, kept_gold, which, progress):
         failed = failed + failures
         found = [cell.summarise(name, s.scores, s.seconds) for name, s in scored.items()]
         ranked = sorted(found, key=_rank_key)
@@ -267,7 +270,7 @@ def _evaluate_task(
         ties += _ties(ranked, {name: s.scores.mean_excess_kl for name, s in scored.items()})
         for name, s in scored.items():
             where = {"predictor": name, "task": task.name, "length": cell.length}
-            frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *SCORES]])
+            frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *s.scores.values]])
             predictions[name, task.name, cell.length] = s.probs
     built = {name: server.built for by_name in servers.values() for name, server in by_name.items()}
     return Evaluation(
@@ -466,6 +469,7 @@ def _score_task(
     seed: int,
     gold: str,
     kept_gold: Store,
+    which: Mapping[str, Score],
     progress: Progress,
 ) -> Iterator[tuple[Cell, dict[str, _Scored], list[Skipped]]]:
     """For each length, what every predictor that serves it said, with its scores; and the failures."""
@@ -487,7 +491,7 @@ def _score_task(
                 failures.append(Skipped(name, task.name, cell.length, str(error), FAILED))
                 continue
             probs, seconds = np.stack([p for p, _ in timed]), float(np.mean([s for _, s in timed]))
-            scored[name] = _Scored(probs, cell.score(probs, told=is_told(server.built)), seconds)
+            scored[name] = _Scored(probs, cell.score(probs, is_told(server.built), which), seconds)
         yield cell, scored, failures
 
 
@@ -528,4 +532,8 @@ def _within_gold(difference: MeanInterval, a: Result, b: Result) -> bool:
 
 def as_json(rows: Sequence[Any]) -> str:
     """Dataclasses as JSON text, like :meth:`Evaluation.to_json`."""
-    return json.dumps([json_ready(asdict(row)) for row in rows], indent=1, allow_nan=False)
+    return json.dumps(
+        [json_ready(row.to_dict() if isinstance(row, Result) else asdict(row)) for row in rows],
+        indent=1,
+        allow_nan=False,
+    )

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -38,6 +38,7 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from scipy import stats
 
@@ -49,6 +50,7 @@ from mdbench.isolation import Isolated, Limits
 from mdbench.names import LONGEST_NAME, check_name, check_printable, check_reference, is_path, skeleton, visible
 from mdbench.predictor import check_output
 from mdbench.registry import BUILT_IN, TOLD, Identity, build_predictor, is_built_in, predictor_entries, row_identity
+from mdbench.scores import SCORES
 from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
 from mdbench.statistics import MeanInterval, holm, mean_interval
 from mdbench.store import Store
@@ -56,7 +58,7 @@ from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequenc
 from mdbench.tasks.task import LONGEST
 from mdbench.wording import p_text, title
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 GOLD: Literal["exact"] = "exact"
 TOLERANCE = 1e-9  # relative; other processors differ in the last digits
 RESOLUTION = 1e-25  # nats; a KL below it is rounding
@@ -137,19 +139,31 @@ class RowIdentity(Strict):
     version: str | None = Field(max_length=LONGEST_NAME)
 
 
+class ScoreRecord(Strict):
+    """A mean over sequences with its standard error and 95% interval; records of version 1 lack some of these."""
+
+    mean: Number
+    se: Number | None = None
+    interval: tuple[Number, Number] | None = None
+
+
 class CellRecord(Strict):
-    """Scores at one length; names and meaning as :class:`mdbench.scoring.Result`."""
+    """Scores at one length, by name; meaning as :class:`mdbench.scoring.Result`."""
 
     length: int
-    kl: Number
-    kl_se: Number | None
-    excess_kl: Number | None
-    excess_kl_se: Number | None
-    excess_kl_ci: tuple[Number, Number] | None
-    cross_entropy: Number
-    nll: Number
+    scores: Annotated[dict[ShortText, ScoreRecord | None], Field(max_length=100)]
     gold_error: Number | None
-    runs: tuple[Number, ...] | None
+    runs: Annotated[tuple[Number, ...], Field(max_length=MOST_RUNS)] | None
+
+    def mean(self, score: str) -> float | None:
+        """Of a score; None where it is not defined, or not in the record."""
+        found = self.scores.get(score)
+        return None if found is None else found.mean
+
+    @property
+    def excess_kl(self) -> float | None:
+        """What rows are ranked by."""
+        return self.mean("excess_kl")
 
 
 class Predictions(Strict):
@@ -182,9 +196,11 @@ class Record(Strict):
     ``task_hash`` and ``data_hash`` say which task and which sequences; ``n_sequences`` are the first so many of them.
     ``left_out`` gives for the lengths that the predictor cannot serve the reason. ``card`` is what the predictor says
     of itself (a trained one: of its training), and ``reference`` what its author says to read: a paper, a DOI.
+
+    Version 1, which is read for ever, had four scores as fields of a cell (:func:`_of_version_1`).
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     task: ShortText
     task_hash: ShortText
     data_hash: ShortText
@@ -198,6 +214,16 @@ class Record(Strict):
     card: Annotated[dict[str, Any] | None, AfterValidator(_is_json)]
     reference: Annotated[str, AfterValidator(check_reference)] | None = None
     host: Host
+
+    @model_validator(mode="after")
+    def _has_all_scores(self) -> Self:
+        for cell in self.cells:
+            if set(cell.scores) != set(SCORES):
+                raise ValueError(f"at T = {cell.length} the scores must be {', '.join(SCORES)}")
+            whole = all(s.model_fields_set == set(ScoreRecord.model_fields) for s in cell.scores.values() if s)
+            if self.schema_version == 2 and not whole:
+                raise ValueError(f"at T = {cell.length} each score has mean, se and interval")
+        return self
 
     def to_json(self) -> str:
         """As it is written: the same but for ``host`` whenever the run is repeated on the same machine."""
@@ -355,7 +381,6 @@ def _write(
     content = buffer.getvalue()
     digest = hashlib.sha256(content).hexdigest()
     predictions = place / f"{stem}-{digest[:8]}.npz"
-    fields = CellRecord.model_fields
     record = Record(
         schema_version=SCHEMA_VERSION,
         task=task.name,
@@ -364,7 +389,7 @@ def _write(
         gold=GOLD,
         n_sequences=results[0].n_sequences,
         predictor=row,
-        cells=tuple(CellRecord(**{k: v for k, v in asdict(r).items() if k in fields}) for r in results),
+        cells=tuple(_cell_record(r) for r in results),
         left_out=left_out,
         predictions=Predictions(file=predictions.name, sha256=digest),
         command=command,
@@ -379,6 +404,17 @@ def _write(
         if re.fullmatch(re.escape(stem) + r"-[0-9a-f]{8}\.npz", old.name) and old != predictions:
             old.unlink()
     return path
+
+
+def _cell_record(result: Result) -> CellRecord:
+    """Of the scores that everybody has: nobody else could check those of other packages."""
+    scores = {name: result.scores[name] for name in SCORES}
+    return CellRecord(
+        length=result.length,
+        scores={k: None if v is None else ScoreRecord(**vars(v)) for k, v in scores.items()},
+        gold_error=result.gold_error,
+        runs=result.runs,
+    )
 
 
 def file_stem(label: str) -> str:
@@ -431,7 +467,7 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
         InputError: something about it is not as it must be; the message says what.
     """
     path = Path(path)
-    record = read_json(path, "record", Record.model_validate_json)
+    record = read_json(path, "record", _validated)
     lengths = [cell.length for cell in record.cells]
     if len(set(lengths)) < len(lengths):
         raise InputError(f"record '{path}': a length stands in it twice.")
@@ -509,6 +545,31 @@ def read_json(path: Path, what: str, validate: Callable[[str], Model]) -> Model:
         raise InputError(f"{shown}: {where[:80]}: {first['msg'][:200]}{more}.") from None
     except ValueError as error:  # a number of thousands of digits
         raise InputError(f"{shown} cannot be read: {str(error)[:200]}.") from None
+
+
+_VERSION_1 = {  # names of the parts of each score
+    "kl": {"mean": "kl", "se": "kl_se"},
+    "excess_kl": {"mean": "excess_kl", "se": "excess_kl_se", "interval": "excess_kl_ci"},
+    "cross_entropy": {"mean": "cross_entropy"},
+    "nll": {"mean": "nll"},
+}
+
+
+def _validated(text: str) -> Record:
+    content = json.loads(text)
+    if isinstance(content, dict) and content.get("schema_version") == 1 and isinstance(content.get("cells"), list):
+        content["cells"] = [_of_version_1(cell) for cell in content["cells"]]
+        text = json.dumps(content)
+    return Record.model_validate_json(text)
+
+
+def _of_version_1(cell: Any) -> Any:
+    """A cell of a record of version 1, with its scores as a dict."""
+    if not isinstance(cell, dict) or "scores" in cell:
+        raise ValueError("cells of version 1 have scores as fields")
+    parts = {name: {part: cell[key] for part, key in keys.items() if key in cell} for name, keys in _VERSION_1.items()}
+    rest = {key: value for key, value in cell.items() if not any(key in keys.values() for keys in _VERSION_1.values())}
+    return rest | {"scores": {name: None if all(v is None for v in of.values()) else of for name, of in parts.items()}}
 
 
 class _KeyTwice(Exception):
@@ -798,10 +859,7 @@ def differences(record: Record, scores: Mapping[int, Scores], of_task: Sequence[
     for said in record.cells:
         cell = by_length[said.length]
         scored = cell.summarise(record.predictor.label, scores[said.length])
-        for name in CellRecord.model_fields:
-            if name == "length":
-                continue
-            a, b = getattr(said, name), getattr(scored, name)
+        for name, a, b in _pairs(said, scored):
             slack = RESOLUTION
             if "excess" in name or name == "runs":
                 slack = max(slack, scored.gold_error or 0.0)
@@ -811,6 +869,17 @@ def differences(record: Record, scores: Mapping[int, Scores], of_task: Sequence[
                 agree = _agree(a, b, slack)
             if not agree:
                 yield f"T = {said.length}: {name} is {_shown(a)} in the record, {_shown(b)} by its probabilities."
+
+
+def _pairs(said: CellRecord, scored: Result) -> Iterator[tuple[str, Any, Any]]:
+    """What a record says of a cell and what its probabilities give, by the names of ``mdbench evaluate --json``."""
+    computed = scored.to_dict()
+    for name, score in said.scores.items():
+        for part, suffix in (("mean", ""), ("se", "_se"), ("interval", "_ci")):
+            if score is None or part in score.model_fields_set:
+                yield f"{name}{suffix}", getattr(score, part, None), computed[f"{name}{suffix}"]
+    for name in ("gold_error", "runs"):
+        yield name, getattr(said, name), computed[name]
 
 
 def verify(path: str | Path, progress: Progress = no_progress, in_place: bool = False) -> list[str]:

@@ -148,7 +148,7 @@ def _full_width(table: Table) -> int:
 
 def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), highlighted: Sequence[str] = ()) -> None:
     """One table a task: for each length the predictors in the order given."""
-    from mdbench.scoring import COLUMNS
+    from mdbench.scoring import columns
 
     out = console()
     n_sequences, seed = results[0].n_sequences, results[0].seed
@@ -158,7 +158,7 @@ def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), hi
         gold = f", gold by {results[0].gold}" if results[0].gold != "exact" else ""
         title = f"{task}: {n_sequences} sequences a length, seed {seed}, scores in nats{gold}"
         table = Table(title=escape(title))
-        for heading in COLUMNS:
+        for heading in columns(results):
             table.add_column(heading, justify="left" if heading == "predictor" else "right", no_wrap=True)
         for cell in (cell for cell in cells if cell[0] == task):
             for r in (r for r in results if (r.task, r.length) == cell):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ from jaxtyping import Float, Int
 
 from mdbench import metrics
 from mdbench.gold import gold as gold_by
+from mdbench.scores import SCORES, Score
 from mdbench.statistics import MeanInterval, mean_interval
 from mdbench.store import Store
 from mdbench.tasks import Task, evaluation_sequences
-from mdbench.wording import interval_text
+from mdbench.wording import interval_text, title
 
 Progress = Callable[[str, int], Callable[[float], None]]
 """``progress(description, total)`` returns ``advance(k)``."""
@@ -27,22 +29,24 @@ def no_progress(_description: str, _total: int) -> Callable[[float], None]:
     return lambda _k: None
 
 
-SCORES = ("kl", "excess_kl", "cross_entropy", "nll")  # of a sequence, in nats
-
-
-COLUMNS = ("T", "predictor", "KL", "excess KL", "95% interval", "cross-entropy", "NLL", "seconds")
+def columns(results: Sequence[Result]) -> list[str]:
+    """Headings for :attr:`Result.row`."""
+    names = list(results[0].scores) if results else []
+    headings = [h for name in names for h in (title(name), *(["95% interval"] if name == "excess_kl" else []))]
+    return ["T", "predictor", *headings, "seconds"]
 
 
 @dataclass(frozen=True)
 class Result:
     """Scores of one predictor in one cell (task, length): means over sequences, in nats (SPEC section 5).
 
-    ``gold`` is the baseline that excess KL is measured against, and ``gold_error`` what that may be off by, in nats.
-    ``excess_kl``, its standard error, its 95% interval and ``gold_error`` are None for the oracle, which is told θ;
-    standard errors and intervals are None where they do not exist (one sequence, infinite scores). Of a predictor with
-    several training seeds all scores are means over these, with intervals over sequences; ``runs`` is the excess KL of
-    each seed, else None. ``seconds`` are those of one run of all predictions, at the median time of a chunk, so that
-    compilation counts only where there is just one; None where the predictions were made elsewhere.
+    ``scores`` has each by its name, None where it is not defined: ``excess_kl``, and ``gold_error`` with it, for the
+    oracle, which is told θ. Standard errors and intervals are None where they do not exist (one sequence, infinite
+    scores). ``gold`` is the baseline that excess KL is measured against, and ``gold_error`` what that may be off by, in
+    nats. Of a predictor with several training seeds all scores are means over these, with intervals over sequences;
+    ``runs`` is the excess KL of each seed, else None. ``seconds`` are those of one run of all predictions, at the
+    median time of a chunk, so that compilation counts only where there is just one; None where the predictions were
+    made elsewhere.
     """
 
     predictor: str
@@ -50,17 +54,46 @@ class Result:
     length: int
     n_sequences: int
     seed: int
-    kl: float
-    kl_se: float | None
-    excess_kl: float | None
-    excess_kl_se: float | None
-    excess_kl_ci: tuple[float, float] | None
-    cross_entropy: float
-    nll: float
+    scores: dict[str, MeanInterval | None]
     gold: str
     gold_error: float | None
     seconds: float | None
     runs: tuple[float, ...] | None = None
+
+    def mean(self, score: str) -> float | None:
+        """Of a score; None where it is not defined."""
+        found = self.scores[score]
+        return None if found is None else found.mean
+
+    @property
+    def kl(self) -> float:
+        """KL(truth ‖ p̂)."""
+        return cast(float, self.mean("kl"))
+
+    @property
+    def excess_kl(self) -> float | None:
+        """KL(p_B ‖ p̂)."""
+        return self.mean("excess_kl")
+
+    @property
+    def cross_entropy(self) -> float:
+        """Expected log loss under the truth."""
+        return cast(float, self.mean("cross_entropy"))
+
+    @property
+    def nll(self) -> float:
+        """Log loss on the tokens that came."""
+        return cast(float, self.mean("nll"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat: of each score its mean, ``_se`` (standard error) and ``_ci`` (95% interval)."""
+        flat: dict[str, Any] = {}
+        for name, of_score in self.scores.items():
+            parts = (None, None, None) if of_score is None else (of_score.mean, of_score.se, of_score.interval)
+            flat |= dict(zip((name, f"{name}_se", f"{name}_ci"), parts, strict=True))
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scores"}
+        first = ("predictor", "task", "length", "n_sequences", "seed")
+        return {name: own.pop(name) for name in first} | flat | own
 
     @property
     def at_gold(self) -> bool:
@@ -69,17 +102,17 @@ class Result:
 
     @property
     def row(self) -> list[str]:
-        """What stands under ``COLUMNS`` wherever people read it."""
-        if self.excess_kl is None:
-            excess, interval = "not ranked", ""
-        elif self.at_gold:
-            excess, interval = "at gold", ""
-        else:
-            excess = f"{self.excess_kl:.4g}"
-            interval = interval_text(self.excess_kl_ci)
-        kl, cross_entropy, nll = (f"{value:.4g}" for value in (self.kl, self.cross_entropy, self.nll))
+        """What stands under :func:`columns` wherever people read it."""
+        texts = []
+        for name, of_score in self.scores.items():
+            if name != "excess_kl":
+                texts.append("" if of_score is None else f"{of_score.mean:.4g}")
+            elif of_score is None:
+                texts += ["not ranked", ""]
+            else:
+                texts += ["at gold", ""] if self.at_gold else [f"{of_score.mean:.4g}", interval_text(of_score.interval)]
         seconds = "unknown" if self.seconds is None else f"{self.seconds:.2f}"
-        return [str(self.length), self.predictor, kl, excess, interval, cross_entropy, nll, seconds]
+        return [str(self.length), self.predictor, *texts, seconds]
 
 
 def is_at_gold(excess_kl: float | None, gold_error: float | None) -> bool:
@@ -89,16 +122,19 @@ def is_at_gold(excess_kl: float | None, gold_error: float | None) -> bool:
 
 @dataclass(frozen=True)
 class Scores:
-    """One predictor's scores in one cell, by run (training seed) and sequence; excess KL is None if it is told θ.
+    """One predictor's scores in one cell, by name, each by run (training seed) and sequence, (R, N).
 
-    ``gold_error`` is the mean over runs: an error of their mean is at most the mean of their errors.
+    Those against the gold are None if it is told θ. ``gold_error`` is the mean over runs: an error of their mean is at
+    most the mean of their errors.
     """
 
-    kl: Float[np.ndarray, "R N"]
-    excess_kl: Float[np.ndarray, "R N"] | None
-    cross_entropy: Float[np.ndarray, "R N"]
-    nll: Float[np.ndarray, "R N"]
+    values: dict[str, Float[np.ndarray, "R N"] | None]
     gold_error: float | None
+
+    @property
+    def excess_kl(self) -> Float[np.ndarray, "R N"] | None:
+        """KL(p_B ‖ p̂)."""
+        return self.values["excess_kl"]
 
     @property
     def mean_excess_kl(self) -> Float[np.ndarray, " N"] | None:
@@ -107,9 +143,8 @@ class Scores:
 
     def frame(self) -> pd.DataFrame:
         """A row a sequence, means over runs."""
-        n = self.kl.shape[1]
-        by_name = {name: getattr(self, name) for name in SCORES}
-        columns = {name: np.full(n, np.nan) if value is None else value.mean(axis=0) for name, value in by_name.items()}
+        n = next(v.shape[1] for v in self.values.values() if v is not None)
+        columns = {k: np.full(n, np.nan) if v is None else v.mean(axis=0) for k, v in self.values.items()}
         return pd.DataFrame({"sequence": np.arange(n)} | columns)
 
 
@@ -146,44 +181,45 @@ class Cell:
         """A number for each different context: equal ones have equal errors of the gold."""
         return np.unique(self.contexts, axis=0, return_inverse=True)[1].ravel()
 
-    def score(self, probs: Float[np.ndarray, "R N q"], told: bool = False) -> Scores:
-        """Scores of predictions by run; rows must sum to one. ``told``: they were made by knowing λ.
+    @functools.cached_property
+    def truth(self) -> Float[np.ndarray, "N q"]:
+        """p(· | θ, y), what each sequence's next token was drawn from."""
+        return metrics.normalise(self.task.truth(self.theta, self.contexts))
+
+    def first(self, n: int) -> Cell:
+        """Its first n sequences."""
+        if n == len(self.contexts):
+            return self
+        per_sequence = ("contexts", "next_tokens", "theta", "bayes", "bound", "next_token_se")
+        return replace(self, **{name: getattr(self, name)[:n] for name in per_sequence})
+
+    def score(
+        self, probs: Float[np.ndarray, "R N q"], told: bool = False, which: Mapping[str, Score] = SCORES
+    ) -> Scores:
+        """Scores of predictions by run; rows must sum to one. ``told``: they were made by knowing θ.
 
         Predictions for the first sequences alone are scored on these.
         """
-        n = probs.shape[1]
-        contexts, bayes = self.contexts[:n], self.bayes[:n]
-        truth = metrics.normalise(self.task.truth(self.theta[:n], contexts))
-        same = self._same[:n]
-        error = [metrics.gold_error(bayes, p, self.bound[:n], self.next_token_se[:n], same) for p in probs]
-        return Scores(
-            kl=np.stack([metrics.kl(truth, p) for p in probs]),
-            excess_kl=None if told else np.stack([metrics.kl(bayes, p) for p in probs]),
-            cross_entropy=np.stack([metrics.cross_entropy(truth, p) for p in probs]),
-            nll=np.stack([metrics.nll(self.next_tokens[:n], p) for p in probs]),
-            gold_error=None if told else float(np.mean(error)),
-        )
+        cell = self.first(probs.shape[1])
+        values = {
+            name: None if told and score.to_gold else np.stack([score.of(cell, p) for p in probs])
+            for name, score in which.items()
+        }
+        same = cell._same
+        error = [metrics.gold_error(cell.bayes, p, cell.bound, cell.next_token_se, same) for p in probs]
+        return Scores(values, None if told else float(np.mean(error)))
 
     def summarise(self, predictor: str, scores: Scores, seconds: float | None = None) -> Result:
         """Means with their intervals."""
-        kl = mean_interval(scores.kl.mean(axis=0))
-        of_sequences = scores.mean_excess_kl
-        excess = None if of_sequences is None else mean_interval(of_sequences)
-        mean, se, interval = (excess.mean, excess.se, excess.interval) if excess else (None, None, None)
-        runs = scores.excess_kl if len(scores.kl) > 1 else None
+        n_runs, n = next(v.shape for v in scores.values.values() if v is not None)
+        runs = scores.excess_kl if n_runs > 1 else None
         return Result(
             predictor=predictor,
             task=self.task.name,
             length=self.length,
-            n_sequences=scores.kl.shape[1],
+            n_sequences=n,
             seed=self.seed,
-            kl=kl.mean,
-            kl_se=kl.se,
-            excess_kl=mean,
-            excess_kl_se=se,
-            excess_kl_ci=interval,
-            cross_entropy=float(scores.cross_entropy.mean(axis=0).mean()),
-            nll=float(scores.nll.mean(axis=0).mean()),
+            scores={k: None if v is None else mean_interval(v.mean(axis=0)) for k, v in scores.values.items()},
             gold=self.gold,
             gold_error=scores.gold_error,
             seconds=seconds,

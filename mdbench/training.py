@@ -657,7 +657,8 @@ def _final_scores(task: Task, config: TrainingConfig, model: Transformer) -> dic
         return None
     predictor = TrainedModel(model, config)
     found = evaluate(predictor, task=task, lengths=config.length, n_sequences=1024, seed=1, references=()).results[0]
-    return {"excess_kl": found.excess_kl, "excess_kl_se": found.excess_kl_se, "n_sequences": 1024, "seed": 1}
+    flat = found.to_dict()
+    return {name: flat[name] for name in ("excess_kl", "excess_kl_se", "n_sequences", "seed")}
 
 
 def _check_identity(found: dict, wanted: dict, out: Path) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 SMALLEST_P = 1e-4  # that is printed: smaller ones say more than the approximations behind them hold
 
 
+_TITLES = {"kl": "KL", "excess_kl": "excess KL", "cross_entropy": "cross-entropy", "nll": "NLL"}
+
+
 def title(score: str) -> str:
     """The name of a score."""
-    return score.replace("_", " ").replace("kl", "KL")
+    return _TITLES.get(score, score.replace("_", " "))
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:

@@ -123,9 +123,12 @@ def spoil(path, change):
 FAULTS = {
     "unknown field": (lambda p: spoil(p, lambda c: c.update(more=1)), "more"),
     "missing npz": (lambda p: next(p.parent.glob("md2-*.npz")).unlink(), "not a file beside it"),
-    "NaN": (lambda p: spoil(p, lambda c: c["cells"][0].update(kl=float("nan"))), "NaN"),
+    "NaN": (lambda p: spoil(p, lambda c: c["cells"][0]["scores"]["kl"].update(mean=float("nan"))), "NaN"),
     "leaves the folder": (lambda p: spoil(p, lambda c: c["predictions"].update(file="../md1.npz")), "predictions.file"),
-    "another score": (lambda p: spoil(p, lambda c: c["cells"][2].update(excess_kl=1e-9)), "does not hold: T = 64"),
+    "another score": (
+        lambda p: spoil(p, lambda c: c["cells"][2]["scores"]["excess_kl"].update(mean=1e-9)),
+        "does not hold: T = 64",
+    ),
     "another task": (lambda p: spoil(p, lambda c: c.update(task_hash="0" * 64)), "task_hash"),
     "other sequences": (lambda p: spoil(p, lambda c: c.update(data_hash="0" * 64)), "data_hash"),
     "not JSON": (lambda p: p.write_text("{"), "is not JSON"),

@@ -80,8 +80,8 @@ def test_evaluate_prints_one_json_object(mdbench, tmp_path):
     parsed = json.loads(stdout)
     assert parsed["schema_version"] == 1
     assert set(parsed["results"][0]) == {
-        *("predictor", "task", "length", "n_sequences", "seed", "kl", "kl_se", "excess_kl", "excess_kl_se"),
-        *("excess_kl_ci", "cross_entropy", "nll", "gold", "gold_error", "seconds", "runs"),
+        *("predictor", "task", "length", "n_sequences", "seed", "gold", "gold_error", "seconds", "runs"),
+        *(f"{score}{part}" for score in ("kl", "excess_kl", "cross_entropy", "nll") for part in ("", "_se", "_ci")),
     }
     assert len(parsed["results"]) == 2 * 5
     assert json.loads(out.read_text()) == parsed

@@ -38,7 +38,7 @@ def test_scores_are_those_computed_by_hand():
     p_hat = load_task(TASK).transition[drawn.tokens[:, -2]]
     kl = (drawn.next_probs * np.log(drawn.next_probs / p_hat)).sum(axis=1)
     assert found.kl == pytest.approx(kl.mean(), rel=1e-12)
-    assert found.kl_se == pytest.approx(kl.std(ddof=1) / np.sqrt(n), rel=1e-12)
+    assert found.scores["kl"].se == pytest.approx(kl.std(ddof=1) / np.sqrt(n), rel=1e-12)
     cross_entropy = -(drawn.next_probs * np.log(p_hat)).sum(axis=1)
     assert found.cross_entropy == pytest.approx(cross_entropy.mean(), rel=1e-12)
     assert found.nll == pytest.approx(-np.log(p_hat[np.arange(n), drawn.tokens[:, -1]]).mean(), rel=1e-12)
@@ -100,7 +100,7 @@ def test_the_oracle_has_scores_but_no_rank():
     found = mdbench.evaluate("oracle", task=TASK, lengths=[16], n_sequences=50)
     oracle = one(found, "oracle")
     assert oracle.kl == 0
-    assert (oracle.excess_kl, oracle.excess_kl_se, oracle.excess_kl_ci, oracle.gold_error) == (None,) * 4
+    assert (oracle.excess_kl, oracle.scores["excess_kl"], oracle.gold_error) == (None,) * 3
     assert not any("oracle" in tie.predictors for tie in found.ties)
 
 
@@ -111,7 +111,7 @@ def test_a_zero_for_a_possible_token_scores_infinity_and_says_so():
     found = mdbench.evaluate(LastToken(sure), task=TASK, lengths=[16], n_sequences=50, references=["uniform"])
     result = one(found, "LastToken")
     assert result.kl == result.excess_kl == result.cross_entropy == np.inf
-    assert result.excess_kl_ci is None
+    assert result.scores["excess_kl"].interval is None
     assert found.results[-1].predictor == "LastToken"
     assert not result.at_gold
     assert not found.ties

@@ -385,6 +385,12 @@ def test_a_posterior_method_of_another_package_is_one_class(coin, capsys):
     assert run("evaluate", "--predictor", "counts", "--predictor", "counts:pseudo=1.0", *arguments) == 0
     rows = {r["predictor"]: r for r in json.loads(capsys.readouterr().out)["results"]}
     assert rows["counts"]["excess_kl"] < 1e-28 < 1e-6 < rows["counts:pseudo=1.0"]["excess_kl"]
+    n_states = np.arange(3)
+    came = np.array([rows["counts"]["brier"], rows["counts"]["brier_se"]])
+    tokens = sample(task, 8, 32, seed=0).tokens
+    a = (tokens[:, :-1, None] == n_states).sum(axis=1) + 2
+    brier = ((a / a.sum(axis=1, keepdims=True) - (tokens[:, -1:] == n_states)) ** 2).sum(axis=1)
+    np.testing.assert_allclose(came, [brier.mean(), brier.std(ddof=1) / np.sqrt(32)])
     assert {c.verdict for c in check("counts", task, [8])} == {"pass", "not applicable"}
     assert run("show", "counts", "--json") == 0
     shown = json.loads(capsys.readouterr().out)

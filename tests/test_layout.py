@@ -20,6 +20,7 @@ SAME_AS = {
     "training": "evaluation",
     "training_process": "evaluation",
     "gold": "evaluation",
+    "scores": "evaluation",
     "scoring": "evaluation",
     "isolation": "predictors",
     "scaffold": "predictors",

@@ -75,8 +75,10 @@ def test_a_record_says_what_evaluate_says(folder):
     made, probs = read_record(folder / "records" / TASK / "md+steps=3.json")
     assert [cell.length for cell in made.cells] == [16, 32]
     for cell, result in zip(made.cells, found.results, strict=True):
-        for name in ("kl", "kl_se", "excess_kl", "excess_kl_se", "excess_kl_ci", "cross_entropy", "nll", "gold_error"):
-            assert getattr(cell, name) == getattr(result, name)
+        assert {name: vars(score) for name, score in cell.scores.items()} == {
+            name: vars(score) for name, score in result.scores.items()
+        }
+        assert cell.gold_error == result.gold_error
         np.testing.assert_allclose(probs[cell.length], found.predictions["md:steps=3", TASK, cell.length], rtol=1e-15)
     assert made.predictor.options == {"eta": "tuned", "steps": 3}
     assert (made.predictor.kind, made.predictor.distribution) == ("predictor", "mdbench")
@@ -200,7 +202,7 @@ def _numbers(value, where=()):
 def test_any_changed_score_is_named(md1):
     path, content, _ = md1
     places = list(_numbers(content["cells"]))
-    assert len(places) == 2 * 9  # every score, standard error and end of an interval
+    assert len(places) == 2 * (4 * 4 + 1)  # every mean, standard error and end of an interval; the gold's error
     for place in places:
         changed = json.loads(json.dumps(content))
         at = changed["cells"]
@@ -211,15 +213,55 @@ def test_any_changed_score_is_named(md1):
         path.write_text(json.dumps(changed))
         faults = verify(path)
         assert len(faults) == 1, place
-        assert str(place[1]) in faults[0]
+        assert place[2 if place[1] == "scores" else 1] in faults[0]
         assert f"T = {content['cells'][place[0]]['length']}" in faults[0]
+
+
+def of_version_1(content):
+    """As records were before scores were a dict."""
+    cells = []
+    for cell in content["cells"]:
+        flat = {"length": cell["length"]}
+        for name, score in cell["scores"].items():
+            parts = {"kl": ("mean", "se"), "excess_kl": ("mean", "se", "interval")}.get(name, ("mean",))
+            names = {"mean": name, "se": f"{name}_se", "interval": f"{name}_ci"}
+            flat |= {names[part]: None if score is None else score[part] for part in parts}
+        cells.append(flat | {"gold_error": cell["gold_error"], "runs": cell["runs"]})
+    return content | {"schema_version": 1, "cells": cells}
+
+
+def test_records_of_version_1_are_read_for_ever(md1, folder):
+    path, content, _ = md1
+    old = of_version_1(content)
+    path.write_text(json.dumps(old))
+    assert verify(path) == []
+    for name in ("kl", "kl_se", "excess_kl", "excess_kl_se", "cross_entropy", "nll"):
+        changed = json.loads(json.dumps(old))
+        changed["cells"][1][name] *= 1 + 1e-7
+        path.write_text(json.dumps(changed))
+        (fault,) = verify(path)
+        assert fault.startswith(f"T = 32: {name} is ")
+    for spoil in (lambda c: c.pop("kl"), lambda c: c.update(more=1), lambda c: c.update(excess_kl=None)):
+        changed = json.loads(json.dumps(old))
+        spoil(changed["cells"][0])
+        path.write_text(json.dumps(changed))
+        with pytest.raises(InputError, match="cells"):
+            verify(path)
+    told = json.loads((folder / "records" / TASK / "oracle.json").read_text())
+    place = path.with_name("oracle.json")
+    shutil.copy(folder / "records" / TASK / told["predictions"]["file"], place.parent)
+    place.write_text(json.dumps(of_version_1(told)))
+    assert verify(place) == []
+    committed = Path(__file__).parents[1] / "leaderboard" / "records" / TASK / "md1.json"
+    assert json.loads(committed.read_text())["schema_version"] == 1
+    assert read_record(committed)[0].cells[0].scores["kl"].interval is None
 
 
 def test_differences_of_another_processor_are_none(md1):
     path, content, _ = md1
     for cell in content["cells"]:
-        for name in ("kl", "excess_kl", "nll", "cross_entropy", "excess_kl_se"):
-            cell[name] *= 1 + 1e-10
+        for score in cell["scores"].values():
+            score.update(mean=score["mean"] * (1 + 1e-10), se=score["se"] * (1 - 1e-10))
     path.write_text(json.dumps(content))
     assert verify(path) == []
 
@@ -256,9 +298,9 @@ def test_what_is_not_plain_json_is_refused_with_a_sentence(old, new, said, md1):
         (lambda c: c["predictor"].update(extra=1), "predictor.extra"),
         (lambda c: c.pop("gold"), "gold"),
         (lambda c: c.update(gold="urn"), "gold"),
-        (lambda c: c.update(schema_version=2), "schema_version"),
-        (lambda c: c["cells"][0].update(kl=float("nan")), "NaN"),
-        (lambda c: c["cells"][0].update(kl="many"), "cells.0.kl"),
+        (lambda c: c.update(schema_version=3), "schema_version"),
+        (lambda c: c["cells"][0]["scores"]["kl"].update(mean=float("nan")), "NaN"),
+        (lambda c: c["cells"][0]["scores"]["kl"].update(mean="many"), "cells.0.scores.kl.mean"),
         (lambda c: c["cells"].append(c["cells"][0]), "twice"),
         (lambda c: (c["cells"].pop(), c.update(command=c["command"].replace("16,32", "16"))), "lengths"),
         (lambda c: c["predictor"].update(label="em"), "command"),
@@ -273,7 +315,14 @@ def test_what_is_not_plain_json_is_refused_with_a_sentence(old, new, said, md1):
         (lambda c: c["left_out"].update({"16": "x"}), "at T = 16 it has scores"),
         (lambda c: c.update(n_sequences=str(N)), "n_sequences"),
         (lambda c: c.update(n_sequences=float(N)), "n_sequences"),
-        (lambda c: c["cells"][0].update(nll=str(c["cells"][0]["nll"])), "cells.0.nll"),
+        (
+            lambda c: c["cells"][0]["scores"]["nll"].update(mean=str(c["cells"][0]["scores"]["nll"]["mean"])),
+            "cells.0.scores.nll.mean",
+        ),
+        (lambda c: c["cells"][0]["scores"].pop("nll"), "the scores must be kl, excess_kl"),
+        (lambda c: c["cells"][0]["scores"].update(brier=None), "the scores must be kl, excess_kl"),
+        (lambda c: c["cells"][0]["scores"]["nll"].pop("se"), "each score has mean, se and interval"),
+        (lambda c: c.update(schema_version=1), "cells of version 1 have scores as fields"),
         (lambda c: c["cells"][0].update(length=True), "cells.0.length"),
         (lambda c: c["host"]["seconds"].update({"-5": 1.0}), "host.seconds"),
         (lambda c: c["host"].update(device="x" * 301), "host.device"),
@@ -362,7 +411,7 @@ def test_a_file_larger_than_any_record_is_refused(md1, monkeypatch):
 
 def test_verify_says_which_record_fails_and_checks_the_others(md1, folder, capsys):
     path, content, _ = md1
-    content["cells"][1]["nll"] += 0.5
+    content["cells"][1]["scores"]["nll"]["mean"] += 0.5
     path.write_text(json.dumps(content))
     good = folder / "records" / TASK / "em.json"
     assert run("verify", path, good, "--json") == 1
@@ -475,7 +524,7 @@ def test_predictions_made_elsewhere_score_as_if_made_here(tmp_path, capsys):
     found, path = score_predictions(_elsewhere(tmp_path), load_task(TASK), "elsewhere", tmp_path)
     for a, b in zip(found, expected, strict=True):
         assert a.excess_kl == pytest.approx(b.excess_kl, rel=1e-6)
-        assert a.kl_se == pytest.approx(b.kl_se, rel=1e-6)
+        assert a.scores["kl"].se == pytest.approx(b.scores["kl"].se, rel=1e-6)
     made, _ = read_record(path)
     assert made.predictor.kind == "predictions only"
     assert made.predictor.distribution is None
@@ -545,18 +594,18 @@ def test_a_zero_for_a_possible_token_is_infinite_and_stays_so(tmp_path):
     tokens = public_sequences(TASK).tokens
     np.savez(tmp_path / "p.npz", T16=np.eye(3)[tokens[:N, 15]])
     _, path = score_predictions(tmp_path / "p.npz", load_task(TASK), "sure", tmp_path)
-    assert json.loads(path.read_text())["cells"][0]["excess_kl"] == "inf"
+    assert json.loads(path.read_text())["cells"][0]["scores"]["excess_kl"]["mean"] == "inf"
     made, _ = read_record(path)
     assert made.cells[0].excess_kl == np.inf
-    assert made.cells[0].excess_kl_ci is None
+    assert made.cells[0].scores["excess_kl"].interval is None
     assert verify(path) == []
 
 
 # --------------------------------------------------------------------------------------------------------- references
 
 
-def test_a_record_without_a_reference_is_as_it_was():
-    path = Path(__file__).parents[1] / "leaderboard" / "records" / TASK / "md1.json"
+def test_a_record_is_read_as_it_was_written(md1):
+    path, _, _ = md1
     assert read_record(path)[0].to_json() + "\n" == path.read_text()
 
 
@@ -611,11 +660,19 @@ def test_the_command_of_predictions_alone_is_the_one_that_scored_them(tmp_path, 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", float("inf"), float("-inf")])
 @pytest.mark.parametrize(
-    "name", ["kl", "kl_se", "excess_kl", "excess_kl_se", "excess_kl_ci", "cross_entropy", "nll", "gold_error"]
+    "name",
+    [f"{score}{part}" for score in ("kl", "excess_kl", "cross_entropy", "nll") for part in ("", "_se", "_ci")]
+    + ["gold_error"],
 )
 def test_nothing_infinite_equals_a_number(md1, name, value):
     path, content, _ = md1
-    content["cells"][0][name] = [value, value] if name == "excess_kl_ci" else value
+    cell = content["cells"][0]
+    if name == "gold_error":
+        cell[name] = value
+    elif name.endswith("_ci"):
+        cell["scores"][name.removesuffix("_ci")]["interval"] = [value, value]
+    else:
+        cell["scores"][name.removesuffix("_se")]["se" if name.endswith("_se") else "mean"] = value
     path.write_text(json.dumps(content))
     assert [fault.split(":")[1].split()[0] for fault in verify(path)] == [name]
     with pytest.raises(InputError, match="it does not hold"):

@@ -1,0 +1,77 @@
+"""Scores: what is said of one prediction. Other packages add theirs by the entry point ``mdbench.scores``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mdbench import metrics
+from mdbench.errors import InputError, foreign, warn_once
+
+if TYPE_CHECKING:
+    from mdbench.scoring import Cell
+
+GROUP = "mdbench.scores"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score.
+
+    Attributes:
+        of: (cell, probabilities (N, q)) to one number a sequence, (N,), lower is better; a :class:`Cell` has the
+            contexts, the tokens that came, θ, and what the truth and the gold say of the next token.
+        to_gold: whether it is measured against the gold, so that it is not defined for what is told θ.
+    """
+
+    of: Callable[[Cell, Float[np.ndarray, "N q"]], Float[np.ndarray, " N"]]
+    to_gold: bool = False
+
+
+SCORES = {
+    "kl": Score(lambda cell, probs: metrics.kl(cell.truth, probs)),
+    "excess_kl": Score(lambda cell, probs: metrics.kl(cell.bayes, probs), to_gold=True),
+    "cross_entropy": Score(lambda cell, probs: metrics.cross_entropy(cell.truth, probs)),
+    "nll": Score(lambda cell, probs: metrics.nll(cell.next_tokens, probs)),
+}
+"""Those of SPEC section 5, in nats; what records hold."""
+
+
+def all_scores() -> dict[str, Score]:
+    """These, and those of other packages, which are functions ``(cell, probs)`` or a :class:`Score`.
+
+    Raises:
+        PredictorError: one cannot be loaded.
+        InputError: one is neither.
+    """
+    found = dict(SCORES)
+    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
+        source = f"score '{point.name}'" + (f" from {point.dist.name} {point.dist.version}" if point.dist else "")
+        if point.name in SCORES or not point.name.isidentifier():
+            warn_once(f"{source} is not used: scores have names of their own, such as 'brier'.")
+            continue
+        found[point.name] = _checked(point, source)
+    return found
+
+
+def _checked(point: EntryPoint, source: str) -> Score:
+    """The score of another package; what it returns is one finite or infinite number a sequence."""
+    with foreign(f"{source} cannot be loaded"):
+        loaded: Any = point.load()
+    score = loaded if isinstance(loaded, Score) else Score(loaded)
+    if not callable(score.of):
+        raise InputError(f"{source} must be a function (cell, probs) or a Score, not {type(loaded).__name__}.")
+
+    def of(cell: Cell, probs: Float[np.ndarray, "N q"]) -> Float[np.ndarray, " N"]:
+        with foreign(f"{source} failed"):
+            values = np.asarray(score.of(cell, probs), dtype=float)
+            if values.shape != (len(probs),) or np.isnan(values).any():
+                raise ValueError(f"it must return {len(probs)} numbers, one a sequence, not {values.shape} or NaN")
+        return values
+
+    return Score(of, score.to_gold)

@@ -1,0 +1,8 @@
+"""A score: the Brier score, the squared distance of the probabilities from the token that came."""
+
+import numpy as np
+
+
+def brier(cell, probs):
+    came = np.eye(probs.shape[1])[cell.next_tokens]
+    return ((probs - came) ** 2).sum(axis=1)
