@@ -140,6 +140,7 @@ def baseline_options(entry: BaselineEntry) -> dict[str, Any]:
 
 _MD = "mdbench.predictors.mirror_descent:MirrorDescent"
 _TRAINED = "mdbench.predictors.trained:Trained"
+_ESTIMATORS = "mdbench.predictors.estimators"
 _POSTERIOR_MEAN = "mdbench.predictors.reference:PosteriorMean"
 SHIPPED_WEIGHTS = Path(__file__).parent / "predictors" / "weights"  # a folder for each trained predictor
 
@@ -160,6 +161,15 @@ _BUILT_IN = [
     Entry("md2", _MD, "two steps of Mirror Descent, tuned η", {"steps": 2}),
     Entry("md5", _MD, "five steps of Mirror Descent, tuned η", {"steps": 5}),
     Entry("em", "mdbench.predictors.maximum_likelihood:MaximumLikelihood", "maximum likelihood, EM's limit"),
+    Entry("quasi_bayes", f"{_ESTIMATORS}:Known", "one pass: λ += (γ - λ)/(mα + t)", {"algorithm": "quasi_bayes"}),
+    *(
+        Entry(name, f"{_ESTIMATORS}:Counting", f"{summary}; option c (alpha or a number)", {"algorithm": name})
+        for name, summary in (
+            ("dirichlet_em", "EM with c pseudo-counts a lag, to its limit"),
+            ("soft_counts", "counts of responsibilities plus c"),
+            ("hard_counts", "counts of the likeliest lags plus c"),
+        )
+    ),
     Entry(
         "constructed_l3",
         "mdbench.predictors.constructed:ConstructedL3",

@@ -420,12 +420,23 @@ FAST = [
     "md1",
     "md5",
     "em",
+    "dirichlet_em",
+    "quasi_bayes",
     "constructed_l3",
     "constructed_l5",
     "trained_l3",
     "bayes",
 ]
-SLOW = ["md2", "md:steps=2,eta=smooth", "constructed_l4", "constructed_l7", "exact", "laplace"]
+SLOW = [
+    "soft_counts",
+    "hard_counts:c=0.5",
+    "md2",
+    "md:steps=2,eta=smooth",
+    "constructed_l4",
+    "constructed_l7",
+    "exact",
+    "laplace",
+]
 # nuts, pyro_nuts and vi_dirichlet take minutes each: `mdbench check nuts --lengths 16`
 SAMPLED = ["gibbs:draws=200", "reference:standard_error=0.01", "vi_logistic_normal:steps=300", "pyro_svi:steps=60"]
 
@@ -434,7 +445,7 @@ SAMPLED = ["gibbs:draws=200", "reference:standard_error=0.01", "vi_logistic_norm
 def test_every_built_in_passes(name, monkeypatch):
     if name in SAMPLED:
         monkeypatch.setattr(contract, "CONTEXTS", 2)
-        monkeypatch.setitem(chains.run_chains.__kwdefaults__, "chunk", 8)  # to which batches are filled up
+        monkeypatch.setitem(chains.Chains.run.__kwdefaults__, "chunk", 8)  # to which batches are filled up
     assert failed(name) == {}
 
 

@@ -8,14 +8,13 @@ import pytest
 from mdbench import identification
 from mdbench.errors import InputError, Unsupported
 from mdbench.identification import identify
-from mdbench.predictors.algorithms import ALGORITHMS
+from mdbench.predictors.algorithms import BY_NAME
 from mdbench.predictors.tuning import tuned_step_size
 from mdbench.registry import build_predictor
 from mdbench.tasks import lag_likelihoods, load_task, next_token_probs
 from tests.conftest import contexts_of
 
 TASK = load_task("mtd-q3-m2")
-BY_NAME = {algorithm.name: algorithm for algorithm in ALGORITHMS}
 
 
 def found(predictor, length=16, **options):

@@ -340,3 +340,24 @@ def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch, 
 def build_guess(task, **options):
     """A factory as the contract has it."""
     return task.name, options
+
+
+@pytest.mark.parametrize("alpha", [0.3, 2.0])
+def test_dirichlet_em_ends_at_its_fixed_point(alpha):
+    """λ = (c + Σ_t γ_t)/(mc + n), the mode of a Dirichlet(c + 1) prior's posterior; c is α unless told otherwise."""
+    task = MTD("other", load_task("mtd-q5-m3").transition, 3, alpha)
+    contexts = contexts_of(task, 24, 8)
+    x = lag_likelihoods(task, contexts)
+    for text, c in (("dirichlet_em", alpha), ("dirichlet_em:c=1.5", 1.5)):
+        built = build_predictor(text, task)
+        weights = built.weights(x)
+        gamma = weights[:, None] * x
+        counts = (gamma / gamma.sum(axis=-1, keepdims=True)).sum(axis=1)
+        np.testing.assert_allclose(weights, (c + counts) / (3 * c + 21), atol=1e-8)
+        np.testing.assert_allclose(built.predict(contexts), next_token_probs(task, weights, contexts), rtol=1e-12)
+
+
+@pytest.mark.parametrize("c", ["beta", 0, -1.0, "True", "1e999"])
+def test_a_pseudo_count_is_a_positive_number(c):
+    with pytest.raises(InputError, match="c must be alpha or a positive number"):
+        build_predictor(f"soft_counts:c={c}", load_task("mtd-q3-m2"))

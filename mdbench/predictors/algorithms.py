@@ -1,4 +1,7 @@
-"""The algorithms that ``mdbench identify`` knows: each estimates λ from a context, with a few scalars to fit."""
+"""The algorithms that ``mdbench identify`` knows: each estimates λ from a context, with a few scalars to fit.
+
+Written once: predictors of these names (:mod:`mdbench.predictors.estimators`) take them from here.
+"""
 
 from __future__ import annotations
 
@@ -94,14 +97,16 @@ def _dirichlet_em(x: Lags, scalars, _alpha: float):
     n, m = x.shape[1:]
 
     def step(state):
-        k, weights, _ = state
+        k, weights, going = state
         new = (scalars[0] + responsibilities(weights[:, None] * x).sum(axis=1)) / (m * scalars[0] + n)
-        return k + 1, new, jnp.abs(new - weights).max()
+        moved = jnp.abs(new - weights).max(axis=1, keepdims=True) > EM_TOLERANCE
+        # A finished sequence stays where it is, whatever its neighbours need.
+        return k + 1, jnp.where(going, new, weights), going & moved
 
     def unfinished(state):
-        return (state[0] < EM_STEPS) & (state[2] > EM_TOLERANCE)
+        return (state[0] < EM_STEPS) & state[2].any()
 
-    return jax.lax.while_loop(unfinished, step, (0, _uniform(x, None, 1.0), jnp.inf))[1]
+    return jax.lax.while_loop(unfinished, step, (0, _uniform(x, None, 1.0), jnp.full((len(x), 1), True)))[1]
 
 
 @jax.jit
@@ -178,3 +183,4 @@ ALGORITHMS: Sequence[Algorithm] = (
     _constructed(4, "R"),
     _constructed(5, "SR"),
 )
+BY_NAME = {algorithm.name: algorithm for algorithm in ALGORITHMS}

@@ -12,23 +12,24 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from mdbench.predictors.estimators import Estimator
 from mdbench.tasks import Mixture
 
 GAP = 1e-8  # nats
 MAX_ITERATIONS = 200
 
 
-class MaximumLikelihood:
+class MaximumLikelihood(Estimator):
     """Predicts with the weights that maximise the likelihood, to a duality gap of at most 1e-8 nats."""
 
     def __init__(self, task: Mixture) -> None:
-        self.task = task
+        super().__init__(task)
 
-    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """P at the maximum-likelihood λ."""
-        return self.task.truth(maximum_likelihood(self.task.likelihoods(contexts)), contexts)
+    def weights(self, x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch m"]:
+        """The maximum-likelihood λ."""
+        return maximum_likelihood(x)
 
 
 def maximum_likelihood(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch m"]:

@@ -14,9 +14,10 @@ import numbers
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from mdbench.errors import InputError
+from mdbench.predictors.estimators import Estimator
 from mdbench.tasks import DirichletMixture
 
 STEP_SIZES = ("tuned", "theory", "smooth")
@@ -25,7 +26,7 @@ STRIDE = 128  # transitions: contexts of up to so many more share compiled code
 LARGEST_LOG_RATIO = 600.0  # log of x/⟨λ, x⟩: keeps a gradient finite where a weight has all but vanished
 
 
-class MirrorDescent:
+class MirrorDescent(Estimator):
     """Predicts with the weights that ``steps`` full-batch steps of size ``eta`` reach.
 
     Args:
@@ -45,14 +46,15 @@ class MirrorDescent:
             raise InputError(
                 f"eta=theory is Theorem 1's single step; with steps={steps} use tuned, smooth or a number."
             )
-        self.task, self.steps, self.eta = task, steps, eta
+        super().__init__(task)
+        self.concentration, self.steps, self.eta = task.concentration, steps, eta
         self.fixed_to_task = eta == "tuned"
 
     def step_size(self, length: int) -> float:
         """η for contexts of this length."""
         m = self.task.n_components
         if self.eta == "theory":
-            return 1 / (m * self.task.concentration + 1)
+            return 1 / (m * self.concentration + 1)
         if self.eta == "smooth":
             return 1 / ((length - self.task.given) * m**2)
         if self.eta == "tuned":
@@ -65,11 +67,9 @@ class MirrorDescent:
         """Have the step size ready, so that tuning it at first use is not timed as prediction."""
         self.step_size(length)
 
-    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """P at λ^k."""
-        x = self.task.likelihoods(contexts)
-        weights = mirror_descent(x, self.step_size(contexts.shape[1]), self.steps)
-        return self.task.truth(np.asarray(weights), contexts)
+    def weights(self, x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch m"]:
+        """λ^k."""
+        return np.asarray(mirror_descent(x, self.step_size(x.shape[1] + self.task.given), self.steps))
 
 
 def check_steps(steps: int) -> None:
