@@ -30,7 +30,10 @@ Task = Annotated[list[str] | None, typer.Option("--task", help="Task name or tas
 Lengths = Annotated[str | None, typer.Option("--lengths", help="Context lengths, separated by commas.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[str, typer.Option("--device", help="torch device: cpu, cuda, ...")]
-Gold = Annotated[str, typer.Option("--gold", help="Baseline to measure against; it must be exact or pass its gates.")]
+Gold = Annotated[
+    str | None,
+    typer.Option("--gold", help="Baseline to measure against, exact or passing its gates; the family's own if none."),
+]
 Suite = Annotated[str | None, typer.Option("--suite", help="Suite of tasks; core if neither this nor --task is given.")]
 NSequences = Annotated[int, typer.Option("--n-sequences", help="Sequences for each task and length.")]
 Leaderboard = Annotated[Path, typer.Option("--leaderboard", help="Folder of the leaderboard: records/, index.html.")]
@@ -104,7 +107,7 @@ def evaluate(
     ] = None,
     seed: Seed = 0,
     device: Device = "cpu",
-    gold: Gold = "exact",
+    gold: Gold = None,
     references: Annotated[
         bool | None,
         typer.Option(
@@ -205,7 +208,7 @@ def compare(
     n_sequences: NSequences = 1024,
     seed: Seed = 0,
     device: Device = "cpu",
-    gold: Gold = "exact",
+    gold: Gold = None,
     no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:

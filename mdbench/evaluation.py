@@ -23,7 +23,7 @@ from mdbench.files import json_ready
 from mdbench.gold import check_gold
 from mdbench.isolation import Isolated, Limits
 from mdbench.predictor import FunctionPredictor, Predictor, check_length, runs_of
-from mdbench.registry import BUILT_IN, build_baseline, build_predictor
+from mdbench.registry import BUILT_IN, build_predictor
 from mdbench.running import Answers, answers, is_told, may_refuse, name_of, predict_timed
 from mdbench.scores import Score, all_scores
 from mdbench.scoring import Cell, Progress, Result, Scores, cells, columns, no_progress, paired_difference
@@ -160,7 +160,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     references: Sequence[str] | None = None,
-    gold: str = "exact",
+    gold: str | None = None,
     isolate: Limits | None = None,
     work: str | Path | None = None,
     cache: Cache = "all",
@@ -178,8 +178,9 @@ def evaluate(
         seed: of the sequences.
         device: torch device for predictors that have one.
         references: predictors scored beside the given ones; those that suit the family of each task if None.
-        gold: the baseline that excess KL is measured against: an exact one, or one that passes its gates on every
-            sequence, such as ``reference`` for orders that exact methods do not reach.
+        gold: the baseline that excess KL is measured against (default: that of the task's family, ``exact``): an exact
+            one, or one that passes its gates on every sequence, such as ``reference`` for orders that exact methods do
+            not reach.
         isolate: run the given predictors (those given by name) in processes of their own, within these limits.
         work: a folder in which every finished cell is kept: the same call goes on there after an interruption.
         cache: what the cache folder may answer: ``all`` (gold, and predictors that are built in), ``gold`` or ``none``.
@@ -198,14 +199,16 @@ def evaluate(
     cells_of = grid(task, suite, lengths)
     beside = dict.fromkeys(name for t, _ in cells_of for name in t.references) if references is None else references
     everyone, asked = _name_predictors(predictors, list(beside))
-    gold_baseline = build_baseline(gold)
     for name in asked:
-        if gold_baseline.standing != EXACT and name.partition(":")[0] == gold_baseline.name:
-            raise InputError(f"'{name}' is the gold itself, noise and all; measure it against another, such as exact.")
         if work is not None and not isinstance(everyone[name], str):
             raise InputError(f"'{name}' is an object, and what is kept must have a name: give it as file.py:{name}.")
     for task_, task_lengths in cells_of:
-        check_gold(task_, max(task_lengths), gold)
+        measure = check_gold(task_, max(task_lengths), gold or task_.gold)
+        itself = [name for name in asked if name.partition(":")[0] == measure.name and measure.standing != EXACT]
+        if itself:
+            raise InputError(
+                f"'{itself[0]}' is the gold itself, noise and all; measure it against another, such as exact."
+            )
     kept_gold = store(work, cache != "none")
 
     served: list[tuple[Task, dict[int, dict[str, _Server]], list[Skipped], list[Skipped]]] = []
@@ -233,7 +236,7 @@ def evaluate(
     parts: list[Evaluation] = []
     n_shown = 0
     for task_, servers, skipped, failed in served:
-        how = (n_sequences, seed, gold, kept_gold, which, progress)
+        how = (n_sequences, seed, gold or task_.gold, kept_gold, which, progress)
         parts.append(_evaluate_task(task_, servers, skipped, failed, *how))
         if done and any(r.predictor in asked for part in parts for r in part.results):
             for part in parts[n_shown:]:

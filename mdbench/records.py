@@ -284,7 +284,7 @@ def _given(reference: str | None) -> list[str]:
 
 
 def check_recordable(
-    tasks: Sequence[Task], lengths: int, n_sequences: int, seed: int, gold: str, predictors: Sequence[str] = ()
+    tasks: Sequence[Task], lengths: int, n_sequences: int, seed: int, gold: str | None, predictors: Sequence[str] = ()
 ) -> None:
     """Raise :class:`InputError` unless records can be made of an evaluation like that, at so many lengths."""
     for text in predictors:
@@ -292,7 +292,7 @@ def check_recordable(
             check_name(text)
     if lengths > MOST_LENGTHS:
         raise InputError(f"a record has at most {MOST_LENGTHS} lengths, not {lengths}.")
-    if gold != GOLD:
+    if gold not in (None, GOLD):
         raise InputError(f"records are measured against the gold '{GOLD}', not '{gold}'.")
     if seed != PUBLIC_SEED:
         raise InputError(f"records are on the public sequences, which are those of seed {PUBLIC_SEED}, not {seed}.")

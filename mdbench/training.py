@@ -652,7 +652,7 @@ def _curve(losses: list[float], steps: int) -> dict[str, Any]:
 def _final_scores(task: Task, config: TrainingConfig, model: Transformer) -> dict[str, Any] | None:
     """Excess KL on sequences that the board does not use; None where the exact posterior is out of reach."""
     try:
-        check_gold(task, config.length, "exact")
+        check_gold(task, config.length, task.gold)
     except InputError:
         return None
     predictor = TrainedModel(model, config)

@@ -77,7 +77,8 @@ class Batches:
     def __init__(self, task: Task, length: int, target: str, batch: int, reuse: int, seed: int, device: str) -> None:
         if target == BAYES:
             try:
-                self.gold = build_baseline("exact", tolerance=TOLERANCE)
+                near = {"tolerance": TOLERANCE} if task.gold == "exact" else {}
+                self.gold = build_baseline(task.gold, **near)
                 self.gold.check(task, length)
             except InputError as error:
                 raise InputError(f"the target 'bayes' needs the exact posterior: {error}") from None

@@ -61,6 +61,7 @@ class Task(ABC):
         kind: the same as people say it, with its article.
         theta: the NumPyro site of θ.
         references: predictors that are scored beside others unless told otherwise.
+        gold: the baseline that they are measured against unless told otherwise.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Task(ABC):
     kind: ClassVar[str] = "a generative model"
     theta: ClassVar[str]
     references: ClassVar[tuple[str, ...]] = ("bayes", "uniform")
+    gold: ClassVar[str] = "exact"
 
     @property
     @abstractmethod

@@ -370,8 +370,10 @@ def test_a_family_of_another_package_is_one_class(coin, capsys):
     assert run("show", coin) == 0
     assert "a coin, 3 states, concentration 2" in " ".join(capsys.readouterr().out.split())
     assert {c.verdict for c in check("uniform", task, [8])} == {"pass", "not applicable"}
+    found = mdbench.evaluate("uniform", task=task, n_sequences=8)
+    assert {(r.predictor, r.gold) for r in found.results} == {("uniform", "counts"), ("counts", "counts")}
     with pytest.raises(InputError, match=r"'exact' needs a mixture of known components .* 'coin' is a coin"):
-        mdbench.evaluate("uniform", task=task, n_sequences=8)
+        mdbench.evaluate("uniform", task=task, n_sequences=8, gold="exact")
 
 
 def test_a_posterior_method_of_another_package_is_one_class(coin, capsys):
@@ -381,7 +383,7 @@ def test_a_posterior_method_of_another_package_is_one_class(coin, capsys):
     counts = (contexts[..., None] == np.arange(3)).sum(axis=1)
     found = gold(task, contexts, [4, 8], "counts")
     np.testing.assert_allclose(found.probs[:, 1], (counts + 2) / (8 + 6), rtol=1e-14)
-    arguments = ("--task", coin, "--gold", "counts", "--n-sequences", 32, "--json")
+    arguments = ("--task", coin, "--n-sequences", 32, "--json")
     assert run("evaluate", "--predictor", "counts", "--predictor", "counts:pseudo=1.0", *arguments) == 0
     rows = {r["predictor"]: r for r in json.loads(capsys.readouterr().out)["results"]}
     assert rows["counts"]["excess_kl"] < 1e-28 < 1e-6 < rows["counts:pseudo=1.0"]["excess_kl"]

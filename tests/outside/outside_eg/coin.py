@@ -19,6 +19,8 @@ class Coin(Task):
     family: ClassVar[str] = "coin"
     kind: ClassVar[str] = "a coin"
     theta: ClassVar[str] = "probs"
+    references: ClassVar[tuple[str, ...]] = ("counts", "uniform")
+    gold: ClassVar[str] = "counts"
     given = 0
 
     def __post_init__(self):
