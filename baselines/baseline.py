@@ -7,7 +7,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,6 +21,8 @@ EXACT, GATED, APPROXIMATE = "exact", "gated", "approximate"
 MEMORY_LIMIT = 4 * 2**30  # bytes of all draws of one call; their diagnostics take a few times as many
 
 TaskT = TypeVar("TaskT", bound=Task)
+Contexts: TypeAlias = Int[np.ndarray, "B T"]
+Lengths: TypeAlias = Sequence[int] | None  # prefixes to report; the whole sequence alone if None
 
 
 def option(default: Any, about: str, *, least: int | None = None, of_name: bool = True) -> Any:
@@ -72,11 +74,7 @@ class Baseline(ABC, Generic[TaskT]):
 
     @abstractmethod
     def posterior(
-        self,
-        task: TaskT,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: TaskT, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """The posterior of θ for some sequences.
 

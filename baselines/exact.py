@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,7 +25,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from mdbench.baselines.baseline import EXACT, Baseline, option
+from mdbench.baselines.baseline import EXACT, Baseline, Contexts, Lengths, option
 from mdbench.baselines.jacobi import beta_rule
 from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.device import n_cores
@@ -74,11 +73,7 @@ class Exact(Baseline[DirichletMixture]):
             raise InputError(f"tolerance must be from 0 to {MAX_TOLERANCE:g}, not {self.tolerance}.")
 
     def posterior(
-        self,
-        task: DirichletMixture,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         _, x, wanted = self.prepare(task, contexts, lengths)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Int
 
-from mdbench.baselines.baseline import option
+from mdbench.baselines.baseline import Contexts, Lengths, option
 from mdbench.baselines.chains import Chains, chain_keys, run_padded
 from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.tasks import DirichletMixture
@@ -32,11 +29,7 @@ class Gibbs(Chains[DirichletMixture]):
     warmup: int = option(200, "draws (of that many sweeps) thrown away first", least=1)
 
     def posterior(
-        self,
-        task: DirichletMixture,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         return self.run(functools.partial(self._sample, task.concentration), task, contexts, lengths, progress)

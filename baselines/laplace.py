@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 from scipy.stats import qmc
 
-from mdbench.baselines.baseline import Baseline, option, prefix_seeds
+from mdbench.baselines.baseline import Baseline, Contexts, Lengths, option, prefix_seeds
 from mdbench.baselines.posterior import Draws, Posterior, Progress
 from mdbench.baselines.softmax import basis, find_mode
 from mdbench.tasks import DirichletMixture, Task
@@ -32,11 +32,7 @@ class Laplace(Baseline[DirichletMixture]):
     seed: int = option(0, "with a sequence's tokens it fixes its draws", least=0)
 
     def posterior(
-        self,
-        task: DirichletMixture,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
-import numpy as np
-from jaxtyping import Int
 from numpyro import infer
 
-from mdbench.baselines.baseline import option
+from mdbench.baselines.baseline import Contexts, Lengths, option
 from mdbench.baselines.chains import Chains, chain_keys, run_padded, run_traced
 from mdbench.baselines.model import check_numbers, mtd_weights
 from mdbench.baselines.posterior import Posterior, Progress
@@ -46,11 +43,7 @@ class NUTS(Chains[Task]):
             raise InputError(f"nuts: target_accept must be between 0 and 1, not {self.target_accept!r}.")
 
     def posterior(
-        self,
-        task: Task,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: Task, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         sampler = self._sample if isinstance(task, DirichletMixture) else self._sample_own

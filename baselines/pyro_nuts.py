@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Int
 
 from mdbench.baselines import pyro_model
-from mdbench.baselines.baseline import option
+from mdbench.baselines.baseline import Contexts, Lengths, option
 from mdbench.baselines.chains import Chains
 from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.device import one_thread
@@ -39,11 +38,7 @@ class PyroNUTS(Chains[LagMixture]):
     tree_depth: int = option(5, "trees have at most 2^tree_depth - 1 leapfrog steps", least=1)
 
     def posterior(
-        self,
-        task: LagMixture,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         return self.run(

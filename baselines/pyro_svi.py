@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Int
 
 from mdbench.baselines import pyro_model
-from mdbench.baselines.baseline import sequence_seeds
+from mdbench.baselines.baseline import Contexts, Lengths, sequence_seeds
 from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.baselines.pyro_nuts import ONE_AT_A_TIME
 from mdbench.baselines.svi import Variational
@@ -32,11 +30,7 @@ class PyroSVI(Variational[LagMixture]):
     alone: ClassVar[bool] = False
 
     def posterior(
-        self,
-        task: LagMixture,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, _, wanted = self.prepare(task, contexts, lengths)

@@ -14,17 +14,17 @@ large for its weights, which the gates see to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.special import gammaln
 from threadpoolctl import threadpool_limits
 
-from mdbench.baselines.baseline import GATED, Baseline, option, sequence_seeds
+from mdbench.baselines.baseline import GATED, Baseline, Contexts, Lengths, option, sequence_seeds
 from mdbench.baselines.gates import at_least, at_most
 from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.baselines.softmax import Mode, basis, draw_log_gamma, find_mode, log_dirichlet_normaliser
@@ -68,11 +68,7 @@ class Reference(Baseline[DirichletMixture]):
             raise InputError(f"reference: standard_error must be a number above 0, not {self.standard_error!r}.")
 
     def posterior(
-        self,
-        task: DirichletMixture,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)

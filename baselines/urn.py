@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from mdbench.baselines.baseline import EXACT, Baseline, option, prefix_seeds
+from mdbench.baselines.baseline import EXACT, Baseline, Contexts, Lengths, option, prefix_seeds
 from mdbench.baselines.posterior import Draws, Posterior, Progress
 from mdbench.baselines.softmax import draw_log_gamma
 from mdbench.compilation import compiled
@@ -58,11 +58,7 @@ class Urn(Baseline[DirichletMixture]):
     seed: int = option(0, "of the draws", least=0)
 
     def posterior(
-        self,
-        task: DirichletMixture,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ import numpyro.distributions as dist
 from jaxtyping import Float, Int
 from numpyro.distributions import constraints
 
-from mdbench.baselines.baseline import prefix_seeds
+from mdbench.baselines.baseline import Contexts, Lengths, prefix_seeds
 from mdbench.baselines.chains import run_padded
 from mdbench.baselines.model import mtd_weights
 from mdbench.baselines.posterior import Draws, Posterior, Progress
@@ -30,11 +29,7 @@ class VIDirichlet(Variational[DirichletMixture]):
     name: ClassVar[str] = "vi_dirichlet"
 
     def posterior(
-        self,
-        task: DirichletMixture,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)

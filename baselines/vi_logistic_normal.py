@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from numpyro.distributions.transforms import StickBreakingTransform
 from numpyro.infer import init_to_uniform
 from numpyro.infer.autoguide import AutoMultivariateNormal
 
+from mdbench.baselines.baseline import Contexts, Lengths
 from mdbench.baselines.chains import run_padded, run_traced
 from mdbench.baselines.laplace import normal_posterior
 from mdbench.baselines.model import check_numbers, mtd_weights
@@ -41,11 +42,7 @@ class VILogisticNormal(Variational[Task]):
     name: ClassVar[str] = "vi_logistic_normal"
 
     def posterior(
-        self,
-        task: Task,
-        contexts: Int[np.ndarray, "B T"],
-        lengths: Sequence[int] | None = None,
-        progress: Progress | None = None,
+        self, task: Task, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)

@@ -32,9 +32,11 @@ class Estimator(ABC):
 class Known(Estimator):
     """An algorithm of :mod:`mdbench.predictors.algorithms` that has nothing to fit."""
 
+    task: DirichletMixture
+
     def __init__(self, task: DirichletMixture, algorithm: str) -> None:
         super().__init__(task)
-        self.concentration, self.algorithm = task.concentration, algorithm
+        self.algorithm = algorithm
         self.scalars: tuple[float, ...] = ()
 
     def weights(self, x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch m"]:
@@ -43,7 +45,7 @@ class Known(Estimator):
 
         estimate = BY_NAME[self.algorithm].estimate
         assert estimate is not None, "a posterior method is a baseline"
-        return np.asarray(estimate(jnp.asarray(x), jnp.asarray(self.scalars), self.concentration))
+        return np.asarray(estimate(jnp.asarray(x), jnp.asarray(self.scalars), self.task.concentration))
 
 
 class Counting(Known):

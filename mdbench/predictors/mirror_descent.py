@@ -36,6 +36,8 @@ class MirrorDescent(Estimator):
             ``theory`` (1/(mα + 1), Theorem 1; one step only), ``smooth`` (1/((T - m) m²), Theorem 2), or a number.
     """
 
+    task: DirichletMixture
+
     def __init__(self, task: DirichletMixture, steps: int, eta: str | float = "tuned") -> None:
         check_steps(steps)
         if isinstance(eta, bool) or not (eta in STEP_SIZES if isinstance(eta, str) else isinstance(eta, numbers.Real)):
@@ -47,14 +49,14 @@ class MirrorDescent(Estimator):
                 f"eta=theory is Theorem 1's single step; with steps={steps} use tuned, smooth or a number."
             )
         super().__init__(task)
-        self.concentration, self.steps, self.eta = task.concentration, steps, eta
+        self.steps, self.eta = steps, eta
         self.fixed_to_task = eta == "tuned"
 
     def step_size(self, length: int) -> float:
         """η for contexts of this length."""
         m = self.task.n_components
         if self.eta == "theory":
-            return 1 / (m * self.concentration + 1)
+            return 1 / (m * self.task.concentration + 1)
         if self.eta == "smooth":
             return 1 / ((length - self.task.given) * m**2)
         if self.eta == "tuned":
