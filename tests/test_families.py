@@ -23,7 +23,7 @@ from mdbench.identification import identify
 from mdbench.inspection import inspect
 from mdbench.registry import build_baseline, build_predictor
 from mdbench.tasks import MTD, Markov, PerLag, load_task, sample, task_from_json, task_to_json
-from mdbench.validation import validate
+from mdbench.validation import calibration, validate
 from mdbench.validation_page import render
 from tests.conftest import by_enumeration
 from tests.test_records import run
@@ -219,6 +219,9 @@ def test_nuts_takes_a_familys_own_model():
     z = (found.mean[:, 0] - exact_mean.reshape(64, 9)) / found.mean_se[:, 0]
     assert 0.8 < np.sqrt((z**2).mean()) < 1.2
     assert list(found.to_arviz().posterior) == ["rows"]
+    ranks = calibration(build_baseline("nuts:draws=100,warmup=100"), task, 16, 320, 0)
+    assert len(ranks.p) == 10  # of each number of θ, and of the log likelihood
+    assert min(ranks.p) > 1e-3
 
 
 def test_variational_inference_takes_a_familys_own_model():
@@ -237,11 +240,11 @@ def test_variational_inference_takes_a_familys_own_model():
 
     sizes = {"length": 16, "n_sequences": 32, "calibration_length": 16, "n_simulations": 160, "cache": False}
     validation = validate(tasks=[task], methods=["vi_logistic_normal"], **sizes)
-    (accuracy,), (calibration,), (verdict,) = validation.accuracies, validation.calibrations, validation.verdicts
+    (accuracy,), (ranks,), (verdict,) = validation.accuracies, validation.calibrations, validation.verdicts
     assert (accuracy.of, accuracy.largest_sd_error, verdict.verdict) == ("p", None, "approximate")
     assert accuracy.rms_error < 0.01
-    assert calibration.quantities == (*(f"rows_{k}" for k in range(1, 10)), "log likelihood")
-    assert min(calibration.p) > 1e-3
+    assert ranks.quantities == (*(f"rows_{k}" for k in range(1, 10)), "log likelihood")
+    assert min(ranks.p) > 1e-3
     for page in (validation.to_json(), render(validation, "mdbench baseline validate")):
         assert "rows_9" in page
     with pytest.raises(InputError, match="'gibbs' needs a mixture"):
