@@ -18,6 +18,7 @@ from mdbench.tasks import ClosedForm, Mixture, Task
 from mdbench.tasks.needs import check_fits
 
 EXACT, GATED, APPROXIMATE = "exact", "gated", "approximate"
+SEEDS = 2**63 - 1  # the largest
 MEMORY_LIMIT = 4 * 2**30  # bytes of all draws of one call; their diagnostics take a few times as many
 
 TaskT = TypeVar("TaskT", bound=Task)
@@ -25,16 +26,17 @@ Contexts: TypeAlias = Int[np.ndarray, "B T"]
 Lengths: TypeAlias = Sequence[int] | None  # prefixes to report; the whole sequence alone if None
 
 
-def option(default: Any, about: str, *, least: int | None = None, of_name: bool = True) -> Any:
+def option(default: Any, about: str, *, least: int | None = None, most: int = 10**6, of_name: bool = True) -> Any:
     """A field that is an option.
 
     Args:
         default: its default.
         about: what it is, in a line.
-        least: it must be a whole number of at least that.
+        least: it must be a whole number of at least that,
+        most: and of at most that: more would run for ever.
         of_name: whether ``name:option=value`` may set it, so that it is part of which row of a board one is.
     """
-    return field(default=default, metadata={"about": about, "least": least, "of_name": of_name})
+    return field(default=default, metadata={"about": about, "least": least, "most": most, "of_name": of_name})
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Baseline(ABC, Generic[TaskT]):
         for each in fields(self):
             least = each.metadata.get("least")
             if least is not None:
-                check_whole_number(self.name, each.name, getattr(self, each.name), least)
+                check_whole_number(self.name, each.name, getattr(self, each.name), least, each.metadata["most"])
 
     @abstractmethod
     def posterior(
@@ -112,7 +114,7 @@ class Baseline(ABC, Generic[TaskT]):
 
     @property
     def n_draws(self) -> int:
-        """How many draws its posterior has for each sequence and prefix; 0: none."""
+        """How many draws its posterior has for each sequence and prefix, by its fields draws and chains; 0: none."""
         return int(getattr(self, "draws", 0)) * int(getattr(self, "chains", 1))
 
     def is_closed_form(self, task: Task) -> bool:
@@ -140,6 +142,7 @@ class Baseline(ABC, Generic[TaskT]):
         self, task: TaskT, contexts: Any, lengths: Sequence[int] | None
     ) -> tuple[Int[np.ndarray, "B T"], Any, tuple[int, ...]]:
         """What every method begins with, all checked: contexts, x_t(g) (B, n, m) of a mixture, prefixes to report."""
+        check_fits(self.name, self.posterior, task)
         contexts = task.check_contexts(contexts)
         self.check_size(task, contexts.shape[1])
         wanted = _prefix_lengths(task, contexts.shape[1], lengths)
@@ -162,15 +165,15 @@ def _prefix_lengths(task: Task, length: int, lengths: Sequence[int] | None) -> t
     """The prefixes to report: the whole sequence for None, else ``lengths``, checked to lie in given..length."""
     wanted = (length,) if lengths is None else tuple(sorted(set(lengths)))
     for wanted_length in wanted:
-        if not task.given <= wanted_length <= length:
+        if not isinstance(wanted_length, numbers.Integral) or not task.given <= wanted_length <= length:
             raise InputError(f"prefix length {wanted_length} is outside {task.given}..{length}.")
     return wanted
 
 
-def check_whole_number(method: str, name: str, value: Any, least: int) -> None:
-    """Raise :class:`InputError` unless an option is a whole number of at least that."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise InputError(f"{method}: {name} must be a whole number of at least {least}, not {value!r}.")
+def check_whole_number(method: str, name: str, value: Any, least: int, most: int) -> None:
+    """Raise :class:`InputError` unless an option is a whole number in that range."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value <= most:
+        raise InputError(f"{method}: {name} must be a whole number from {least} to {most}, not {value!r}.")
 
 
 def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> Int[np.ndarray, "B 4"]:

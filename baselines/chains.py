@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.baselines.baseline import GATED, Baseline, TaskT, option, sequence_seeds
+from mdbench.baselines.baseline import GATED, SEEDS, Baseline, TaskT, option, sequence_seeds
 from mdbench.baselines.gates import from_draws
 from mdbench.baselines.posterior import Draws, Posterior, Progress
 from mdbench.device import n_cores
@@ -35,8 +35,8 @@ class Chains(Baseline[TaskT]):
 
     draws: int = option(1000, "kept for each chain, after warm-up", least=4)
     warmup: int = option(300, "steps of adaptation, thrown away", least=1)
-    chains: int = option(4, "independent chains", least=2)
-    seed: int = option(0, "with a sequence's tokens it fixes that sequence's draws", least=0)
+    chains: int = option(4, "independent chains", least=2, most=100)
+    seed: int = option(0, "with a sequence's tokens it fixes that sequence's draws", least=0, most=SEEDS)
 
     def run(
         self,

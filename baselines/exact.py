@@ -69,7 +69,7 @@ class Exact(Baseline[DirichletMixture]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.tolerance <= MAX_TOLERANCE:
+        if not isinstance(self.tolerance, (int, float)) or not 0 <= self.tolerance <= MAX_TOLERANCE:
             raise InputError(f"tolerance must be from 0 to {MAX_TOLERANCE:g}, not {self.tolerance}.")
 
     def posterior(

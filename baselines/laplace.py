@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 from scipy.stats import qmc
 
-from mdbench.baselines.baseline import Baseline, Contexts, Lengths, option, prefix_seeds
+from mdbench.baselines.baseline import SEEDS, Baseline, Contexts, Lengths, option, prefix_seeds
 from mdbench.baselines.posterior import Draws, Posterior, Progress
 from mdbench.baselines.softmax import basis, find_mode
 from mdbench.tasks import DirichletMixture, Task
@@ -29,7 +29,7 @@ class Laplace(Baseline[DirichletMixture]):
     deterministic: ClassVar[bool] = True
 
     draws: int = option(1000, "independent draws from the normal to return", least=0)
-    seed: int = option(0, "with a sequence's tokens it fixes its draws", least=0)
+    seed: int = option(0, "with a sequence's tokens it fixes its draws", least=0, most=SEEDS)
 
     def posterior(
         self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None

@@ -34,7 +34,9 @@ class NUTS(Chains[Task]):
 
     name: ClassVar[str] = "nuts"
 
-    tree_depth: int = option(3, f"of the largest tree; for a family's own model at least {OWN_MODEL_DEPTH}", least=1)
+    tree_depth: int = option(
+        3, f"of the largest tree; of a family's own model at least {OWN_MODEL_DEPTH}", least=1, most=15
+    )
     target_accept: float = option(0.8, "of the step size's adaptation, between 0 and 1")
 
     def __post_init__(self) -> None:

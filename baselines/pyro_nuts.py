@@ -35,7 +35,7 @@ class PyroNUTS(Chains[LagMixture]):
     accuracy_sequences: ClassVar[int | None] = 64
     calibration_options: ClassVar[Mapping[str, Any]] = {"chains": 2, "draws": 800}
 
-    tree_depth: int = option(5, "trees have at most 2^tree_depth - 1 leapfrog steps", least=1)
+    tree_depth: int = option(5, "trees have at most 2^tree_depth - 1 leapfrog steps", least=1, most=15)
 
     def posterior(
         self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None

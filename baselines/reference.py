@@ -24,7 +24,7 @@ from jaxtyping import Float
 from scipy.special import gammaln
 from threadpoolctl import threadpool_limits
 
-from mdbench.baselines.baseline import GATED, Baseline, Contexts, Lengths, option, sequence_seeds
+from mdbench.baselines.baseline import GATED, SEEDS, Baseline, Contexts, Lengths, option, sequence_seeds
 from mdbench.baselines.gates import at_least, at_most
 from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.baselines.softmax import Mode, basis, draw_log_gamma, find_mode, log_dirichlet_normaliser
@@ -59,8 +59,9 @@ class Reference(Baseline[DirichletMixture]):
         10_000_000,
         "the most for a sequence; what is reached by then is stated, and fails its gate",
         least=BLOCK,
+        most=10**9,
     )
-    seed: int = option(0, "with a sequence's tokens it fixes that sequence's points", least=0)
+    seed: int = option(0, "with a sequence's tokens it fixes that sequence's points", least=0, most=SEEDS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

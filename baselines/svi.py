@@ -14,7 +14,7 @@ import numpyro
 from jaxtyping import Float, Int
 from numpyro.infer import SVI, Trace_ELBO
 
-from mdbench.baselines.baseline import Baseline, TaskT, option, sequence_seeds
+from mdbench.baselines.baseline import SEEDS, Baseline, TaskT, option, sequence_seeds
 from mdbench.baselines.chains import chain_keys
 from mdbench.baselines.posterior import Progress
 from mdbench.device import n_cores
@@ -45,7 +45,7 @@ class Variational(Baseline[TaskT]):
 
     steps: int = option(1000, "of Adam", least=1)
     draws: int = option(1000, "independent draws from the guide to return", least=0)
-    seed: int = option(0, "with a sequence's tokens it fixes that sequence's fit and draws", least=0)
+    seed: int = option(0, "with a sequence's tokens it fixes that sequence's fit and draws", least=0, most=SEEDS)
 
     def fit(
         self,

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from mdbench.baselines.baseline import EXACT, Baseline, Contexts, Lengths, option, prefix_seeds
+from mdbench.baselines.baseline import EXACT, SEEDS, Baseline, Contexts, Lengths, option, prefix_seeds
 from mdbench.baselines.posterior import Draws, Posterior, Progress
 from mdbench.baselines.softmax import draw_log_gamma
 from mdbench.compilation import compiled
@@ -55,7 +55,7 @@ class Urn(Baseline[DirichletMixture]):
     calibration_options: ClassVar[Mapping[str, Any]] = {"draws": 63}
 
     draws: int = option(0, "independent draws from the posterior to return", least=0)
-    seed: int = option(0, "of the draws", least=0)
+    seed: int = option(0, "of the draws", least=0, most=SEEDS)
 
     def posterior(
         self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None

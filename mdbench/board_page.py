@@ -29,6 +29,7 @@ POINTS = alt.NamedData(name="points")
 DIGITS = 6  # of what is drawn: other processors differ far beyond
 CSV_DIGITS = 8  # likewise
 COST = f"seconds for {N_TIMED} sequences, as a ratio to those of a fixed reference computation"
+MOST_REFUSED = 100  # records that are named in the README
 
 
 def render_html(board: Board, command: str) -> str:
@@ -131,7 +132,9 @@ def render_markdown(board: Board, command: str) -> str:
         lines += [f"- {_code(row.label)}, {where}: {_markdown(reason)}" for row, reason, where in missing]
         lines.append("")
     if board.refused:
-        lines += ["Refused:", "", *(f"- {_code(r.path)}: {_markdown(r.reason)}" for r in board.refused), ""]
+        lines += ["Refused:", "", *(f"- {_code(r.path)}: {_markdown(r.reason)}" for r in board.refused[:MOST_REFUSED])]
+        more = len(board.refused) - MOST_REFUSED
+        lines += [f"- and {more} more", ""] if more > 0 else [""]
     lines += [*board.notes, ""] if board.notes else []
     lines.append("Posterior methods held to the exact one: [validation.html](validation.html).")
     return "\n".join(lines) + "\n"

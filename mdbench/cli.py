@@ -112,7 +112,7 @@ def evaluate(
         bool | None,
         typer.Option(
             "--references/--no-references",
-            help="Also score bayes, md1, constructed_l3 and uniform; not with --record, unless asked for.",
+            help="Also score rows that suit the task, such as bayes and uniform; not with --record, unless asked for.",
         ),
     ] = None,
     as_json: Json = False,

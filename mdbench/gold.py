@@ -99,8 +99,8 @@ def check_gold(task: Task, length: int, method: str) -> Baseline[Any]:
         )
     try:
         baseline.check(task, length)
-    except Unsupported:
-        raise
+    except Unsupported as error:
+        raise Unsupported(f"{error} As gold, --gold nuts takes any model.", error.label) from None
     except InputError as error:
         hint = "" if baseline.name == "reference" else " As gold, --gold reference goes up to order 16."
         raise InputError(f"{error}{hint}") from None

@@ -9,7 +9,7 @@ from mdbench.errors import InputError
 from mdbench.registry import BUILT_IN, PREDICTOR_FILE
 
 LONGEST_NAME = 300  # characters
-_DIGITS = str.maketrans("01l2589", "oiizsbg")  # and letters, with what they look like
+_DIGITS = str.maketrans("01i2589", "ollzsbg")  # and letters, with what they look like
 
 # Letters that are drawn as nothing (Unicode's Default_Ignorable_Code_Point, less format characters); Braille's blank.
 _DRAWN_AS_NOTHING = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -17,7 +17,7 @@ _DRAWN_AS_NOTHING = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 def skeleton(name: str) -> str:
     """What an eye sees of a name in ASCII: names of one skeleton look alike."""
-    letters = name.casefold().replace("cl", "d").replace("rn", "m").replace("vv", "w").translate(_DIGITS)
+    letters = name.casefold().translate(_DIGITS).replace("cl", "d").replace("rn", "m").replace("vv", "w")
     return "".join(c for c in letters if c.isalnum())
 
 
@@ -58,8 +58,8 @@ def check_name(name: str) -> None:
     check_printable(name, "name")
     if is_path(name):
         raise InputError(f"'{visible(name, 50)}' reads like a path; give it a name of its own.")
-    if not re.fullmatch(r"[A-Za-z0-9 ._:=,()+-]+", name):
-        raise InputError(f"a name has ASCII letters, digits and ' ._:=,()+-', unlike {name[:50]!a}.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._:=,()+-]*", name):
+        raise InputError(f"a name is an ASCII letter or digit, then also ' ._:=,()+-', unlike {name[:50]!a}.")
     seen = skeleton(name.partition(":")[0])
     like = next((known for known in BUILT_IN if skeleton(known) == seen), None)
     if like is not None or not seen:

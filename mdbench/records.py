@@ -49,7 +49,17 @@ from mdbench.files import json_ready, make_folder, write_text, write_whole
 from mdbench.isolation import Isolated, Limits
 from mdbench.names import LONGEST_NAME, check_name, check_printable, check_reference, is_path, skeleton, visible
 from mdbench.predictor import check_output
-from mdbench.registry import BUILT_IN, TOLD, Identity, build_predictor, is_built_in, predictor_entries, row_identity
+from mdbench.registry import (
+    BUILT_IN,
+    SHIPPED_WEIGHTS,
+    TOLD,
+    Identity,
+    build_predictor,
+    is_built_in,
+    literal,
+    predictor_entries,
+    row_identity,
+)
 from mdbench.scores import SCORES
 from mdbench.scoring import Cell, Progress, Result, Scores, cells, no_progress
 from mdbench.statistics import MeanInterval, holm, mean_interval
@@ -622,6 +632,12 @@ def _check_identity(record: Record, path: Path) -> None:
                 build_predictor(row.label, load_task(record.task))
         except (InputError, PredictorError) as error:
             raise InputError(f"record '{path}': predictor.label: {error}") from None
+        except Exception as error:  # of whatever a label can make of our own code
+            raise InputError(f"record '{path}': predictor.label: {reason_of(error)[:200]}") from None
+        if ours and (SHIPPED_WEIGHTS / row.name).is_dir():
+            for length in lengths:
+                if not (SHIPPED_WEIGHTS / row.name / record.task / f"T{length}").is_dir():
+                    raise InputError(f"record '{path}': '{row.name}' has no weights for T = {length}.")
         for name in ("distribution", "name", "options", "label", "kind"):
             if getattr(row, name) != getattr(expected, name):
                 said = f"{getattr(row, name)!r}, which '{row.label}' is not: {getattr(expected, name)!r}"
@@ -652,6 +668,10 @@ def _check_texts(row: RowIdentity) -> None:
             raise InputError(f"options have names such as 'steps', unlike {key[:50]!a}.")
         if isinstance(value, str) and value:
             check_printable(value, "value of an option")
+        elif isinstance(value, float) and not math.isfinite(value):
+            continue
+        if type(literal(str(value))) is not type(value) or literal(str(value)) != value:
+            raise InputError(f"the option {key} is {value!r}, which no label means.")
     if row.distribution is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", row.distribution):
         raise InputError(f"a distribution is called so as Python packages are, unlike {row.distribution[:50]!a}.")
     if row.distribution == "mdbench" and row.name not in BUILT_IN:

@@ -348,7 +348,7 @@ def _parse(text: str, kind: str, entries: Mapping[str, _E]) -> tuple[_E, dict[st
             raise InputError(f"{kind} '{text}': write options as {name}:option=value, not '{item}'.")
         if key.strip() in options:
             raise InputError(f"{kind} '{text}': option '{key.strip()}' is given twice.")
-        options[key.strip()] = _literal(value.strip())
+        options[key.strip()] = literal(value.strip())
     return entries[name], options
 
 
@@ -362,11 +362,20 @@ def _check_options(kind: str, entry: Entry, options: dict[str, Any], known: dict
             raise InputError(f"{kind} '{entry.name}' needs the option '{key}': write {entry.name}:{key}=...")
 
 
-def _literal(value: str) -> Any:
+def literal(value: str) -> Any:
+    """What an option's text means: a number, True, False, None, or the text itself.
+
+    Raises:
+        InputError: it is anything else that Python can write, or too large a number.
+    """
     try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = value
+    plain = found is None or isinstance(found, (bool, int, float)) or found == value
+    if not plain or (isinstance(found, int) and abs(found) >= 2**63):
+        raise InputError(f"an option is a number, True, False, None or a word, not {value[:50]}.")
+    return found
 
 
 def describe(entry: Entry) -> dict[str, Any]:
@@ -374,7 +383,10 @@ def describe(entry: Entry) -> dict[str, Any]:
     found = entry.load()
     if isinstance(entry, BaselineEntry):
         more: dict[str, Any] = {"standing": found.standing}
-        options = [f"{o.name}={o.default} ({o.metadata.get('about', '')})" for o in found.options()]
+        options = [
+            f"{o.name}{' (required)' if o.default is MISSING else f'={o.default}'} ({o.metadata.get('about', '')})"
+            for o in found.options()
+        ]
     else:
         known, more = option_defaults(entry), {"fixed": entry.options}
         required = inspect.Parameter.empty

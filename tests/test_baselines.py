@@ -22,7 +22,7 @@ CHEAP = {
     "laplace": "laplace:draws=20",
     "pyro_svi": "pyro_svi:steps=20,draws=20",
 }
-DEAR = ("nuts", "gibbs", "pyro_nuts")
+DEAR = ("nuts", "gibbs", "pyro_nuts", "vi_dirichlet", "pyro_svi")
 TASK = load_task("mtd-q3-m2")
 CONTEXTS = contexts_of(TASK, 12, 70)  # more than a chunk
 
@@ -84,8 +84,9 @@ def test_what_it_cannot_do_is_refused_before_it_starts(method, zeros_task):
     baseline = build_baseline(method)
     with pytest.raises(SequenceError, match="impossible"):
         baseline.posterior(zeros_task, np.array([[0, 0, 2]]))
-    with pytest.raises(InputError, match=r"prefix length 13 is outside 2\.\.12"):
-        baseline.posterior(TASK, CONTEXTS[:1], [13])
+    for length in (13, 5.5):
+        with pytest.raises(InputError, match=rf"prefix length {length} is outside 2\.\.12"):
+            baseline.posterior(TASK, CONTEXTS[:1], [length])
     with pytest.raises(InputError, match="outside 0"):
         baseline.posterior(TASK, np.full((1, 12), 3))
     one = MTD("one", zeros_task.transition, 1)
@@ -111,8 +112,8 @@ def test_sizes_are_refused_before_they_start(method, order, message):
 
 @pytest.mark.parametrize("method", [name for name in BASELINES if build_baseline(name).n_draws or name == "urn"])
 def test_draws_that_do_not_fit_into_memory_are_refused(method):
-    with pytest.raises(InputError, match=rf"{method}: \d+ draws for 70 sequences at 2 lengths take .* GiB, more than"):
-        build_baseline(method, draws=10**7).posterior(TASK, CONTEXTS, [8, 12])
+    with pytest.raises(InputError, match=rf"{method}: \d+ draws for 70 sequences at 5 lengths take .* GiB, more than"):
+        build_baseline(method, draws=10**6).posterior(TASK, CONTEXTS, [4, 6, 8, 10, 12])
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,10 @@ def test_draws_that_do_not_fit_into_memory_are_refused(method):
         ("nuts:chains=1", "chains must be"),
         ("gibbs:thin=0", "thin must be"),
         ("nuts:seed=-1", "seed must be"),
+        ("nuts:tree_depth=16", "tree_depth must be a whole number from 1 to 15"),
+        ("gibbs:thin=1000000000", "thin must be"),
+        ("vi_dirichlet:steps=1000000000000", "steps must be"),
+        ("vi_dirichlet:seed=9223372036854775808", "an option is a number"),
         ("vi_dirichlet:steps=0", "steps must be"),
         ("vi_dirichlet:steps=1.5", "steps must be"),
         ("reference:standard_error=0", "standard_error must be"),

@@ -260,6 +260,9 @@ def test_nuts_refuses_more_numbers_than_it_can_judge():
 
 
 def test_what_does_not_fit_says_so():
+    for direct in (Exact(), build_baseline("gibbs")):
+        with pytest.raises(Unsupported, match="needs a mixture of known components with a Dirichlet prior; 'markov'"):
+            direct.posterior(MARKOV, np.zeros((1, 8), int))
     for name in ("md1", "laplace"):
         with pytest.raises(Unsupported, match="needs a mixture of known components with a Dirichlet prior; 'markov'"):
             build_predictor(name, MARKOV)
@@ -387,9 +390,9 @@ def test_a_posterior_method_of_another_package_is_one_class(coin, capsys):
     found = gold(task, contexts, [4, 8], "counts")
     np.testing.assert_allclose(found.probs[:, 1], (counts + 2) / (8 + 6), rtol=1e-14)
     arguments = ("--task", coin, "--n-sequences", 32, "--json")
-    assert run("evaluate", "--predictor", "counts", "--predictor", "counts:pseudo=1.0", *arguments) == 0
+    assert run("evaluate", "--predictor", "counts", "--predictor", "counts:draws=3", *arguments) == 0
     rows = {r["predictor"]: r for r in json.loads(capsys.readouterr().out)["results"]}
-    assert rows["counts"]["excess_kl"] < 1e-28 < 1e-6 < rows["counts:pseudo=1.0"]["excess_kl"]
+    assert max(rows["counts"]["excess_kl"], rows["counts:draws=3"]["excess_kl"]) < 1e-28 < rows["uniform"]["excess_kl"]
     n_states = np.arange(3)
     came = np.array([rows["counts"]["brier"], rows["counts"]["brier_se"]])
     tokens = sample(task, 8, 32, seed=0).tokens
@@ -399,7 +402,7 @@ def test_a_posterior_method_of_another_package_is_one_class(coin, capsys):
     assert {c.verdict for c in check("counts", task, [8])} == {"pass", "not applicable"}
     assert run("show", "counts", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
-    assert (shown["standing"], shown["options"]) == ("exact", ["pseudo=0.0 (added to every count: 0 is exact)"])
+    assert (shown["standing"], shown["options"]) == ("exact", ["draws=0 (independent draws to return)"])
     assert run("list", "--json") == 0
     assert "counts" in json.loads(capsys.readouterr().out)["baselines"]
     with pytest.raises(Unsupported, match="'counts' needs a coin; 'markov' is a Markov chain"):

@@ -72,6 +72,8 @@ class Trained:
     fixed_to_task = True
 
     def __init__(self, task: Task, name: str, seed: int | None = None, device: str = "cpu") -> None:
+        if seed is not None and type(seed) is not int:
+            raise InputError(f"seed must be a whole number, not {seed!r}.")
         self.task, self.name = task, name
         folder = SHIPPED_WEIGHTS / name / task.name
         self.by_length: dict[int, dict[int, TrainedModel]] = {}

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mdbench.baselines import EXACT, Baseline, Posterior, option
+from mdbench.baselines import EXACT, Baseline, Draws, Posterior, option
 
 from .coin import Coin
 
@@ -16,17 +16,19 @@ class Counts(Baseline[Coin]):
     standing: ClassVar[str] = EXACT
     deterministic: ClassVar[bool] = True
 
-    pseudo: float = option(0.0, "added to every count: 0 is exact")
+    draws: int = option(0, "independent draws to return", least=0)
 
     def posterior(self, task: Coin, contexts, lengths=None, progress=None):
         contexts, _, wanted = self.prepare(task, contexts, lengths)
         is_state = contexts[:, :, None] == np.arange(task.n_states)
         counts = np.stack([is_state[:, :length].sum(axis=1) for length in wanted], axis=1)  # (B, P, q)
-        a = counts + task.concentration + self.pseudo
+        a = counts + task.concentration
         total = a.sum(axis=-1, keepdims=True)
         mean = a / total
         if progress:
             progress(len(contexts))
-        return Posterior(
-            self.name, wanted, mean, np.sqrt(mean * (1 - mean) / (total + 1)), error=np.full(len(a), 1e-15)
-        )
+        sd = np.sqrt(mean * (1 - mean) / (total + 1))
+        drawn = np.random.default_rng(0).gamma(a, size=(1, self.draws, *a.shape))
+        drawn /= drawn.sum(axis=-1, keepdims=True)
+        kept = Draws(drawn) if self.draws else None
+        return Posterior(self.name, wanted, mean, sd, error=np.full(len(a), 1e-15), draws=kept, site=task.theta)
