@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -16,6 +15,7 @@ from mdbench.baselines.posterior import Posterior, Progress
 from mdbench.errors import InputError, SequenceError, Unsupported
 from mdbench.tasks import ClosedForm, Mixture, Task
 from mdbench.tasks.needs import check_fits
+from mdbench.tasks.task import is_whole
 
 EXACT, GATED, APPROXIMATE = "exact", "gated", "approximate"
 SEEDS = 2**63 - 1  # the largest
@@ -165,20 +165,20 @@ def _prefix_lengths(task: Task, length: int, lengths: Sequence[int] | None) -> t
     """The prefixes to report: the whole sequence for None, else ``lengths``, checked to lie in given..length."""
     wanted = (length,) if lengths is None else tuple(sorted(set(lengths)))
     for wanted_length in wanted:
-        if not isinstance(wanted_length, numbers.Integral) or not task.given <= wanted_length <= length:
+        if not is_whole(wanted_length) or not task.given <= wanted_length <= length:
             raise InputError(f"prefix length {wanted_length} is outside {task.given}..{length}.")
     return wanted
 
 
 def check_whole_number(method: str, name: str, value: Any, least: int, most: int) -> None:
     """Raise :class:`InputError` unless an option is a whole number in that range."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value <= most:
+    if not is_whole(value) or not least <= value <= most:
         raise InputError(f"{method}: {name} must be a whole number from {least} to {most}, not {value!r}.")
 
 
 def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> Int[np.ndarray, "B 4"]:
     """128 bits for each sequence from its tokens and the seed: what it is given never depends on its neighbours."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
+    if not is_whole(seed) or not 0 <= seed < 2**63:
         raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
     rows = np.ascontiguousarray(contexts, dtype="<i8")
     digests = [hashlib.sha256(int(seed).to_bytes(8, "little") + row.tobytes()).digest() for row in rows]
