@@ -920,7 +920,7 @@ def test_a_built_in_has_the_options_that_it_has(md1, label, options):
     path, content, _ = md1
     forged(content, label, name=label.partition(":")[0], options=options)
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="predictor|no weights"):
+    with pytest.raises(InputError, match=r"predictor|no weights"):
         verify(path)
 
 
