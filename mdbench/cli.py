@@ -454,8 +454,8 @@ def identify(
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List tasks, suites, predictors and baselines."""
-    from mdbench import registry, report, tasks
+    """List tasks, suites, predictors, baselines, families of tasks and scores."""
+    from mdbench import registry, report, scores, tasks
 
     suites = {name: tasks.load_suite(name) for name in tasks.suite_names()}
     listing = {
@@ -468,6 +468,8 @@ def list_(as_json: Json = False) -> None:
         "suites": {name: f"{', '.join(s.tasks)} at {', '.join(map(str, s.lengths))}" for name, s in suites.items()},
         "predictors": {name: entry.summary for name, entry in registry.predictor_entries().items()},
         "baselines": {name: entry.summary for name, entry in registry.baseline_entries().items()},
+        "families": tasks.family_names(),
+        "scores": scores.score_names(),
     }
     if as_json:
         print(json.dumps(listing, indent=1, ensure_ascii=False))
@@ -478,11 +480,13 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A task (or task file), suite, predictor or baseline.")],
+    name: Annotated[str, typer.Argument(help="A task (or task file), suite, predictor, baseline, family or score.")],
     as_json: Json = False,
 ) -> None:
     """Show what a name means."""
-    from mdbench import registry, report, tasks
+    import inspect
+
+    from mdbench import registry, report, scores, tasks
 
     predictors, baselines = registry.predictor_entries(), registry.baseline_entries()
     details: dict[str, Any]
@@ -504,11 +508,17 @@ def show(
         details = {"kind": "baseline and predictor", "name": name} | registry.describe(baselines[name])
     elif name in predictors:
         details = {"kind": "predictor", "name": name} | registry.describe(predictors[name])
+    elif name in tasks.family_names():
+        family = tasks.load_family(name)
+        details = {"kind": "family of tasks", "name": name, "what": family.kind, "doc": inspect.getdoc(family) or ""}
+    elif name in scores.score_names():
+        details = {"kind": "score", "name": name, "what": scores.all_scores()[name].about}
     else:
+        named = [*tasks.task_names(), *tasks.plugin_tasks(), *tasks.suite_names(), *predictors, *baselines]
         raise unknown_name(
-            "task, suite, predictor or baseline",
+            "task, suite, predictor, baseline, family or score",
             name,
-            [*tasks.task_names(), *tasks.plugin_tasks(), *tasks.suite_names(), *predictors, *baselines],
+            [*named, *tasks.family_names(), *scores.score_names()],
         )
     if as_json:
         print(json.dumps(details, indent=1, ensure_ascii=False))

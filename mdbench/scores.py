@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -26,18 +27,22 @@ class Score:
     Attributes:
         of: (cell, probabilities (N, q)) to one number a sequence, (N,), lower is better; a :class:`Cell` has the
             contexts, the tokens that came, θ, and what the truth and the gold say of the next token.
+        about: what it is, in a line.
         to_gold: whether it is measured against the gold, so that it is not defined for what is told θ.
     """
 
     of: Callable[[Cell, Float[np.ndarray, "N q"]], Float[np.ndarray, " N"]]
+    about: str = ""
     to_gold: bool = False
 
 
 SCORES = {
-    "kl": Score(lambda cell, probs: metrics.kl(cell.truth, probs)),
-    "excess_kl": Score(lambda cell, probs: metrics.kl(cell.bayes, probs), to_gold=True),
-    "cross_entropy": Score(lambda cell, probs: metrics.cross_entropy(cell.truth, probs)),
-    "nll": Score(lambda cell, probs: metrics.nll(cell.next_tokens, probs)),
+    "kl": Score(lambda cell, probs: metrics.kl(cell.truth, probs), "KL(truth ‖ prediction)"),
+    "excess_kl": Score(lambda cell, probs: metrics.kl(cell.bayes, probs), "KL(gold ‖ prediction): ranks", to_gold=True),
+    "cross_entropy": Score(
+        lambda cell, probs: metrics.cross_entropy(cell.truth, probs), "log loss, in expectation under the truth"
+    ),
+    "nll": Score(lambda cell, probs: metrics.nll(cell.next_tokens, probs), "log loss on the token that came"),
 }
 """Those of SPEC section 5, in nats; what records hold."""
 
@@ -59,6 +64,15 @@ def all_scores() -> dict[str, Score]:
     return found
 
 
+def score_names() -> dict[str, str]:
+    """All that can be named, and what they are in a line; those of other packages are not imported."""
+    plugins = {
+        point.name: f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
+        for point in entry_points(group=GROUP)
+    }
+    return plugins | {name: score.about for name, score in SCORES.items()}
+
+
 def _checked(point: EntryPoint, source: str) -> Score:
     """The score of another package; what it returns is one finite or infinite number a sequence."""
     with foreign(f"{source} cannot be loaded"):
@@ -74,4 +88,4 @@ def _checked(point: EntryPoint, source: str) -> Score:
                 raise ValueError(f"it must return {len(probs)} numbers, one a sequence, not {values.shape} or NaN")
         return values
 
-    return Score(of, score.to_gold)
+    return Score(of, score.about or inspect.getdoc(score.of) or "", score.to_gold)

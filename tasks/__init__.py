@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdbench.tasks.catalogue import (
     Suite,
+    family_names,
     load_family,
     load_suite,
     load_task,
@@ -46,6 +47,7 @@ __all__ = [
     "Suite",
     "Task",
     "evaluation_sequences",
+    "family_names",
     "lag_likelihoods",
     "load_family",
     "load_suite",

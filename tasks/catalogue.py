@@ -173,6 +173,12 @@ def load_family(name: str) -> type[Task]:
     return found
 
 
+def family_names() -> dict[str, str]:
+    """All families that a task file can name, and what they are in a line; those of packages are not imported."""
+    plugins = {point.name: _origin(point).strip(" ()") for point in entry_points(group=FAMILIES_GROUP)}
+    return plugins | {name: _imported(target).kind for name, target in FAMILIES.items()}
+
+
 def _imported(target: str) -> Any:
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)

@@ -191,7 +191,7 @@ def test_posterior_of_own_data(mdbench, own_data):
 
 def test_list_and_show_know_every_name(mdbench):
     listing = json.loads(mdbench("list", "--json")[1])
-    assert set(listing) == {"tasks", "suites", "predictors", "baselines"}
+    assert set(listing) == {"tasks", "suites", "predictors", "baselines", "families", "scores"}
     assert set(listing["baselines"]) == set(registry.BASELINES)
     assert set(listing["baselines"]) <= set(listing["predictors"])
     printed = mdbench("list")[1]

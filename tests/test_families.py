@@ -404,7 +404,12 @@ def test_a_posterior_method_of_another_package_is_one_class(coin, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert (shown["standing"], shown["options"]) == ("exact", ["draws=0 (independent draws to return)"])
     assert run("list", "--json") == 0
-    assert "counts" in json.loads(capsys.readouterr().out)["baselines"]
+    listing = json.loads(capsys.readouterr().out)
+    assert "counts" in listing["baselines"]
+    assert listing["families"]["coin"] == listing["scores"]["brier"] == "from mdbench-outside-eg 0.1.0"
+    for name, said in (("coin", "a coin"), ("brier", "the squared distance")):
+        assert run("show", name) == 0
+        assert said in capsys.readouterr().out
     with pytest.raises(Unsupported, match="'counts' needs a coin; 'markov' is a Markov chain"):
         build_predictor("counts", MARKOV)
 
