@@ -161,6 +161,7 @@ def evaluate(
     device: str = "cpu",
     references: Sequence[str] | None = None,
     gold: str | None = None,
+    scores: Mapping[str, Score] | None = None,
     isolate: Limits | None = None,
     work: str | Path | None = None,
     cache: Cache = "all",
@@ -181,6 +182,7 @@ def evaluate(
         gold: the baseline that excess KL is measured against (default: that of the task's family, ``exact``): an exact
             one, or one that passes its gates on every sequence, such as ``reference`` for orders that exact methods do
             not reach.
+        scores: what to score by, by name (default: :data:`mdbench.scores.SCORES` and what other packages bring).
         isolate: run the given predictors (those given by name) in processes of their own, within these limits.
         work: a folder in which every finished cell is kept: the same call goes on there after an interruption.
         cache: what the cache folder may answer: ``all`` (gold, and predictors that are built in), ``gold`` or ``none``.
@@ -195,7 +197,7 @@ def evaluate(
     check_device(device)
     if cache not in get_args(Cache):
         raise InputError(f"cache must be one of {', '.join(get_args(Cache))}, not {cache!r}.")
-    progress, which = progress or default_progress(), all_scores()
+    progress, which = progress or default_progress(), all_scores() if scores is None else scores
     cells_of = grid(task, suite, lengths)
     beside = dict.fromkeys(name for t, _ in cells_of for name in t.references) if references is None else references
     everyone, asked = _name_predictors(predictors, list(beside))

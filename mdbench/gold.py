@@ -19,7 +19,7 @@ from jaxtyping import Int
 from mdbench.baselines import APPROXIMATE, GATED, Baseline
 from mdbench.errors import InputError, Unsupported
 from mdbench.registry import baseline_entries, build_baseline
-from mdbench.store import Arrays, Store, code_hash, hash_of, store
+from mdbench.store import Arrays, Store, code_hash, foreign_code, hash_of, store
 from mdbench.tasks import DirichletMixture, Predictive, Task
 
 SHARD = 256  # sequences in one cell; no number depends on it
@@ -117,4 +117,5 @@ def _key(task: Task, contexts: np.ndarray, lengths: Sequence[int], baseline: Bas
         "method": baseline.name,
         "options": {k: str(v) for k, v in asdict(baseline).items()},
         "code": code_hash("mdbench.baselines", "mdbench.tasks"),
+        "foreign code": foreign_code(task, baseline),
     }

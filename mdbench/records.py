@@ -966,6 +966,7 @@ def rerun(
         seed=seed,
         device=device,
         references=(),
+        scores=SCORES,  # others are code of other packages, which would run here
         isolate=limits if runs_isolated(record) else None,
         cache="none",
         progress=progress,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from jaxtyping import Float
 
 from mdbench.errors import InputError, foreign
 from mdbench.predictor import Predictor, check_output
-from mdbench.registry import SHIPPED_WEIGHTS, FileEntry, is_built_in, row_identity
-from mdbench.store import Cache, Store, code_hash, hash_of, hash_of_files, store
+from mdbench.registry import SHIPPED_WEIGHTS, FileEntry, baseline_entries, is_built_in, row_identity
+from mdbench.store import Cache, Store, code_hash, hash_of, hash_of_files, sources_of, store
 from mdbench.tasks import Task
 
 Probs = Float[np.ndarray, "N q"]
@@ -72,9 +71,8 @@ def answers(
     elif ours:
         sources = list((SHIPPED_WEIGHTS / entry.name / task.name).glob("*/*/*.json"))
     else:
-        spec = find_spec(entry.target.partition(":")[0].partition(".")[0])
-        folders = list(spec.submodule_search_locations or []) if spec else []
-        sources = [Path(place) for place in folders or ([spec.origin] if spec and spec.origin else [])]
+        brings = baseline_entries()[entry.options["baseline"]] if "baseline" in entry.options else entry
+        sources = sources_of(brings.target.partition(":")[0])
     key = {
         "predictor": entry.name,
         "options": {name: repr(value) for name, value in identity.options.items()},

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -170,6 +171,28 @@ def code_hash(*packages: str) -> str:
     for library in LIBRARIES:
         digest.update(f"{library} {version(library)}".encode())
     return digest.hexdigest()
+
+
+def sources_of(module: str) -> list[Path]:
+    """The files, and folders of them, of the package that a module belongs to; none where nobody knows."""
+    try:
+        spec = find_spec(module.partition(".")[0])
+    except ValueError:  # a script or a notebook
+        return []
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    return [Path(place) for place in folders or ([spec.origin] if spec and spec.origin else [])]
+
+
+def foreign_code(*objects: Any) -> str:
+    """Hashes of the packages that bring the classes of these objects, where they are not ours."""
+    packages = {type(each).__module__.partition(".")[0] for each in objects} - {"mdbench"}
+    return "".join(map(package_hash, sorted(packages)))
+
+
+@functools.cache
+def package_hash(package: str) -> str:
+    """Of the source of a package; in one process it is asked once."""
+    return hash_of_files(path for path in sources_of(package) if path.exists())
 
 
 def hash_of_files(paths: Iterable[Path]) -> str:

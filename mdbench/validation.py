@@ -27,7 +27,7 @@ from mdbench.errors import InputError, Unsupported
 from mdbench.files import json_ready
 from mdbench.registry import baseline_entries, build_baseline
 from mdbench.statistics import holm
-from mdbench.store import Store, code_hash, store
+from mdbench.store import Store, code_hash, foreign_code, store
 from mdbench.tasks import ClosedForm, DirichletMixture, Mixture, Stream, Task, load_suite, load_task, sample
 from mdbench.tasks.needs import check_fits
 
@@ -382,6 +382,7 @@ def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], method: Baselin
         "method": method.label,
         "numbers": [length, n, seed, RANK_DRAWS, BINS],
         "code": code_hash("mdbench", "mdbench.baselines", "mdbench.tasks"),
+        "foreign code": foreign_code(task, method),
     }
     found = kept.json("validation", key, lambda: asdict(run(method, *given)), lambda: advance(n))
     return kind(**{name: _tuples(value) for name, value in found.items()} | {"task": task.name})

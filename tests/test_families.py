@@ -414,6 +414,26 @@ def test_a_posterior_method_of_another_package_is_one_class(coin, capsys):
         build_predictor("counts", MARKOV)
 
 
+def test_gold_of_another_package_is_of_its_code(coin, tmp_path, monkeypatch):
+    """Kept on disk, it is computed anew once that package has changed."""
+    from mdbench import store
+
+    monkeypatch.setenv("MDBENCH_CACHE", str(tmp_path / "cache"))
+    store.package_hash.cache_clear()
+    task = load_task(coin)
+    contexts = np.zeros((2, 8), int)
+    for _ in range(2):
+        gold(task, contexts, [8], "counts")
+        assert len(list((tmp_path / "cache").rglob("gold/*.cell"))) == 1
+    edited = tmp_path / "outside_eg"
+    edited.mkdir()
+    (edited / "changed.py").write_text("")
+    monkeypatch.setattr(store, "sources_of", lambda _module: [edited])
+    store.package_hash.cache_clear()
+    gold(task, contexts, [8], "counts")
+    assert len(list((tmp_path / "cache").rglob("gold/*.cell"))) == 2
+
+
 def test_what_is_no_baseline_says_so(monkeypatch):
     for value, said in (
         ("numpy:ndarray", "does not derive from mdbench.baselines.Baseline"),

@@ -18,8 +18,9 @@ import pytest
 
 import mdbench
 from mdbench import cli, records, registry
-from mdbench.errors import InputError
+from mdbench.errors import InputError, PredictorError
 from mdbench.records import CannotRerun, read_record, rerun, score_predictions, verify
+from mdbench.scores import SCORES
 from mdbench.statistics import mean_interval
 from mdbench.tasks import load_task, public_sequences
 
@@ -897,6 +898,23 @@ def test_no_record_makes_anybody_run_a_file(md1, tmp_path, monkeypatch, name, fo
     with pytest.raises(InputError):
         rerun(path, 5)
     assert not list(tmp_path.rglob("ran"))
+
+
+def test_a_rerun_loads_no_score_of_another_package(md1, tmp_path, monkeypatch):
+    """Whose predictor it runs in a process of its own, for good reason."""
+    path, _, _ = md1
+    (tmp_path / "evil.py").write_text(EVIL)
+    about = tmp_path / "evil-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[mdbench.scores]\nevil = evil:f\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert rerun(path, 5, n_sequences=32)
+    assert not (tmp_path / "ran").exists()
+    mdbench.evaluate("uniform", task=TASK, lengths=[16], n_sequences=4, references=(), scores=SCORES)
+    with pytest.raises(PredictorError, match="score 'evil' from evil 1 failed"):
+        mdbench.evaluate("uniform", task=TASK, lengths=[16], n_sequences=4, references=())
+    assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
