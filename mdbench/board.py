@@ -8,8 +8,8 @@ All comparisons are paired, on the sequences that both rows have. Their standard
 sequences (the same ones at all lengths of a task) and, where a row has several training seeds, from the variance of the
 seeds' means over the lengths of a task: a seed is good or bad at all of them. Intervals and p-values are those of
 Student's t for the two parts apart, whose half widths add as squares; p-values are corrected for the number of pairs in
-the table (Holm). Hence with 95% confidence no pair at all is told apart wrongly, and all rank
-intervals hold at once; of a row with one training seed everywhere, as that one seed.
+the table (Holm). Hence with 95% confidence no pair at all is told apart wrongly, and all rank intervals hold at once;
+of a row with one training seed everywhere, as that one seed.
 
 All pairs at once decide next to nothing of rows whose seeds carry the variance. A suite therefore names a few *planned*
 comparisons, which are corrected among themselves. Two rows are *equal* if the whole interval of their ratio lies within

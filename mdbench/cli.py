@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mdbench.errors import InputError, PredictorError, unknown_name
+from mdbench.errors import InputError, PredictorError, origin, unknown_name
 
 app = typer.Typer(
     help="The benchmark suite for in-context inference in sequence models.",
@@ -460,11 +460,7 @@ def list_(as_json: Json = False) -> None:
     suites = {name: tasks.load_suite(name) for name in tasks.suite_names()}
     listing = {
         "tasks": {name: tasks.load_task(name).summary for name in tasks.task_names()}
-        | {
-            name: f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
-            for name, point in tasks.plugin_tasks().items()
-            if name not in tasks.task_names()
-        },
+        | {name: origin(point) for name, point in tasks.plugin_tasks().items() if name not in tasks.task_names()},
         "suites": {name: f"{', '.join(s.tasks)} at {', '.join(map(str, s.lengths))}" for name, s in suites.items()},
         "predictors": {name: entry.summary for name, entry in registry.predictor_entries().items()},
         "baselines": {name: entry.summary for name, entry in registry.baseline_entries().items()},

@@ -7,6 +7,10 @@ import difflib
 import functools
 import logging
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +63,11 @@ def foreign(what: str, *passing: type[BaseException]) -> Iterator[None]:
         raise PredictorError(f"{what}: it called sys.exit({error.code!r}).") from error
     except Exception as error:
         raise PredictorError(f"{what}: {reason_of(error)}") from error
+
+
+def origin(point: EntryPoint) -> str:
+    """Where an entry point comes from."""
+    return f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
 
 
 def reason_of(error: BaseException) -> str:

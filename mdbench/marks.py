@@ -57,6 +57,10 @@ class Kept(Strict):
         """Raise :class:`InputError` unless it can be of this record, which has its SHA-256."""
         if (self.task, self.label) != (record.task, record.predictor.label):
             raise self._wrong(record, "it names another one")
+        try:
+            check_runnable(record, files=True)
+        except CannotRerun as error:
+            raise self._wrong(record, str(error).rstrip(".")) from None
 
     def _wrong(self, record: Record, why: str) -> InputError:
         of = f"'{record.predictor.label}' on {record.task}"
@@ -105,10 +109,6 @@ class Mark(Kept):
     def check(self, record: Record) -> None:
         """Likewise: every test that a rerun makes, and no other."""
         super().check(record)
-        try:
-            check_runnable(record, files=True)
-        except CannotRerun as error:
-            raise self._wrong(record, str(error).rstrip(".")) from None
         if self.isolated != runs_isolated(record):
             raise self._wrong(record, "what is not built in, and that alone, runs in a process of its own")
         made = sorted((test.length, test.score) for test in self.tests)

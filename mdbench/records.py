@@ -670,7 +670,8 @@ def _check_texts(row: RowIdentity) -> None:
             check_printable(value, "value of an option")
         elif isinstance(value, float) and not math.isfinite(value):
             continue
-        if type(literal(str(value))) is not type(value) or literal(str(value)) != value:
+        read = literal(str(value))
+        if type(read) is not type(value) or read != value:
             raise InputError(f"the option {key} is {value!r}, which no label means.")
     if row.distribution is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", row.distribution):
         raise InputError(f"a distribution is called so as Python packages are, unlike {row.distribution[:50]!a}.")

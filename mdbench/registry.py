@@ -13,7 +13,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from mdbench.errors import InputError, Unsupported, foreign, unknown_name, warn_once
+from mdbench.errors import InputError, Unsupported, foreign, origin, unknown_name, warn_once
 
 if TYPE_CHECKING:
     from mdbench.baselines import Baseline
@@ -252,7 +252,7 @@ def _with_plugins(group: str, kind: type[_E], built_in: Mapping[str, _E]) -> dic
     """Entry points and what is built in, which wins over an entry point of the same name, with a warning."""
     found: dict[str, _E] = {}
     for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.dist.name if p.dist else "")):
-        source = f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
+        source = origin(point)
         entry = kind(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
         if ":" in point.name:
             warn_once(f"'{point.name}' {source} is not used: a name with a colon cannot be asked for.")
@@ -285,8 +285,11 @@ class Identity:
 
 def known_defaults(text: str) -> dict[str, Any]:
     """Of the options of a predictor that may be left out; it is imported for that."""
-    defaults = option_defaults(_parse(text, "predictor", predictor_entries())[0])
-    return {k: v for k, v in defaults.items() if v is not inspect.Parameter.empty}
+    return _not_required(option_defaults(_parse(text, "predictor", predictor_entries())[0]))
+
+
+def _not_required(known: dict[str, Any]) -> dict[str, Any]:
+    return {name: default for name, default in known.items() if default is not inspect.Parameter.empty}
 
 
 def row_identity(text: str, defaults: dict[str, Any] | None = None) -> Identity:
@@ -297,9 +300,11 @@ def row_identity(text: str, defaults: dict[str, Any] | None = None) -> Identity:
     entry, given = _parse(text, "predictor", predictor_entries())
     if entry.name == "run":
         return Identity(entry, given, text)
-    defaults = known_defaults(text) if defaults is None else defaults
-    if entry.name in BUILT_IN:
-        _check_options("predictor", entry, given, option_defaults(entry))
+    if defaults is None:
+        known = option_defaults(entry)
+        if entry.name in BUILT_IN:
+            _check_options("predictor", entry, given, known)
+        defaults = _not_required(known)
     changed = {k: v for k, v in given.items() if k not in defaults or defaults[k] != v}
     written = ",".join(f"{k}={v}" for k, v in sorted(changed.items()))
     options = dict(sorted((entry.options | defaults | given).items()))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mdbench import metrics
-from mdbench.errors import InputError, foreign, warn_once
+from mdbench.errors import InputError, foreign, origin, warn_once
 
 if TYPE_CHECKING:
     from mdbench.scoring import Cell
@@ -56,7 +56,7 @@ def all_scores() -> dict[str, Score]:
     """
     found = dict(SCORES)
     for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
-        source = f"score '{point.name}'" + (f" from {point.dist.name} {point.dist.version}" if point.dist else "")
+        source = f"score '{point.name}' {origin(point)}"
         if point.name in SCORES or not point.name.isidentifier():
             warn_once(f"{source} is not used: scores have names of their own, such as 'brier'.")
             continue
@@ -66,10 +66,7 @@ def all_scores() -> dict[str, Score]:
 
 def score_names() -> dict[str, str]:
     """All that can be named, and what they are in a line; those of other packages are not imported."""
-    plugins = {
-        point.name: f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
-        for point in entry_points(group=GROUP)
-    }
+    plugins = {point.name: origin(point) for point in entry_points(group=GROUP)}
     return plugins | {name: score.about for name, score in SCORES.items()}
 
 

@@ -280,8 +280,7 @@ def calibration(
     true = drawn.theta.reshape(n_simulations, -1)
     symbol = "λ" if isinstance(task, Mixture) else task.theta
     quantities = [(f"{symbol}_{g + 1}", true[:, g], draws[..., g]) for g in range(true.shape[1])]
-    of_draws = np.stack([log_likelihood(task, theta, contexts) for theta in draws])
-    quantities.append(("log likelihood", log_likelihood(task, true, contexts), of_draws))
+    quantities.append(("log likelihood", log_likelihood(task, true, contexts), log_likelihood(task, draws, contexts)))
     ranks = {label: rank(value, among, seed) for label, value, among in quantities}
     counts = {label: np.bincount(r * BINS // (RANK_DRAWS + 1), minlength=BINS) for label, r in ranks.items()}
     return Calibration(
@@ -300,16 +299,17 @@ def calibration(
 
 
 def log_likelihood(
-    task: Task, theta: Float[np.ndarray, "N k"], contexts: Int[np.ndarray, "N T"]
-) -> Float[np.ndarray, " N"]:
+    task: Task, theta: Float[np.ndarray, "... N k"], contexts: Int[np.ndarray, "N T"]
+) -> Float[np.ndarray, "... N"]:
     """Log p(y_{given+1}..y_T | θ, the given tokens) in nats, θ's numbers in a row."""
     if isinstance(task, Mixture):
-        return np.log(np.einsum("ntg,ng->nt", task.likelihoods(contexts), theta)).sum(axis=-1)
-    total, rows = np.zeros(len(contexts)), np.arange(len(contexts))
-    shaped = theta.reshape(-1, *task.prior_mean.shape)
+        return np.log(np.einsum("ntg,...ng->...nt", task.likelihoods(contexts), theta)).sum(axis=-1)
+    shaped = theta.reshape(-1, len(contexts), *task.prior_mean.shape)  # (draws, N, ...)
+    total, rows = np.zeros(shaped.shape[:2]), np.arange(len(contexts))
     for t in range(task.given, contexts.shape[1]):
-        total += np.log(task.truth(shaped, contexts[:, :t])[rows, contexts[:, t]])
-    return total
+        for of_draw, weights in zip(total, shaped, strict=True):
+            of_draw += np.log(task.truth(weights, contexts[:, :t])[rows, contexts[:, t]])
+    return total.reshape(theta.shape[:-1])
 
 
 def thinned(found: Posterior) -> Float[np.ndarray, "L N m"]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mdbench.errors import InputError, reason_of, unknown_name, warn_once
+from mdbench.errors import InputError, origin, reason_of, unknown_name, warn_once
 from mdbench.tasks.task import Task
 
 GROUP = "mdbench.tasks"
@@ -77,10 +77,6 @@ def plugin_tasks() -> dict[str, EntryPoint]:
         else:
             found[point.name] = point
     return found
-
-
-def _origin(point: EntryPoint) -> str:
-    return f" (from {point.dist.name} {point.dist.version})" if point.dist else ""
 
 
 @functools.cache
@@ -175,8 +171,12 @@ def load_family(name: str) -> type[Task]:
 
 def family_names() -> dict[str, str]:
     """All families that a task file can name, and what they are in a line; those of packages are not imported."""
-    plugins = {point.name: _origin(point).strip(" ()") for point in entry_points(group=FAMILIES_GROUP)}
+    plugins = {point.name: origin(point) for point in entry_points(group=FAMILIES_GROUP)}
     return plugins | {name: _imported(target).kind for name, target in FAMILIES.items()}
+
+
+def _origin(point: EntryPoint) -> str:
+    return f" ({origin(point)})" if point.dist else ""
 
 
 def _imported(target: str) -> Any:

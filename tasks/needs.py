@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -15,8 +14,11 @@ def needs(factory: Callable[..., Any]) -> Any:
     """The class of tasks that the first parameter is annotated with; None: any task."""
     annotation = next(iter(inspect.signature(factory).parameters.values())).annotation
     if isinstance(annotation, str):
+        written: Any = factory
+        if isinstance(factory, type):  # perhaps in the module of a class that it derives from
+            written = factory.__init__  # type: ignore[misc]
         try:
-            annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # its own module's words
+            annotation = eval(annotation, inspect.unwrap(written).__globals__)
         except Exception:  # names for the type checker alone
             return None
     classes = get_args(annotation) or (annotation,)

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdbench.predictors.estimators import Estimator
-from mdbench.tasks import Mixture
 
 GAP = 1e-8  # nats
 MAX_ITERATIONS = 200
@@ -23,9 +22,6 @@ MAX_ITERATIONS = 200
 
 class MaximumLikelihood(Estimator):
     """Predicts with the weights that maximise the likelihood, to a duality gap of at most 1e-8 nats."""
-
-    def __init__(self, task: Mixture) -> None:
-        super().__init__(task)
 
     def weights(self, x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch m"]:
         """The maximum-likelihood λ."""
