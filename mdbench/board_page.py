@@ -194,7 +194,7 @@ def _code(text: str) -> str:
 def _markdown(text: str) -> str:
     """As plain text in a table; what GitHub would make a link of, bare as it stands, is cut by an empty comment."""
     escaped = re.sub(
-        r"[<>|&]|[\\`*_{}\[\]#~$]|^[+-]|(?<=^\d)[.)]",
+        r"[<>|&]|[\\`*_{}\[\]#~$]|^[+-]|(?<=\d)[.)](?= )",
         lambda m: f"&#{ord(m[0])};" if m[0] in "<>|&" else f"\\{m[0]}",
         text,
     )

@@ -449,15 +449,14 @@ def print_task(name: str) -> None:
     out.print(f"lengths {', '.join(map(str, task.lengths))}; version {task.version}; hash {task.task_hash}")
     for number, value in task.numbers.items():
         if isinstance(value, np.ndarray):
-            _print_array(number, value)
+            _print_array(number if value.ndim != 2 else f"{number} (row: the token before)", value)
 
 
-def _print_array(name: str, array: np.ndarray) -> None:
-    """A table for each matrix in it; rows are the token before."""
+def _print_array(title: str, array: np.ndarray) -> None:
+    """A table for each matrix in it: of a stack numbered, since only of the first of lags rows are the token before."""
     if array.ndim > 2:
         for k, part in enumerate(array, start=1):
-            _print_array(f"{name} {k}", part)
+            _print_array(f"{title} {k}", part)
         return
     rows = [(a, *(f"{p:.4f}" for p in row)) for a, row in enumerate(np.atleast_2d(array))]
-    title = name if array.ndim == 1 else f"{name} (row: the token before)"
     print_table(title, ("", *map(str, range(array.shape[-1]))), rows)
