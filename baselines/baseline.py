@@ -9,10 +9,11 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt
 
-from mdbench.baselines.posterior import Posterior, Progress
-from mdbench.errors import InputError, SequenceError, Unsupported
+from mdbench.baselines.posterior import Posterior
+from mdbench.core.errors import InputError, SequenceError, Unsupported
+from mdbench.core.progress import Advance
 from mdbench.tasks import ClosedForm, Mixture, Task
 from mdbench.tasks.needs import check_fits
 from mdbench.tasks.task import is_whole
@@ -76,7 +77,7 @@ class Baseline(ABC, Generic[TaskT]):
 
     @abstractmethod
     def posterior(
-        self, task: TaskT, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: TaskT, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """The posterior of θ for some sequences.
 
@@ -176,7 +177,7 @@ def check_whole_number(method: str, name: str, value: Any, least: int, most: int
         raise InputError(f"{method}: {name} must be a whole number from {least} to {most}, not {value!r}.")
 
 
-def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> Int[np.ndarray, "B 4"]:
+def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> UInt[np.ndarray, "B 4"]:
     """128 bits for each sequence from its tokens and the seed: what it is given never depends on its neighbours."""
     if not is_whole(seed) or not 0 <= seed < 2**63:
         raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
@@ -185,6 +186,6 @@ def sequence_seeds(contexts: Int[np.ndarray, "B T"], seed: int) -> Int[np.ndarra
     return np.stack([np.frombuffer(digest[:16], dtype="<u4") for digest in digests])
 
 
-def prefix_seeds(contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], seed: int) -> Int[np.ndarray, "B P 4"]:
+def prefix_seeds(contexts: Int[np.ndarray, "B T"], lengths: Sequence[int], seed: int) -> UInt[np.ndarray, "B P 4"]:
     """:func:`sequence_seeds` of every prefix: what one is given does not depend on which others were asked for."""
     return np.stack([sequence_seeds(contexts[:, :length], seed) for length in lengths], axis=1)

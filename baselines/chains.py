@@ -8,23 +8,42 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt
 
 from mdbench.baselines.baseline import GATED, SEEDS, Baseline, TaskT, option, sequence_seeds
 from mdbench.baselines.gates import from_draws
-from mdbench.baselines.posterior import Draws, Posterior, Progress
-from mdbench.device import n_cores
+from mdbench.baselines.posterior import Draws, Posterior
+from mdbench.core.device import n_cores
+from mdbench.core.progress import Advance
 
 CHUNK = 64  # sequences side by side; fixed, so that no draw depends on the batch around a sequence
 RERUN = 4  # times as many draws for sequences that fail their gates
 
-Sampler = Callable[[np.ndarray, np.ndarray, np.ndarray, int, int], dict[str, np.ndarray]]
-"""``sample(contexts, x, seeds, warmup, draws)``, for contexts (B, T), their likelihoods (B, n, m), which only mixtures
-have, and seeds (B, 4): the draws ``weights`` (B, C, D, m), θ's numbers in a row, and statistics, each (B, C, D)."""
+
+class Batch(NamedTuple):
+    """What a sampler is to do for some sequences at one prefix.
+
+    Attributes:
+        contexts: (B, T).
+        x: (B, n, m) their likelihoods, of a mixture; else the contexts again.
+        seeds: (B, 4) of each sequence.
+        warmup: steps to throw away first.
+        draws: to keep for each chain.
+    """
+
+    contexts: Int[np.ndarray, "B T"]
+    x: np.ndarray
+    seeds: UInt[np.ndarray, "B 4"]
+    warmup: int
+    draws: int
+
+
+Sampler = Callable[[Batch], dict[str, np.ndarray]]
+"""The draws ``weights`` (B, C, D, m), θ's numbers in a row, and statistics, each (B, C, D)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +63,7 @@ class Chains(Baseline[TaskT]):
         task: TaskT,
         contexts: Int[np.ndarray, "B T"],
         lengths: Sequence[int] | None,
-        progress: Progress | None,
+        progress: Advance | None,
         *,
         chunk: int = CHUNK,
         padded: bool = True,
@@ -56,12 +75,12 @@ class Chains(Baseline[TaskT]):
         """
         contexts, x, wanted = self.prepare(task, contexts, lengths)
 
-        def run(length: int, rows, warmup: int, draws: int, report: Progress | None = None) -> Posterior:
+        def run(length: int, rows: Any, warmup: int, draws: int, report: Advance | None = None) -> Posterior:
             prefix = contexts[rows, :length]
             of_mixture = prefix if x is None else x[rows, : length - task.given]
             arrays = prefix, of_mixture, sequence_seeds(prefix, self.seed)
-            found = _in_chunks(sampler, arrays, chunk, padded, warmup, draws, report)
-            return from_draws(self.name, task, prefix, (length,), found)
+            draws_of = _in_chunks(sampler, arrays, chunk, padded, warmup, draws, report)
+            return from_draws(self.name, task, prefix, (length,), draws_of)
 
         parts, n_rerun = [], 0
         for length in wanted:
@@ -71,35 +90,43 @@ class Chains(Baseline[TaskT]):
             if again.size:
                 part = _merge(part, again, run(length, again, RERUN * self.warmup, RERUN * self.draws))
             parts.append(part)
-        found: Posterior = _join(parts)
-        draws_of = _draws_of(found)
-        return replace(found, draws=Draws(draws_of.weights, draws_of.stats, asdict(self) | {"n_rerun": n_rerun}))
+        joined: Posterior = _join(parts)
+        draws_of = _draws_of(joined)
+        return replace(joined, draws=Draws(draws_of.weights, draws_of.stats, asdict(self) | {"n_rerun": n_rerun}))
 
 
-def _in_chunks(sampler: Sampler, arrays, chunk, padded, warmup, draws, progress: Progress | None) -> Draws:
+def _in_chunks(
+    sampler: Sampler,
+    arrays: Sequence[np.ndarray],
+    chunk: int,
+    padded: bool,
+    warmup: int,
+    draws: int,
+    progress: Advance | None,
+) -> Draws:
     """Draws for all sequences, with a prefix dimension of one; the last chunk is filled up by repeating."""
     total = len(arrays[0])
 
-    def run(start):
+    def run(start: int) -> dict[str, np.ndarray]:
         real = min(chunk, total - start)
         rows = np.minimum(np.arange(start, start + (chunk if padded else real)), total - 1)
         contexts, x, seeds = (array[rows] for array in arrays)
-        found = sampler(contexts, x, seeds, warmup, draws)
+        sampled = sampler(Batch(contexts, x, seeds, warmup, draws))
         if progress:
             progress(real)
-        return {name: values[:real] for name, values in found.items()}
+        return {name: values[:real] for name, values in sampled.items()}
 
     with ThreadPoolExecutor(n_cores()) as pool:
         chunks = list(pool.map(run, range(0, total, chunk)))
-    found = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    weights = np.moveaxis(found.pop("weights"), 0, 2)[:, :, :, None]  # (C, D, B, 1, m)
-    return Draws(weights, {name: np.moveaxis(v, 0, 2)[..., None] for name, v in found.items()})
+    by_name = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    weights = np.moveaxis(by_name.pop("weights"), 0, 2)[:, :, :, None]  # (C, D, B, 1, m)
+    return Draws(weights, {name: np.moveaxis(v, 0, 2)[..., None] for name, v in by_name.items()})
 
 
 def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> Posterior:
     """``part`` with the rows that were run again, longer, in their place."""
 
-    def put(old, new, axis=0):
+    def put(old: Any, new: Any, axis: int = 0) -> Any:
         old = old.copy()
         old[(slice(None),) * axis + (rows,)] = new
         return old
@@ -111,7 +138,7 @@ def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> P
         for old, new in zip(part.checks_made, longer.checks_made, strict=True)
     )
 
-    def every_fourth(values):
+    def every_fourth(values: np.ndarray) -> Any:
         """A divergence among the four counts; energies make sense only one after the other."""
         if values.dtype == bool:
             return values.reshape(len(values), -1, RERUN, *values.shape[2:]).any(axis=2)
@@ -134,7 +161,7 @@ _MOMENTS = ("mean", "sd", "mean_se", "next_token_se", "next_token")
 def _join(parts: Sequence[Posterior]) -> Posterior:
     """One posterior from those of single prefixes."""
 
-    def along_prefixes(arrays, axis):
+    def along_prefixes(arrays: Sequence[Any], axis: int) -> np.ndarray | None:
         return None if arrays[0] is None else np.concatenate(arrays, axis=axis)
 
     checks = tuple(
@@ -176,9 +203,9 @@ def run_traced(run: Callable[..., Any], keys: jax.Array, data: np.ndarray, more:
     What is traced for the first time runs alone: NumPyro traces models in a global stack.
     """
     with contextlib.nullcontext() if data.shape in _TRACED.get(run, ()) else _TRACING:
-        found = jax.tree.map(np.asarray, run(keys, data, more))
+        arrays = jax.tree.map(np.asarray, run(keys, data, more))
         _TRACED.setdefault(run, set()).add(data.shape)
-    return found
+    return arrays
 
 
 def _draws_of(part: Posterior) -> Draws:
@@ -186,10 +213,10 @@ def _draws_of(part: Posterior) -> Draws:
     return part.draws
 
 
-def chain_keys(seeds: Int[np.ndarray, "B 4"], chains: int) -> jax.Array:
+def chain_keys(seeds: UInt[np.ndarray, "B 4"], chains: int) -> jax.Array:
     """(B, C) jax keys from the seeds of the sequences."""
 
-    def key(words):
+    def key(words: Any) -> jax.Array:
         folded = jax.random.key(words[0])
         for k in range(1, 4):
             folded = jax.random.fold_in(folded, words[k])

@@ -1,4 +1,4 @@
-r"""The exact posterior of the mixture weights, by stick-breaking Gauss-Jacobi quadrature (SPEC section 2).
+r"""The exact posterior of the mixture weights, by stick-breaking Gauss-Jacobi quadrature (docs/model.md, section 2).
 
     λ_i = v_i Π_{j<i} (1 - v_j),   v_i ~ Beta(α, (m-i)α),   i = 1..m-1;   λ_m is what is left of the stick.
 
@@ -27,9 +27,10 @@ from jaxtyping import Array, Float, Int
 
 from mdbench.baselines.baseline import EXACT, Baseline, Contexts, Lengths, option
 from mdbench.baselines.jacobi import beta_rule
-from mdbench.baselines.posterior import Posterior, Progress
-from mdbench.device import n_cores
-from mdbench.errors import InputError
+from mdbench.baselines.posterior import Posterior
+from mdbench.core.device import n_cores
+from mdbench.core.errors import InputError
+from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture
 
 # Fixed shapes of the compiled computation: no result depends on the batch around a sequence, nor on the workers.
@@ -73,7 +74,7 @@ class Exact(Baseline[DirichletMixture]):
             raise InputError(f"tolerance must be from 0 to {MAX_TOLERANCE:g}, not {self.tolerance}.")
 
     def posterior(
-        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         _, x, wanted = self.prepare(task, contexts, lengths)
@@ -117,8 +118,8 @@ def _ladder(n: int, first_rule: int = FIRST_RULE) -> list[int]:
 
 
 def _climb(
-    x: Float[np.ndarray, "B n m"], concentration: float, tolerance: float, workers: Executor, progress: Progress
-) -> tuple[Float[np.ndarray, "B n+1 2m"], Float[np.ndarray, "B n+1"], Float[np.ndarray, " B"]]:
+    x: Float[np.ndarray, "B n m"], concentration: float, tolerance: float, workers: Executor, progress: Advance
+) -> tuple[Float[np.ndarray, "B n+1 2*m"], Float[np.ndarray, "B n+1"], Float[np.ndarray, " B"]]:
     """(E[λ_g], E[λ_g²]) side by side and log Z, at the prefixes of m..T tokens; and the error estimate.
 
     The estimate is the bound on rounding plus an eighth of the change from the rule before. The eighth is generous:
@@ -186,7 +187,7 @@ def _scaled_factors(
     return np.ldexp(factors, -np.diff(exponent, axis=1, prepend=0)[..., None]), exponent
 
 
-def _padded_rules(n_nodes: int, size: int, m: int, concentration: float) -> Float[np.ndarray, "m-1 3 size"]:
+def _padded_rules(n_nodes: int, size: int, m: int, concentration: float) -> Float[np.ndarray, "d 3 size"]:
     """Node, 1 - node and weight of the rule of each stick, in arrays of one size: one compilation for all rungs."""
     rules = np.zeros((m - 1, 3, size))
     for i in range(m - 1):
@@ -195,8 +196,12 @@ def _padded_rules(n_nodes: int, size: int, m: int, concentration: float) -> Floa
 
 
 def _integrate(
-    rules: Float[np.ndarray, "m-1 3 size"], n_nodes: int, factors: Float[np.ndarray, "C n m+1"], width: int, first: int
-) -> Float[np.ndarray, "C n 2m"]:
+    rules: Float[np.ndarray, "d 3 size"],
+    n_nodes: int,
+    factors: Float[np.ndarray, "C n factors"],
+    width: int,
+    first: int,
+) -> Float[np.ndarray, "C n moments"]:
     """E[λ_g Π f] and E[λ_g² Π f] at every prefix over one slice of the grid, for at most ``width`` sequences."""
     padded = np.ones((*factors.shape[1:], width))
     padded[..., : len(factors)] = factors.transpose(1, 2, 0)
@@ -205,7 +210,7 @@ def _integrate(
     return np.asarray(sums)[..., : len(factors)].transpose(2, 0, 1)
 
 
-def _check_range(sums: Float[np.ndarray, "C n 2m"]) -> None:
+def _check_range(sums: Float[np.ndarray, "C n moments"]) -> None:
     if not (np.isfinite(sums).all() and (sums.sum(axis=-1) > 0).all()):
         raise InputError(
             f"exact quadrature leaves the range of float64 on a sequence of {sums.shape[1]} transitions: its lags "
@@ -215,24 +220,24 @@ def _check_range(sums: Float[np.ndarray, "C n 2m"]) -> None:
 
 @functools.partial(jax.jit, static_argnames="block")
 def _grid_sums(
-    factors: Float[Array, "n m+1 width"],
-    rules: Float[Array, "m-1 3 size"],
+    factors: Float[Array, "n factors width"],
+    rules: Float[Array, "d 3 size"],
     n_nodes: Int[Array, ""],
     first: Int[Array, ""],
     last: Int[Array, ""],
     block: int,
-) -> Float[Array, "n 2m width"]:
+) -> Float[Array, "n moments width"]:
     """Prior mass times (λ, λ²) times the running product of ⟨λ, f_t⟩, summed over the nodes first..last-1."""
     n, _, width = factors.shape
     m = len(rules) + 1
 
-    def add_block(k, sums):
+    def add_block(k: Int[Array, ""], sums: Float[Array, "n k width"]) -> Float[Array, "n k width"]:
         weights, mass = _grid_nodes(rules, n_nodes, first + k * block + jnp.arange(block))
         moments = jnp.concatenate([weights, weights**2], axis=1) * mass[:, None]
         design = jnp.concatenate([jnp.ones((block, 1)), weights], axis=1).reshape(-1, GROUP, m + 1)
         moments = moments.reshape(-1, GROUP, 2 * m).transpose(0, 2, 1)
 
-        def step(product, factor):  # (block / GROUP, GROUP, width), (m + 1, width)
+        def step(product: Array, factor: Array) -> tuple[Array, Array]:  # (block / GROUP, GROUP, width), (m + 1, width)
             product = product * (design @ factor)
             return product, (moments @ product).sum(axis=0)
 
@@ -241,7 +246,9 @@ def _grid_sums(
     return lax.fori_loop(0, -(-(last - first) // block), add_block, jnp.zeros((n, 2 * m, width)))
 
 
-def _grid_nodes(rules, n_nodes, index) -> tuple[Float[Array, "block m"], Float[Array, " block"]]:
+def _grid_nodes(
+    rules: Float[Array, "d 3 size"], n_nodes: Int[Array, ""], index: Int[Array, " block"]
+) -> tuple[Float[Array, "block m"], Float[Array, " block"]]:
     """λ and its prior mass at the nodes numbered ``index`` of the tensor grid; mass 0 beyond its end."""
     mass = jnp.where(index < n_nodes ** len(rules), 1.0, 0.0)
     left, weights = jnp.ones(len(index)), []

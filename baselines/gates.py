@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.baselines.posterior import Check, Draws, Posterior
+from mdbench.baselines.posterior import Draws, Gate, Posterior
 from mdbench.tasks import Mixture, Task
 
 R_HAT = 1.01
@@ -61,16 +61,16 @@ def _next_token(
     if isinstance(task, Mixture):
         rows = np.stack([task.rows(contexts[:, :length]) for length in lengths], axis=1)  # (B, P, m, q)
         return np.einsum("cdbpg,bpgq->cdbpq", draws, rows)
-    found = np.empty((*draws.shape[:-1], task.n_states))
+    probs = np.empty((*draws.shape[:-1], task.n_states))
     for c, d, p in np.ndindex(len(draws), draws.shape[1], len(lengths)):
         theta = draws[c, d, :, p].reshape(len(contexts), *task.prior_mean.shape)
-        found[c, d, :, p] = task.truth(theta, contexts[:, : lengths[p]])
-    return found
+        probs[c, d, :, p] = task.truth(theta, contexts[:, : lengths[p]])
+    return probs
 
 
 def _chain_checks(
     weights: Float[np.ndarray, "C D B P m"], next_token_se: Float[np.ndarray, "B P q"], stats: dict[str, Any]
-) -> tuple[Check, ...]:
+) -> tuple[Gate, ...]:
     # ArviZ calls a chain that never moved perfect: R-hat undefined, but as many effective draws as draws.
     stuck = (np.ptp(weights, axis=1) == 0).any(axis=(0, -1))[..., None]  # (B, P, 1)
     r_hat = np.where(stuck, np.nan, _by_arviz("rhat", weights, method="rank"))
@@ -88,17 +88,17 @@ def _chain_checks(
     )
 
 
-def at_most(name: str, values: Float[np.ndarray, "B P"] | None, limit: float, *, strict: bool = False) -> Check:
+def at_most(name: str, values: Float[np.ndarray, "B P"] | None, limit: float, *, strict: bool = False) -> Gate:
     """The gate ``values <= limit`` (``<`` where strict); not applicable for None. NaN fails."""
     rule = "== 0" if limit == 0 else f"{'<' if strict else '<='} {limit:g}"
     if values is None:
-        return Check(name, rule, None, None)
-    return Check(name, rule, values, values < limit if strict else values <= limit)
+        return Gate(name, rule, None, None)
+    return Gate(name, rule, values, values < limit if strict else values <= limit)
 
 
-def at_least(name: str, values: Float[np.ndarray, "B P"] | None, limit: float) -> Check:
+def at_least(name: str, values: Float[np.ndarray, "B P"] | None, limit: float) -> Gate:
     """The gate ``values >= limit``; not applicable for None. NaN fails."""
-    return Check(name, f">= {limit:g}", values, None if values is None else values >= limit)
+    return Gate(name, f">= {limit:g}", values, None if values is None else values >= limit)
 
 
 def e_bfmi(energy: Float[np.ndarray, "C D B P"]) -> Float[np.ndarray, "B P"]:

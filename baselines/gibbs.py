@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mdbench.baselines.baseline import Contexts, Lengths, option
-from mdbench.baselines.chains import Chains, chain_keys, run_padded
-from mdbench.baselines.posterior import Posterior, Progress
+from mdbench.baselines.chains import Batch, Chains, chain_keys, run_padded
+from mdbench.baselines.posterior import Posterior
+from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture
 
 
@@ -29,19 +32,19 @@ class Gibbs(Chains[DirichletMixture]):
     warmup: int = option(200, "draws (of that many sweeps) thrown away first", least=1)
 
     def posterior(
-        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         return self.run(functools.partial(self._sample, task.concentration), task, contexts, lengths, progress)
 
-    def _sample(self, concentration, _contexts, x, seeds, warmup, draws):
-        run = _compiled(warmup, draws, self.thin)
-        return {"weights": run_padded(run, chain_keys(seeds, self.chains), x, 0.0, concentration)}
+    def _sample(self, concentration: float, batch: Batch) -> dict[str, np.ndarray]:
+        run = _compiled(batch.warmup, batch.draws, self.thin)
+        return {"weights": run_padded(run, chain_keys(batch.seeds, self.chains), batch.x, 0.0, concentration)}
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(warmup: int, draws: int, thin: int):
-    def sweep(x, concentration, weights, key):
+def _compiled(warmup: int, draws: int, thin: int) -> Callable[..., Any]:
+    def sweep(x: jax.Array, concentration: Any, weights: jax.Array, key: jax.Array) -> jax.Array:
         lag_key, weights_key = jax.random.split(key)
         below = jnp.cumsum(x * weights, axis=1)  # (n, m)
         # 23 random bits a lag: their coarseness, 1e-7, is far below any Monte Carlo error.
@@ -50,8 +53,8 @@ def _compiled(warmup: int, draws: int, thin: int):
         # In logarithms: a gamma variable of a small shape is often below what float64 holds.
         return jax.nn.softmax(jax.random.loggamma(weights_key, concentration + counts))
 
-    def run(key, x, concentration):
-        def keep_one(weights, key):
+    def run(key: jax.Array, x: jax.Array, concentration: Any) -> jax.Array:
+        def keep_one(weights: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
             keys = jax.random.split(key, thin)
             weights = jax.lax.fori_loop(0, thin, lambda k, w: sweep(x, concentration, w, keys[k]), weights)
             return weights, weights

@@ -13,11 +13,12 @@ from scipy.special import softmax
 from scipy.stats import qmc
 
 from mdbench.baselines.baseline import SEEDS, Baseline, Contexts, Lengths, option, prefix_seeds
-from mdbench.baselines.posterior import Draws, Posterior, Progress
+from mdbench.baselines.posterior import Draws, Posterior
 from mdbench.baselines.softmax import basis, find_mode
+from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture, Task
 
-POINTS = 2**12
+POINTS, POINTS_SEED = 2**12, 0
 CHUNK = 256  # sequences at a time, for the memory
 
 
@@ -32,7 +33,7 @@ class Laplace(Baseline[DirichletMixture]):
     seed: int = option(0, "with a sequence's tokens it fixes its draws", least=0, most=SEEDS)
 
     def posterior(
-        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)
@@ -49,11 +50,11 @@ class Laplace(Baseline[DirichletMixture]):
             if progress:
                 progress(rows.stop - start)
 
-        def simplex(u):
+        def simplex(u: Float[np.ndarray, "S d"]) -> Float[np.ndarray, "S m"]:
             return softmax(u @ basis(m).T, axis=-1)
 
-        found = normal_posterior(self, location, root, simplex, contexts, wanted)
-        return replace(found, log_evidence=log_evidence)
+        claimed = normal_posterior(self, location, root, simplex, contexts, wanted)
+        return replace(claimed, log_evidence=log_evidence)
 
 
 def normal_posterior(
@@ -96,4 +97,4 @@ def standard_normal_points(dimension: int) -> Float[np.ndarray, "S d"]:
     """A fixed set of 4,096 points that integrates smooth functions of a standard normal to about 1e-5."""
     if dimension == 0:
         return np.zeros((POINTS, 0))
-    return qmc.MultivariateNormalQMC(np.zeros(dimension), rng=np.random.default_rng(0)).random(POINTS)
+    return qmc.MultivariateNormalQMC(np.zeros(dimension), rng=np.random.default_rng(POINTS_SEED)).random(POINTS)

@@ -10,13 +10,13 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from mdbench.errors import InputError
+from mdbench.core.errors import InputError
 from mdbench.tasks import Task
 
 MOST_NUMBERS = 300  # of θ: each is judged by itself, and their covariance is dense
 
 
-def mtd_weights(x: Float[Array, "n m"], concentration: Float[Array, ""]) -> None:
+def mtd_weights(x: Float[Array, "n m"], concentration: float | Float[Array, ""]) -> None:
     """NumPyro model of λ given the lag likelihoods, z summed out: the density of ``tasks.mtd_model`` given tokens.
 
     ``tasks.mtd_model`` forms all q probabilities of each token; this forms only that of the token that came.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 from numpyro import infer
 
 from mdbench.baselines.baseline import Contexts, Lengths, option
-from mdbench.baselines.chains import Chains, chain_keys, run_padded, run_traced
+from mdbench.baselines.chains import Batch, Chains, chain_keys, run_padded, run_traced
 from mdbench.baselines.model import check_numbers, mtd_weights
-from mdbench.baselines.posterior import Posterior, Progress
-from mdbench.errors import InputError
+from mdbench.baselines.posterior import Posterior
+from mdbench.core.errors import InputError
+from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture, Task
 from mdbench.tasks.sampling import rebuilt, split
 
@@ -45,32 +48,34 @@ class NUTS(Chains[Task]):
             raise InputError(f"nuts: target_accept must be between 0 and 1, not {self.target_accept!r}.")
 
     def posterior(
-        self, task: Task, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: Task, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
-        sampler = self._sample if isinstance(task, DirichletMixture) else self._sample_own
-        return self.run(functools.partial(sampler, task), task, contexts, lengths, progress)
+        sampler = functools.partial(self._sample_own, task)
+        if isinstance(task, DirichletMixture):
+            sampler = functools.partial(self._sample, task)
+        return self.run(sampler, task, contexts, lengths, progress)
 
     def check_size(self, task: Task, length: int) -> None:
         """Raise :class:`InputError` where there is nothing to infer, or θ has too many numbers."""
         super().check_size(task, length)
         check_numbers(self.name, task)
 
-    def _sample(self, task, _contexts, x, seeds, warmup, draws):
-        run = _compiled(warmup, draws, self.tree_depth, self.target_accept)
-        return run_padded(run, chain_keys(seeds, self.chains), x, 1.0, task.concentration)
+    def _sample(self, task: DirichletMixture, batch: Batch) -> dict[str, np.ndarray]:
+        run = _compiled(batch.warmup, batch.draws, self.tree_depth, self.target_accept)
+        return run_padded(run, chain_keys(batch.seeds, self.chains), batch.x, 1.0, task.concentration)
 
-    def _sample_own(self, task, contexts, _x, seeds, warmup, draws):
+    def _sample_own(self, task: Task, batch: Batch) -> dict[str, np.ndarray]:
         shaping, arguments = split(task)
         depth = max(self.tree_depth, OWN_MODEL_DEPTH)
         family: Any = type(task)
-        run = _compiled_own(family, shaping, warmup, draws, depth, self.target_accept)
-        return run_traced(run, chain_keys(seeds, self.chains), contexts, arguments)
+        run = _compiled_own(family, shaping, batch.warmup, batch.draws, depth, self.target_accept)
+        return run_traced(run, chain_keys(batch.seeds, self.chains), batch.contexts, arguments)
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(warmup: int, draws: int, tree_depth: int, target_accept: float):
-    def run(key, x, concentration):
+def _compiled(warmup: int, draws: int, tree_depth: int, target_accept: float) -> Callable[..., Any]:
+    def run(key: jax.Array, x: jax.Array, concentration: Any) -> dict[str, Any]:
         kernel = infer.NUTS(mtd_weights, dense_mass=True, max_tree_depth=tree_depth, target_accept_prob=target_accept)
         return _chain(kernel, "weights", warmup, draws, key, x, concentration)
 
@@ -78,8 +83,10 @@ def _compiled(warmup: int, draws: int, tree_depth: int, target_accept: float):
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled_own(family: type[Task], shaping: Any, warmup: int, draws: int, tree_depth: int, target_accept: float):
-    def run(key, tokens, arguments):
+def _compiled_own(
+    family: type[Task], shaping: Any, warmup: int, draws: int, tree_depth: int, target_accept: float
+) -> Callable[..., Any]:
+    def run(key: jax.Array, tokens: jax.Array, arguments: dict[str, Any]) -> dict[str, Any]:
         task = rebuilt(family, shaping, arguments)
         kernel = infer.NUTS(task.model, dense_mass=True, max_tree_depth=tree_depth, target_accept_prob=target_accept)
         return _chain(kernel, task.theta, warmup, draws, key, tokens)

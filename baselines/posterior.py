@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdbench.errors import InputError
+from mdbench.core.errors import InputError
+from mdbench.core.verdict import Verdict
 from mdbench.tasks import Predictive, Task
-
-Progress = Callable[[float], None]
-"""Called with the number of sequences, or the part of one, that has just been finished."""
 
 
 @dataclass(frozen=True)
-class Check:
+class Gate:
     """One gate, applied to every sequence and prefix.
 
     Attributes:
@@ -32,11 +29,11 @@ class Check:
     values: Float[np.ndarray, "B P"] | None
     passed: Bool[np.ndarray, "B P"] | None
 
-    def verdict(self, sequence: int) -> str:
+    def verdict(self, sequence: int) -> Verdict:
         """``pass``, ``fail`` or ``not applicable`` for one sequence, over all its prefixes."""
         if self.passed is None:
-            return "not applicable"
-        return "pass" if self.passed[sequence].all() else "fail"
+            return Verdict.NOT_APPLICABLE
+        return Verdict.PASS if self.passed[sequence].all() else Verdict.FAIL
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Posterior:
     error: Float[np.ndarray, " B"] | None = None
     mean_se: Float[np.ndarray, "B P m"] | None = None
     next_token_se: Float[np.ndarray, "B P q"] | None = None
-    checks_made: tuple[Check, ...] = ()
+    checks_made: tuple[Gate, ...] = ()
     draws: Draws | None = None
     next_token: Float[np.ndarray, "B P q"] | None = None
     site: str = "weights"
@@ -92,7 +89,7 @@ class Posterior:
     def predictive(self, task: Task, contexts: Int[np.ndarray, "B T"]) -> Predictive:
         """The next token after each prefix.
 
-        Of a mixture p at E[λ | y], which is p_B(· | y) of SPEC section 1 if that is exact.
+        Of a mixture p at E[λ | y], which is p_B(· | y) of docs/model.md, section 1 if that is exact.
         """
         if self.next_token is None:
             by_length = [task.truth(self.mean[:, p], contexts[:, :length]) for p, length in enumerate(self.lengths)]

@@ -1,4 +1,4 @@
-"""The model once more, in Pyro on torch and in float64, written from SPEC section 1 without a look at the rest.
+"""The model once more, in Pyro on torch and in float64, by docs/model.md, section 1, and no look at the rest.
 
 It imports nothing of mdbench: numbers go in and arrays come out, so it can be wrong only on its own account.
 """
@@ -92,7 +92,7 @@ def run_svi(
         return pyro.param("a").detach().numpy().copy()
 
 
-def _tensors(matrices, independent, concentration, contexts):
+def _tensors(matrices: Any, independent: Any, concentration: float, contexts: Any) -> tuple[Any, ...]:
     """The independent component, if there is one, as the only row of a matrix."""
     alone = [] if independent is None else [independent]
     rows = torch.tensor(np.array(alone).reshape(-1, matrices.shape[-1]), dtype=torch.float64)

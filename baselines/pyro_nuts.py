@@ -12,9 +12,10 @@ import numpy as np
 
 from mdbench.baselines import pyro_model
 from mdbench.baselines.baseline import Contexts, Lengths, option
-from mdbench.baselines.chains import Chains
-from mdbench.baselines.posterior import Posterior, Progress
-from mdbench.device import one_thread
+from mdbench.baselines.chains import Batch, Chains
+from mdbench.baselines.posterior import Posterior
+from mdbench.core.device import one_thread
+from mdbench.core.progress import Advance
 from mdbench.tasks import LagMixture
 
 CHUNK = 256  # sequences in one target density
@@ -38,24 +39,24 @@ class PyroNUTS(Chains[LagMixture]):
     tree_depth: int = option(5, "trees have at most 2^tree_depth - 1 leapfrog steps", least=1, most=15)
 
     def posterior(
-        self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         return self.run(
             functools.partial(self._sample, task), task, contexts, lengths, progress, chunk=CHUNK, padded=False
         )
 
-    def _sample(self, task, contexts, _x, seeds, warmup, draws):
+    def _sample(self, task: LagMixture, batch: Batch) -> dict[str, np.ndarray]:
         with ONE_AT_A_TIME, one_thread():
-            found = pyro_model.run_nuts(
+            chains = pyro_model.run_nuts(
                 task.matrices,
                 task.independent,
                 task.concentration,
-                contexts,
-                warmup=warmup,
-                draws=draws,
+                batch.contexts,
+                warmup=batch.warmup,
+                draws=batch.draws,
                 tree_depth=self.tree_depth,
-                seeds=[int(seeds[0, 0]) + chain for chain in range(self.chains)],
+                seeds=[int(batch.seeds[0, 0]) + chain for chain in range(self.chains)],
             )
-        diverging = np.broadcast_to(found["diverging"], (len(contexts), self.chains, draws))
-        return {"weights": np.moveaxis(found["weights"], 2, 0), "diverging": diverging}
+        diverging = np.broadcast_to(chains["diverging"], (len(batch.contexts), self.chains, batch.draws))
+        return {"weights": np.moveaxis(chains["weights"], 2, 0), "diverging": diverging}

@@ -9,11 +9,12 @@ import numpy as np
 
 from mdbench.baselines import pyro_model
 from mdbench.baselines.baseline import Contexts, Lengths, sequence_seeds
-from mdbench.baselines.posterior import Posterior, Progress
+from mdbench.baselines.posterior import Posterior
 from mdbench.baselines.pyro_nuts import ONE_AT_A_TIME
 from mdbench.baselines.svi import Variational
 from mdbench.baselines.vi_dirichlet import dirichlet_posterior
-from mdbench.device import one_thread
+from mdbench.core.device import one_thread
+from mdbench.core.progress import Advance
 from mdbench.tasks import LagMixture
 
 CHUNK = 256  # sequences fitted together
@@ -30,7 +31,7 @@ class PyroSVI(Variational[LagMixture]):
     alone: ClassVar[bool] = False
 
     def posterior(
-        self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, _, wanted = self.prepare(task, contexts, lengths)

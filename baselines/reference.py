@@ -14,7 +14,7 @@ large for its weights, which the gates see to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -26,10 +26,11 @@ from threadpoolctl import threadpool_limits
 
 from mdbench.baselines.baseline import GATED, SEEDS, Baseline, Contexts, Lengths, option, sequence_seeds
 from mdbench.baselines.gates import at_least, at_most
-from mdbench.baselines.posterior import Posterior, Progress
+from mdbench.baselines.posterior import Posterior
 from mdbench.baselines.softmax import Mode, basis, draw_log_gamma, find_mode, log_dirichlet_normaliser
-from mdbench.device import n_cores
-from mdbench.errors import InputError
+from mdbench.core.device import n_cores
+from mdbench.core.errors import InputError
+from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture
 
 HIGHEST_ORDER = 16
@@ -69,7 +70,7 @@ class Reference(Baseline[DirichletMixture]):
             raise InputError(f"reference: standard_error must be a number above 0, not {self.standard_error!r}.")
 
     def posterior(
-        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)
@@ -126,7 +127,14 @@ class _Estimate(NamedTuple):
     largest_share: float
 
 
-def _estimate(x, concentration, columns, rng, wanted, most_points) -> _Estimate:
+def _estimate(
+    x: Float[np.ndarray, "n m"],
+    concentration: float,
+    columns: Float[np.ndarray, "m q"],
+    rng: np.random.Generator,
+    wanted: float,
+    most_points: int,
+) -> _Estimate:
     m = x.shape[1]
     mode = Mode(*(values[0] for values in find_mode(x[None], concentration)))
     target = _Target(x, concentration)
@@ -188,7 +196,7 @@ class _Target:
 class _T:
     """Multivariate t in u."""
 
-    def __init__(self, centre, scale, df: float) -> None:
+    def __init__(self, centre: Float[np.ndarray, " d"], scale: Float[np.ndarray, "d d"], df: float) -> None:
         self.centre, self.df = centre, df
         self.root = np.linalg.cholesky(scale)
         self.inverse_root = np.linalg.inv(self.root)
@@ -201,7 +209,7 @@ class _T:
         normal = rng.standard_normal((n, len(self.centre))).T
         return self.centre[:, None] + self.root @ (normal / np.sqrt(rng.chisquare(self.df, n) / self.df))
 
-    def log_density(self, u, _log_weights) -> Float[np.ndarray, " n"]:
+    def log_density(self, u: Float[np.ndarray, "d n"], _log_weights: object) -> Float[np.ndarray, " n"]:
         square = ((self.inverse_root @ (u - self.centre[:, None])) ** 2).sum(axis=0)
         return self.log_constant - (self.df + len(self.centre)) / 2 * np.log1p(square / self.df)
 
@@ -213,18 +221,20 @@ class _Dirichlet:
     a: Float[np.ndarray, " m"]
 
     @classmethod
-    def from_moments(cls, mean, variance) -> _Dirichlet:
+    def from_moments(cls, mean: Float[np.ndarray, " m"], variance: Float[np.ndarray, " m"]) -> _Dirichlet:
         total = (mean * (1 - mean)).sum() / variance.sum() - 1
         return cls(np.maximum(mean * max(total, 0.1), 0.02))
 
     def draw(self, n: int, rng: np.random.Generator) -> Float[np.ndarray, "d n"]:
         return basis(len(self.a)).T @ draw_log_gamma(self.a, (n, len(self.a)), rng).T
 
-    def log_density(self, _u, log_weights) -> Float[np.ndarray, " n"]:
+    def log_density(self, _u: object, log_weights: Float[np.ndarray, "m n"]) -> Float[np.ndarray, " n"]:
         return log_dirichlet_normaliser(self.a) + self.a @ log_weights
 
 
-def _weighted_points(proposals, target, rng):
+def _weighted_points(
+    proposals: Sequence[_T | _Dirichlet], target: _Target, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "d S"], Float[np.ndarray, "m S"], Float[np.ndarray, " S"]]:
     """(u, λ, log weights) of one block, weighted by the whole mixture whichever component a point is from.
 
     u is (m-1, S) and λ (m, S): NumPy sums along the long axis several times faster than along a short last one.
@@ -251,7 +261,9 @@ class _Sums:
         self.u_first, self.u_outer = np.zeros(m - 1), np.zeros((m - 1, m - 1))
         self.total = 0.0
 
-    def add(self, u, weights, log_w) -> None:
+    def add(
+        self, u: Float[np.ndarray, "d S"], weights: Float[np.ndarray, "m S"], log_w: Float[np.ndarray, " S"]
+    ) -> None:
         self._shift_to(max(self.shift, log_w.max()))
         w = np.exp(log_w - self.shift)
         self.n += len(w)
@@ -271,11 +283,11 @@ class _Sums:
         self.shift = new
 
     @property
-    def mean(self):
+    def mean(self) -> Float[np.ndarray, " m"]:
         return self.first / self.total
 
     @property
-    def variance(self):
+    def variance(self) -> Float[np.ndarray, " m"]:
         return np.maximum(self.square / self.total - self.mean**2, 0.0)
 
     def moments_of_u(self) -> tuple[np.ndarray, np.ndarray]:

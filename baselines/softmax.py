@@ -28,13 +28,13 @@ class Mode(NamedTuple):
         log_density: (B,) log p(y_{m+1..T} | λ) p(u) there, p(u) the prior density in u.
     """
 
-    u: Float[np.ndarray, "B m-1"]
-    precision: Float[np.ndarray, "B m-1 m-1"]
+    u: Float[np.ndarray, "B d"]
+    precision: Float[np.ndarray, "B d d"]
     log_density: Float[np.ndarray, " B"]
 
 
 @functools.cache
-def basis(m: int) -> Float[np.ndarray, "m m-1"]:
+def basis(m: int) -> Float[np.ndarray, "m d"]:
     """V, the Helmert contrasts."""
     return np.ascontiguousarray(helmert(m).T)
 
@@ -85,7 +85,9 @@ def find_mode(x: Float[np.ndarray, "B n m"], concentration: float) -> Mode:
     raise FloatingPointError(f"the posterior mode of sequence {int(np.argmax(decrement)) + 1} was not found.")
 
 
-def _log_density(u, x, concentration):
+def _log_density(
+    u: Float[np.ndarray, "B d"], x: Float[np.ndarray, "B n m"], concentration: float
+) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, "B m"]]:
     """Log p(y | λ) + α Σ log λ_g, and λ."""
     log_weights = log_softmax(u @ basis(x.shape[2]).T, axis=-1)
     weights = np.exp(log_weights)

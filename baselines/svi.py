@@ -16,8 +16,8 @@ from numpyro.infer import SVI, Trace_ELBO
 
 from mdbench.baselines.baseline import SEEDS, Baseline, TaskT, option, sequence_seeds
 from mdbench.baselines.chains import chain_keys
-from mdbench.baselines.posterior import Progress
-from mdbench.device import n_cores
+from mdbench.core.device import n_cores
+from mdbench.core.progress import Advance
 
 CHUNK = 64  # sequences side by side; fixed, so that no fit depends on the batch around a sequence
 PARTICLES = 16  # draws for each gradient
@@ -30,7 +30,7 @@ def optimised(model: Callable[..., Any], guide: Callable[..., Any], steps: int, 
     The guide is called with the model's arguments.
     """
 
-    def rate(step):
+    def rate(step: Any) -> Any:
         return LEARNING_RATE * jnp.maximum((1 + jnp.cos(jnp.pi * step / steps)) / 2, 1e-3)
 
     svi = SVI(model, guide, numpyro.optim.Adam(rate), Trace_ELBO(num_particles=PARTICLES))
@@ -52,18 +52,18 @@ class Variational(Baseline[TaskT]):
         run: Callable[[jax.Array, Int[np.ndarray, " chunk"], int], dict[str, np.ndarray]],
         contexts: Int[np.ndarray, "B T"],
         lengths: Sequence[int],
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> list[dict[str, Float[np.ndarray, "B ..."]]]:
         """The fitted parameters at each prefix; ``run(keys, rows, length)`` has those of some sequences."""
 
-        def run_chunk(start: int, length: int):
+        def run_chunk(start: int, length: int) -> dict[str, np.ndarray]:
             rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
             keys = chain_keys(sequence_seeds(contexts[rows, :length], self.seed), 1)[:, 0]
-            found = run(keys, rows, length)
+            fitted = run(keys, rows, length)
             real = min(CHUNK, len(contexts) - start)
             if progress and length == lengths[-1]:
                 progress(real)
-            return {name: values[:real] for name, values in found.items()}
+            return {name: values[:real] for name, values in fitted.items()}
 
         parameters = []
         with ThreadPoolExecutor(n_cores()) as pool:

@@ -1,4 +1,4 @@
-r"""The exact posterior by a Pólya-urn filter over lag counts (SPEC section 2).
+r"""The exact posterior by a Pólya-urn filter over lag counts (docs/model.md, section 2).
 
 With λ integrated out, the counts c of how many of the first s transitions came from each lag form a Markov chain,
 P(next lag = g | c) = (α + c_g) / (mα + s). The filter carries w_s(c) = P(c, the first s transitions):
@@ -24,11 +24,12 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 
 from mdbench.baselines.baseline import EXACT, SEEDS, Baseline, Contexts, Lengths, option, prefix_seeds
-from mdbench.baselines.posterior import Draws, Posterior, Progress
+from mdbench.baselines.posterior import Draws, Posterior
 from mdbench.baselines.softmax import draw_log_gamma
-from mdbench.compilation import compiled
-from mdbench.device import n_cores
-from mdbench.errors import InputError
+from mdbench.core.compilation import compiled
+from mdbench.core.device import n_cores
+from mdbench.core.errors import InputError
+from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture
 
 MEMORY_LIMIT = 4 * 2**30  # bytes, over all threads
@@ -58,7 +59,7 @@ class Urn(Baseline[DirichletMixture]):
     seed: int = option(0, "of the draws", least=0, most=SEEDS)
 
     def posterior(
-        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)
@@ -73,7 +74,7 @@ class Urn(Baseline[DirichletMixture]):
             rows = range(start, min(start + CHUNK, batch))
             for i in rows:
 
-                def draw(weights, prefix: int, i: int = i) -> None:
+                def draw(weights: Float[np.ndarray, " K"], prefix: int, i: int = i) -> None:
                     if seeds is not None:
                         rng = np.random.default_rng(seeds[i, prefix])
                         counts = _draw_counts(weights, n, m, steps[prefix], self.draws, rng)
@@ -139,7 +140,18 @@ def _filter(
 
 
 @compiled
-def _advance(weights, end, source, counts, of_sum, up, down, x, start, stop):
+def _advance(
+    weights: Any,
+    end: Any,
+    source: Any,
+    counts: Any,
+    of_sum: Any,
+    up: Any,
+    down: Any,
+    x: Any,
+    start: int,
+    stop: int,
+) -> None:
     """Steps ``start`` to ``stop - 1`` over likelihoods x (n, m); ``up`` is α - 1, α, .., ``down`` ends in α + 1, α."""
     n, m = x.shape
     alpha = down[n - 1]
@@ -168,7 +180,7 @@ def _advance(weights, end, source, counts, of_sum, up, down, x, start, stop):
 
 
 @compiled
-def _moments(weights, end, sums, counts, of_sum, alpha, step, into):
+def _moments(weights: Any, end: Any, sums: Any, counts: Any, of_sum: Any, alpha: float, step: int, into: Any) -> None:
     """Σ_c w(c) (α + c_g) for each g, then Σ_c w(c) (α + c_g)(α + c_g + 1), then Σ_c w(c), for each sum of a row.
 
     Row by row and sum by sum, so that few roundings add up.
@@ -196,7 +208,9 @@ def _moments(weights, end, sums, counts, of_sum, alpha, step, into):
         into[row_sum, 2 * m] += mass
 
 
-def _draw_counts(weights, n: int, m: int, step: int, n_draws: int, rng) -> Float[np.ndarray, "D m"]:
+def _draw_counts(
+    weights: Float[np.ndarray, " K"], n: int, m: int, step: int, n_draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "D m"]:
     """Counts (c_1, .., c_m) of independent draws with probabilities ∝ the weights after ``step`` transitions."""
     index, counts = _states(n, m)
     reached = int(np.searchsorted(counts.sum(axis=1), step, side="right"))
@@ -221,9 +235,9 @@ class _Rows(NamedTuple):
     """
 
     end: Int[np.ndarray, " R"]
-    source: Int[np.ndarray, "R m-2"]
-    counts: Int[np.ndarray, "R m-2"]
-    of_sum: Int[np.ndarray, " n+2"]
+    source: Int[np.ndarray, "R lags"]
+    counts: Int[np.ndarray, "R lags"]
+    of_sum: Int[np.ndarray, " sums"]
     sums: Int[np.ndarray, " R"]
 
 
@@ -244,7 +258,7 @@ def _rows(n: int, m: int) -> _Rows:
 
 
 @functools.lru_cache(maxsize=4)
-def _states(n: int, m: int) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, "K m-1"]]:
+def _states(n: int, m: int) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, "K counts"]]:
     """Index and (c_1, .., c_{m-1}) of every state, by the sum of these counts, lexicographic within one."""
     if m == 1:
         return np.zeros(1, dtype=int), np.zeros((1, 0), dtype=int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -17,8 +18,9 @@ from numpyro.distributions import constraints
 from mdbench.baselines.baseline import Contexts, Lengths, prefix_seeds
 from mdbench.baselines.chains import run_padded
 from mdbench.baselines.model import mtd_weights
-from mdbench.baselines.posterior import Draws, Posterior, Progress
+from mdbench.baselines.posterior import Draws, Posterior
 from mdbench.baselines.svi import Variational, optimised
+from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture
 
 
@@ -29,13 +31,13 @@ class VIDirichlet(Variational[DirichletMixture]):
     name: ClassVar[str] = "vi_dirichlet"
 
     def posterior(
-        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)
         compiled, given, concentration = _compiled(self.steps), task.given, task.concentration
 
-        def run(keys, rows, length):
+        def run(keys: jax.Array, rows: Int[np.ndarray, " chunk"], length: int) -> dict[str, np.ndarray]:
             return run_padded(compiled, keys, x[rows, : length - given], 1.0, concentration)
 
         fitted = self.fit(run, contexts, wanted, progress)
@@ -58,7 +60,7 @@ def dirichlet_posterior(
     return Posterior(method.name, lengths, mean=mean, sd=sd, draws=kept)
 
 
-def _guide(x, concentration):
+def _guide(x: jax.Array, concentration: Any) -> None:
     m = x.shape[1]
     start = concentration + jnp.full(m, 0.3 * len(x) / m)
     a = numpyro.param("concentration", start, constraint=constraints.positive)
@@ -66,6 +68,6 @@ def _guide(x, concentration):
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(steps: int):
+def _compiled(steps: int) -> Callable[..., Any]:
     fit = functools.partial(optimised, mtd_weights, _guide, steps)
     return jax.jit(jax.vmap(fit, in_axes=(0, 0, None)))

@@ -23,8 +23,9 @@ from mdbench.baselines.baseline import Contexts, Lengths
 from mdbench.baselines.chains import run_padded, run_traced
 from mdbench.baselines.laplace import normal_posterior
 from mdbench.baselines.model import check_numbers, mtd_weights
-from mdbench.baselines.posterior import Posterior, Progress
+from mdbench.baselines.posterior import Posterior
 from mdbench.baselines.svi import Variational, optimised
+from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture, Task
 from mdbench.tasks.sampling import rebuilt, split
 
@@ -42,7 +43,7 @@ class VILogisticNormal(Variational[Task]):
     name: ClassVar[str] = "vi_logistic_normal"
 
     def posterior(
-        self, task: Task, contexts: Contexts, lengths: Lengths = None, progress: Progress | None = None
+        self, task: Task, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, x, wanted = self.prepare(task, contexts, lengths)
@@ -51,14 +52,14 @@ class VILogisticNormal(Variational[Task]):
             compiled, given, concentration = _compiled(self.steps), task.given, task.concentration
             theta: Callable[[Any], Any] = _weights
 
-            def run(keys, rows, length):
+            def run(keys: jax.Array, rows: Int[np.ndarray, " chunk"], length: int) -> dict[str, np.ndarray]:
                 return run_padded(compiled, keys, x[rows, : length - given], 1.0, concentration)
         else:
             shaping, arguments = split(task)
             of_own = _compiled_own(type(task), shaping, self.steps)
             theta = _theta(task, contexts[0])
 
-            def run(keys, rows, length):
+            def run(keys: jax.Array, rows: Int[np.ndarray, " chunk"], length: int) -> dict[str, np.ndarray]:
                 return run_traced(of_own, keys, contexts[rows, :length], arguments)
 
         fitted = self.fit(run, contexts, wanted, progress)
@@ -76,11 +77,11 @@ def _weights(u: Float[np.ndarray, "S d"]) -> Float[np.ndarray, "S m"]:
 
 
 @jax.jit
-def _simplex(u):
+def _simplex(u: Float[jax.Array, "S d"]) -> Float[jax.Array, "S m"]:
     return StickBreakingTransform()(u)
 
 
-def _guide(x, _concentration):
+def _guide(x: jax.Array, _concentration: Any) -> None:
     d = x.shape[1] - 1
     location = numpyro.param("location", jnp.zeros(d))
     root = numpyro.param("root", SCALE * jnp.eye(d), constraint=constraints.lower_cholesky)
@@ -89,18 +90,18 @@ def _guide(x, _concentration):
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(steps: int):
+def _compiled(steps: int) -> Callable[..., Any]:
     fit = functools.partial(optimised, mtd_weights, _guide, steps)
     return jax.jit(jax.vmap(fit, in_axes=(0, 0, None)))
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled_own(family: type[Task], shaping: Any, steps: int):
-    def fit(key, tokens, arguments):
+def _compiled_own(family: type[Task], shaping: Any, steps: int) -> Callable[..., Any]:
+    def fit(key: jax.Array, tokens: jax.Array, arguments: dict[str, Any]) -> dict[str, Any]:
         model = rebuilt(family, shaping, arguments).model
         guide = AutoMultivariateNormal(model, init_loc_fn=init_to_uniform(radius=0.0), init_scale=SCALE)
-        found = optimised(model, guide, steps, key, tokens)
-        return {"location": found["auto_loc"], "root": found["auto_scale_tril"]}
+        fitted = optimised(model, guide, steps, key, tokens)
+        return {"location": fitted["auto_loc"], "root": fitted["auto_scale_tril"]}
 
     return jax.jit(jax.vmap(fit, in_axes=(0, 0, None)))
 

@@ -7,6 +7,7 @@
     train(task, config, out, seeds)                 transformers
     identify(predictor), inspect(predictor)         which algorithm it runs, and what is inside a transformer
     load_task(name), sample(task, length, n, seed)  the tasks and their sequences; Task, MTD, PerLag, Markov make them
+    Baseline, Score                                 what a posterior method and a score of another package are
 
 Nothing heavy is imported before it is used.
 """
@@ -14,49 +15,59 @@ Nothing heavy is imported before it is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mdbench.compilation import settle_jax
-from mdbench.errors import InputError, Unsupported
+from mdbench.core.compilation import settle_jax
+from mdbench.core.errors import InputError, Unsupported
 
 if TYPE_CHECKING:
-    from mdbench.contract import check
-    from mdbench.evaluation import Comparison, Evaluation, compare, evaluate
-    from mdbench.identification import identify
-    from mdbench.inspection import inspect
-    from mdbench.posteriors import posterior
+    from mdbench.baselines import Baseline
+    from mdbench.evaluation.comparison import Comparison, compare
+    from mdbench.evaluation.contract import check
+    from mdbench.evaluation.evaluation import Evaluation, evaluate
+    from mdbench.evaluation.isolation import Limits
+    from mdbench.evaluation.scores import Score
+    from mdbench.mechanism.identification import identify
+    from mdbench.mechanism.inspection import inspect
+    from mdbench.posteriors.own import posterior
+    from mdbench.posteriors.validation import validate
+    from mdbench.predictors.catalogue import build_predictor
+    from mdbench.predictors.training_config import TrainingConfig
     from mdbench.tasks import MTD, Markov, PerLag, Task, load_suite, load_task, sample
-    from mdbench.training import train
-    from mdbench.training_config import TrainingConfig
+    from mdbench.training.presets import preset_config
+    from mdbench.training.run import train
 
 _HOMES = {
-    "check": "mdbench.contract",
-    "Comparison": "mdbench.evaluation",
-    "Evaluation": "mdbench.evaluation",
-    "compare": "mdbench.evaluation",
-    "MTD": "mdbench.tasks",
-    "Markov": "mdbench.tasks",
-    "PerLag": "mdbench.tasks",
-    "Task": "mdbench.tasks",
-    "TrainingConfig": "mdbench.training_config",
-    "evaluate": "mdbench.evaluation",
-    "identify": "mdbench.identification",
-    "inspect": "mdbench.inspection",
-    "load_suite": "mdbench.tasks",
-    "load_task": "mdbench.tasks",
-    "posterior": "mdbench.posteriors",
-    "sample": "mdbench.tasks",
-    "train": "mdbench.training",
+    "mdbench.baselines": ("Baseline",),
+    "mdbench.evaluation.comparison": ("Comparison", "compare"),
+    "mdbench.evaluation.contract": ("check",),
+    "mdbench.evaluation.evaluation": ("Evaluation", "evaluate"),
+    "mdbench.evaluation.isolation": ("Limits",),
+    "mdbench.evaluation.scores": ("Score",),
+    "mdbench.mechanism.identification": ("identify",),
+    "mdbench.mechanism.inspection": ("inspect",),
+    "mdbench.posteriors.own": ("posterior",),
+    "mdbench.posteriors.validation": ("validate",),
+    "mdbench.predictors.catalogue": ("build_predictor",),
+    "mdbench.predictors.training_config": ("TrainingConfig",),
+    "mdbench.tasks": ("MTD", "Markov", "PerLag", "Task", "load_suite", "load_task", "sample"),
+    "mdbench.training.presets": ("preset_config",),
+    "mdbench.training.run": ("train",),
 }
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "MTD",
+    "Baseline",
     "Comparison",
     "Evaluation",
     "InputError",
+    "Limits",
     "Markov",
     "PerLag",
+    "Score",
     "Task",
     "TrainingConfig",
     "Unsupported",
+    "build_predictor",
     "check",
     "compare",
     "evaluate",
@@ -65,17 +76,19 @@ __all__ = [
     "load_suite",
     "load_task",
     "posterior",
+    "preset_config",
     "sample",
     "train",
+    "validate",
 ]
 
 settle_jax()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'mdbench' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

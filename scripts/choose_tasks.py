@@ -12,9 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.special import rel_entr
 
-from mdbench import metrics
-from mdbench.baselines.urn import Urn
+from mdbench.baselines import Urn
 from mdbench.tasks import MTD, Stream, next_token_probs, sample
 
 SHAPES = [(3, 2), (5, 3), (10, 4)]  # (q, m)
@@ -25,10 +25,10 @@ LENGTHS = [16, 32, 64, 128]
 
 def excess_kl_of_uniform(task: MTD) -> float:
     """Mean KL(p_B ‖ p at λ = 1/m) in nats over calibration sequences."""
-    contexts = sample(task, LENGTH, N_SEQUENCES, seed=0, stream=Stream.CALIBRATION).tokens[:, :-1]
+    contexts = sample(task, LENGTH, N_SEQUENCES, seed=0, stream=Stream.CALIBRATION).contexts
     bayes = next_token_probs(task, Urn().posterior(task, contexts).mean[:, 0], contexts)
     uniform = next_token_probs(task, np.full((N_SEQUENCES, task.order), 1 / task.order), contexts)
-    return float(metrics.kl(bayes, uniform).mean())
+    return float(rel_entr(bayes, uniform).sum(axis=-1).mean())
 
 
 def choose(q: int, m: int) -> tuple[MTD, str]:

@@ -1,6 +1,7 @@
 """Draw the public evaluation sequences of the built-in tasks: `python scripts/draw_sequences.py`.
 
-They are committed once, since another release of jax may draw others; `tests/test_sequences.py` says whether it does.
+They are committed once, since another release of jax may draw others;
+`tests/tasks/test_sequences.py` says whether it does.
 """
 
 from pathlib import Path

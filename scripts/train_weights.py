@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from mdbench import cli
-from mdbench.registry import SHIPPED_WEIGHTS
-from mdbench.training_config import CARD
+from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
+from mdbench.predictors.training_config import CARD
 
 # Name, task and length; those that it starts from, of the same task; what differs from the preset. A name is a kind of
 # KINDS and _l<layers>; with -1, -2, ... it is a stage on the way there, which is not shipped.

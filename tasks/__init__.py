@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdbench.tasks.catalogue import (
     Suite,
+    as_task,
     family_names,
     load_family,
     load_suite,
@@ -19,7 +20,14 @@ from mdbench.tasks.catalogue import (
     task_to_json,
 )
 from mdbench.tasks.markov import Markov
-from mdbench.tasks.mixture import DirichletMixture, LagMixture, Mixture, lag_likelihoods, next_token_probs
+from mdbench.tasks.mixture import (
+    DirichletMixture,
+    LagMixture,
+    Mixture,
+    lag_likelihoods,
+    next_token_probs,
+    tokens_before,
+)
 from mdbench.tasks.mtd import MTD, mtd_lags, mtd_model
 from mdbench.tasks.per_lag import PerLag
 from mdbench.tasks.sequences import N_PUBLIC, PUBLIC_SEED, Sequences, evaluation_sequences, public_sequences
@@ -46,6 +54,7 @@ __all__ = [
     "Stream",
     "Suite",
     "Task",
+    "as_task",
     "evaluation_sequences",
     "family_names",
     "lag_likelihoods",
@@ -62,6 +71,7 @@ __all__ = [
     "task_from_json",
     "task_names",
     "task_to_json",
+    "tokens_before",
 ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mdbench.errors import InputError, origin, reason_of, unknown_name, warn_once
+from mdbench.core.errors import InputError, origin, reason_of, unknown_name, warn_once
 from mdbench.tasks.task import Task
 
 GROUP = "mdbench.tasks"
@@ -65,18 +65,23 @@ def load_task(name_or_path: str | Path) -> Task:
     raise unknown_name("task", text, [*task_names(), *plugin_tasks()])
 
 
+def as_task(task: str | Path | Task) -> Task:
+    """A task as it is, or the one of that name or file (:func:`load_task`)."""
+    return task if isinstance(task, Task) else load_task(task)
+
+
 def plugin_tasks() -> dict[str, EntryPoint]:
     """Tasks of other distributions, by name: the entry points of the group ``mdbench.tasks``. Nothing is imported.
 
     A built-in task wins, with a warning.
     """
-    found, built_in = {}, task_names()
+    points, built_in = {}, task_names()
     for point in entry_points(group=GROUP):
         if point.name in built_in:
             warn_once(f"task '{point.name}'{_origin(point)} is not used: a built-in task has that name.")
         else:
-            found[point.name] = point
-    return found
+            points[point.name] = point
+    return points
 
 
 @functools.cache
@@ -89,16 +94,16 @@ def _from_plugin(name: str) -> Task:
     point = plugin_tasks()[name]
     source = f"task '{name}'{_origin(point)}"
     try:
-        found = point.load()
-        found = found() if callable(found) else found
-        found = load_task(found) if isinstance(found, (str, Path)) else found
+        given = point.load()
+        given = given() if callable(given) else given
+        given = load_task(given) if isinstance(given, (str, Path)) else given
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     except (Exception, SystemExit) as error:
         raise InputError(f"{source} cannot be loaded: {reason_of(error)}") from error
-    if not isinstance(found, Task):
-        raise InputError(f"{source} is {type(found).__name__}, not a task, a function that returns one or a task file.")
-    return found
+    if not isinstance(given, Task):
+        raise InputError(f"{source} is {type(given).__name__}, not a task, a function that returns one or a task file.")
+    return given
 
 
 def suite_names() -> list[str]:
@@ -114,9 +119,9 @@ def load_suite(name: str) -> Suite:
     if not versions:
         raise unknown_name("suite", name, suite_names())
     full = max(versions, key=lambda full: int(full.rsplit("-v", 1)[1]))
-    found = suites[full]
-    planned = tuple((a, b) for a, b in found.get("planned", []))
-    return Suite(full, tuple(found["tasks"]), tuple(found["lengths"]), planned)
+    content = suites[full]
+    planned = tuple((a, b) for a, b in content.get("planned", []))
+    return Suite(full, tuple(content["tasks"]), tuple(content["lengths"]), planned)
 
 
 @functools.cache
@@ -147,7 +152,7 @@ def _parse_task(source: str, where: str) -> Task:
         raise InputError(f"task file '{where}': {error}") from None
 
 
-def load_family(name: str) -> type[Task]:
+def load_family(name: Any) -> type[Task]:
     """The family of models that task files call so: built in, or an entry point of the group ``mdbench.families``.
 
     Raises:
@@ -161,12 +166,12 @@ def load_family(name: str) -> type[Task]:
     if name not in points:
         raise unknown_name("family of tasks", name, [*FAMILIES, *points])
     try:
-        found = points[name].load()
+        family = points[name].load()
     except (Exception, SystemExit) as error:
         raise InputError(f"family '{name}'{_origin(points[name])} cannot be loaded: {reason_of(error)}") from error
-    if not (isinstance(found, type) and issubclass(found, Task) and is_dataclass(found)):
+    if not (isinstance(family, type) and issubclass(family, Task) and is_dataclass(family)):
         raise InputError(f"family '{name}'{_origin(points[name])} must be a dataclass that derives from Task.")
-    return found
+    return family
 
 
 def family_names() -> dict[str, str]:

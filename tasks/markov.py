@@ -15,19 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.errors import InputError
-from mdbench.tasks.task import ClosedForm, Predictive, check_concentration, check_order, is_whole
+from mdbench.core.errors import InputError
+from mdbench.tasks.task import LENGTHS, ClosedForm, Predictive, check_concentration, check_order, is_whole
 
 MOST_CONTEXTS = 10_000  # q^k: each sequence has as many rows
 ROUNDING = 4 * np.finfo(np.float64).eps  # of a quotient of two sums
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Markov(ClosedForm):
     """A Markov chain with unknown rows.
 
@@ -41,24 +41,31 @@ class Markov(ClosedForm):
     n_states: int
     order: int
     concentration: float = 1.0
-    lengths: tuple[int, ...] = (16, 32, 64, 128)
+    lengths: tuple[int, ...] = LENGTHS
     version: int = 1
 
     family: ClassVar[str] = "markov"
     kind: ClassVar[str] = "a Markov chain with unknown rows"
     theta: ClassVar[str] = "rows"
 
-    def __post_init__(self) -> None:
-        if not is_whole(self.n_states) or self.n_states < 2:
-            raise InputError(f"n_states must be a whole number of at least 2, not {self.n_states!r}.")
-        check_order(self.order)
-        if self.order > np.log(MOST_CONTEXTS) / np.log(self.n_states) + 1e-9:
+    def __init__(
+        self,
+        name: str,
+        n_states: int,
+        order: int,
+        concentration: float = 1.0,
+        lengths: Sequence[int] = LENGTHS,
+        version: int = 1,
+    ) -> None:
+        if not is_whole(n_states) or n_states < 2:
+            raise InputError(f"n_states must be a whole number of at least 2, not {n_states!r}.")
+        check_order(order)
+        if order > np.log(MOST_CONTEXTS) / np.log(n_states) + 1e-9:
             raise InputError(
-                f"order {self.order} with {self.n_states} states has {self.n_states}^{self.order} contexts; "
-                f"{MOST_CONTEXTS} are the most."
+                f"order {order} with {n_states} states has {n_states}^{order} contexts; {MOST_CONTEXTS} are the most."
             )
-        object.__setattr__(self, "concentration", check_concentration(self.concentration))
-        self.check_labels()
+        alpha = check_concentration(concentration)
+        self.settle(name, lengths, version, n_states=n_states, order=order, concentration=alpha)
 
     @property
     def given(self) -> int:
@@ -92,7 +99,7 @@ class Markov(ClosedForm):
         if length is None:
             raise ValueError("give tokens to condition on, or a length to draw")
 
-        def step(window, _):  # window: (k,), oldest first
+        def step(window: Any, _: None) -> tuple[Any, Any]:  # window: (k,), oldest first
             token = numpyro.sample("token", dist.Categorical(probs=rows[window @ place]))
             return jnp.concatenate([window[1:], token[None]]), token
 
@@ -127,6 +134,6 @@ class Markov(ClosedForm):
             index = index * self.n_states + tokens[:, j : j + n]
         return index
 
-    def relabelled(self, order: Int[np.ndarray, " q"]) -> Self:
+    def relabelled(self, order: Int[np.ndarray, " q"]) -> Markov:
         """The prior is the same whatever the states are called."""
         return type(self)("relabelled", len(order), self.order, self.concentration)

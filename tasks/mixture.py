@@ -20,8 +20,16 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdbench.errors import SequenceError
+from mdbench.core.errors import SequenceError
 from mdbench.tasks.task import Task
+
+
+def tokens_before(tokens: Any, order: int, positions: Any) -> Any:
+    """The ``order`` tokens before each position, lag 1 first: (..., T) to (..., *positions.shape, m).
+
+    Of arrays of numpy, jax or torch. Position T is that of the next token.
+    """
+    return tokens[..., np.asarray(positions)[..., None] - np.arange(1, order + 1)]
 
 
 class Mixture(Task):
@@ -37,7 +45,7 @@ class Mixture(Task):
 
     @abstractmethod
     def likelihoods(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
-        """x_t(g), what each component says of each of the n = T - given transitions (SPEC section 1).
+        """x_t(g), what each component says of each of the n = T - given transitions (docs/model.md, section 1).
 
         Raises:
             SequenceError: a transition is impossible by every component, so that the sequence has probability 0.
@@ -53,7 +61,7 @@ class Mixture(Task):
         return np.full(self.n_components, 1 / self.n_components)
 
     def truth(self, theta: Float[np.ndarray, "B c"], contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B q"]:
-        """p_λ(b | y) = Σ_g λ_g rows(g, b) (SPEC section 1). Linear in λ: at the posterior mean it is Bayes."""
+        """p_λ(b | y) = Σ_g λ_g rows(g, b), linear in λ: Bayes at the posterior mean (docs/model.md, section 1)."""
         return np.einsum("bg,bgq->bq", theta, self.rows(np.asarray(contexts)))
 
 
@@ -74,7 +82,7 @@ class LagMixture(DirichletMixture):
 
     @property
     @abstractmethod
-    def matrices(self) -> Float[np.ndarray, "m q q"]:
+    def matrices(self) -> Float[Any, "m q q"]:
         """One matrix for each lag, that of lag 1 first; ``matrices[g - 1, a, b]`` is P(b | a stood g before)."""
 
     @property
@@ -102,7 +110,7 @@ class LagMixture(DirichletMixture):
         return (self._likelihoods(np.asarray(contexts)).sum(axis=-1) > 0).all(axis=1)
 
     def likelihoods(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
-        """x_t(g) = π_g(y_{t-g}, y_t) for t = m+1..T (SPEC section 1)."""
+        """x_t(g) = π_g(y_{t-g}, y_t) for t = m+1..T (docs/model.md, section 1)."""
         tokens = self.check_contexts(contexts)
         x = self._likelihoods(tokens)
         impossible = np.argwhere(x.sum(axis=-1) == 0)
@@ -118,13 +126,13 @@ class LagMixture(DirichletMixture):
 
     def _likelihoods(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
         m, length = self.order, tokens.shape[1]
-        lagged = np.stack([tokens[:, m - g : length - g] for g in range(1, m + 1)], axis=-1)
+        lagged = tokens_before(tokens, m, np.arange(m, length))
         x = self.matrices[np.arange(m), lagged, tokens[:, m:, None]]
         return x if self.independent is None else np.concatenate([x, self.independent[tokens[:, m:, None]]], axis=-1)
 
     def rows(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B c q"]:
         """π_g(y_{T+1-g}, ·), and the independent distribution."""
-        last = contexts[:, -1 : -self.order - 1 : -1]  # (B, m): lag 1 first
+        last = tokens_before(contexts, self.order, contexts.shape[-1])
         rows = self.matrices[np.arange(self.order), last]
         if self.independent is None:
             return rows
@@ -146,7 +154,7 @@ class LagMixture(DirichletMixture):
                 numpyro.sample("token", dist.Categorical(probs=weights @ rows), obs=tokens[self.order :])
             return tokens
 
-        def step(window, _):  # window: (m,), lag 1 first
+        def step(window: Any, _: None) -> tuple[Any, Any]:  # window: (m,), lag 1 first
             token = numpyro.sample("token", dist.Categorical(probs=weights @ self._component_rows(window)))
             return jnp.concatenate([token[None], window[:-1]]), token
 
@@ -169,7 +177,7 @@ class LagMixture(DirichletMixture):
                 numpyro.sample("token", dist.Categorical(probs=chosen), obs=tokens[self.order :])
             return tokens
 
-        def step(window, _):
+        def step(window: Any, _: None) -> tuple[Any, Any]:
             lag = numpyro.sample("lag", dist.Categorical(probs=weights))
             token = numpyro.sample("token", dist.Categorical(probs=self._component_rows(window)[lag]))
             return jnp.concatenate([token[None], window[:-1]]), token
@@ -199,12 +207,10 @@ class LagMixture(DirichletMixture):
     def _rows_of(self, tokens: Any) -> Any:
         """Observe y_1..y_m; return them and the components' rows for every later token, (n, c, q)."""
         import jax
-        import jax.numpy as jnp
 
         m, length = self.order, len(tokens)
         initial = self._sample_initial(tokens[:m])
-        lagged = jnp.stack([tokens[m - g : length - g] for g in range(1, m + 1)], axis=-1)
-        return initial, jax.vmap(self._component_rows)(lagged)
+        return initial, jax.vmap(self._component_rows)(tokens_before(tokens, m, np.arange(m, length)))
 
     def _component_rows(self, window: Any) -> Any:
         """Of the next token after a window (m,), lag 1 first: (c, q)."""

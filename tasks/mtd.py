@@ -5,17 +5,18 @@ r"""The mixture of transition distributions (MTD), which is what the paper is ab
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.tasks.mixture import LagMixture
-from mdbench.tasks.task import check_concentration, check_order, check_transition
+from mdbench.tasks.task import LENGTHS, Rows, check_concentration, check_order, check_transition
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class MTD(LagMixture):
     """A mixture of transition distributions (MTD) with known transition matrix and unknown mixture weights.
 
@@ -29,18 +30,26 @@ class MTD(LagMixture):
     transition: Float[np.ndarray, "q q"]
     order: int
     concentration: float = 1.0
-    lengths: tuple[int, ...] = (16, 32, 64, 128)
+    lengths: tuple[int, ...] = LENGTHS
     version: int = 1
 
     family: ClassVar[str] = "mtd"
     kind: ClassVar[str] = "a mixture of transition distributions (MTD)"
     references: ClassVar[tuple[str, ...]] = ("bayes", "md1", "constructed_l3", "uniform")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "transition", check_transition(self.transition))
-        check_order(self.order)
-        object.__setattr__(self, "concentration", check_concentration(self.concentration))
-        self.check_labels()
+    def __init__(
+        self,
+        name: str,
+        transition: Rows,
+        order: int,
+        concentration: float = 1.0,
+        lengths: Sequence[int] = LENGTHS,
+        version: int = 1,
+    ) -> None:
+        matrix = check_transition(transition)
+        check_order(order)
+        alpha = check_concentration(concentration)
+        self.settle(name, lengths, version, transition=matrix, order=order, concentration=alpha)
 
     @property
     def n_states(self) -> int:  # type: ignore[override]
@@ -57,7 +66,7 @@ class MTD(LagMixture):
 
         return jnp.asarray(self.transition)[window]
 
-    def relabelled(self, order: Int[np.ndarray, " q"]) -> Self:
+    def relabelled(self, order: Int[np.ndarray, " q"]) -> MTD:
         """New state k is the old state ``order[k]``."""
         return type(self)("relabelled", self.transition[np.ix_(order, order)], self.order, self.concentration)
 

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_args
 
-from mdbench.errors import Unsupported
+from mdbench.core.errors import Unsupported
 from mdbench.tasks.task import Task
 
 
-def needs(factory: Callable[..., Any]) -> Any:
+def needed_by(factory: Callable[..., Any]) -> Any:
     """The class of tasks that the first parameter is annotated with; None: any task."""
     annotation = next(iter(inspect.signature(factory).parameters.values())).annotation
     if isinstance(annotation, str):
@@ -27,7 +27,7 @@ def needs(factory: Callable[..., Any]) -> Any:
 
 def check_fits(name: str, factory: Callable[..., Any], task: Task) -> None:
     """Raise :class:`Unsupported` unless the task is one that the factory or baseline is annotated with."""
-    wanted = needs(factory)
+    wanted = needed_by(factory)
     if wanted is not None and not isinstance(task, wanted):
         kinds = " or ".join(c.kind for c in get_args(wanted) or (wanted,))
         raise Unsupported(f"'{name}' needs {kinds}; '{task.name}' is {task.kind}.", label="other tasks")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.errors import InputError
+from mdbench.core.errors import InputError
 from mdbench.tasks.mixture import LagMixture
-from mdbench.tasks.task import check_concentration, check_row, check_transition
+from mdbench.tasks.task import LENGTHS, Rows, check_concentration, check_row, check_transition
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class PerLag(LagMixture):
     """As the MTD, but lag g has a matrix π_g of its own: y_t ~ π_{z_t}(y_{t - z_t}, ·).
 
@@ -27,27 +28,33 @@ class PerLag(LagMixture):
     transitions: Float[np.ndarray, "m q q"]
     concentration: float = 1.0
     independent: Float[np.ndarray, " q"] | None = None
-    lengths: tuple[int, ...] = (16, 32, 64, 128)
+    lengths: tuple[int, ...] = LENGTHS
     version: int = 1
 
     family: ClassVar[str] = "per_lag"
     kind: ClassVar[str] = "a mixture with one transition matrix per lag"
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.transitions, (list, tuple, np.ndarray)) or not len(self.transitions):
+    def __init__(
+        self,
+        name: str,
+        transitions: Rows,
+        concentration: float = 1.0,
+        independent: Rows | None = None,
+        lengths: Sequence[int] = LENGTHS,
+        version: int = 1,
+    ) -> None:
+        if not isinstance(transitions, (list, tuple, np.ndarray)) or not len(transitions):
             raise InputError("transitions must be a list of matrices, that of lag 1 first.")
-        matrices = [check_transition(each, f"the matrix of lag {g}") for g, each in enumerate(self.transitions, 1)]
+        matrices = [check_transition(each, f"the matrix of lag {g}") for g, each in enumerate(transitions, 1)]
         for g, matrix in enumerate(matrices, start=1):
             if len(matrix) != len(matrices[0]):
                 q = len(matrices[0])
                 raise InputError(f"the matrix of lag {g} has {len(matrix)} states, but that of lag 1 has {q}.")
-        transitions = np.stack(matrices)
-        transitions.setflags(write=False)
-        object.__setattr__(self, "transitions", transitions)
-        if self.independent is not None:
-            object.__setattr__(self, "independent", _distribution(self.independent, transitions.shape[-1]))
-        object.__setattr__(self, "concentration", check_concentration(self.concentration))
-        self.check_labels()
+        stacked = np.stack(matrices)
+        stacked.setflags(write=False)
+        alone = None if independent is None else _distribution(independent, stacked.shape[-1])
+        alpha = check_concentration(concentration)
+        self.settle(name, lengths, version, transitions=stacked, concentration=alpha, independent=alone)
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -55,11 +62,11 @@ class PerLag(LagMixture):
         return len(self.transitions)
 
     @property
-    def matrices(self) -> Float[np.ndarray, "m q q"]:
+    def matrices(self) -> Float[Any, "m q q"]:
         """One for each lag."""
         return self.transitions
 
-    def relabelled(self, order: Int[np.ndarray, " q"]) -> Self:
+    def relabelled(self, order: Int[np.ndarray, " q"]) -> PerLag:
         """New state k is the old state ``order[k]``."""
         independent = None if self.independent is None else self.independent[order]
         transitions = self.transitions[:, order][:, :, order]

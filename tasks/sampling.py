@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpyro import handlers
 
-from mdbench.errors import InputError
+from mdbench.core.errors import InputError
 from mdbench.tasks.task import LABELS, Stream, Task
 
 MOST_TOKENS = 10**9  # in one draw
@@ -31,10 +31,15 @@ class Sample:
             drawn from; else None.
     """
 
-    tokens: Int[np.ndarray, "N L+1"]
+    tokens: Int[np.ndarray, "N L1"]
     theta: Float[np.ndarray, "N ..."]
     next_probs: Float[np.ndarray, "N q"]
-    lags: Int[np.ndarray, "N L+1-m"] | None = None
+    lags: Int[np.ndarray, "N n"] | None = None
+
+    @property
+    def contexts(self) -> Int[np.ndarray, "N L"]:
+        """All tokens but the last, as predictors get them: (N, L) int64."""
+        return self.tokens[:, :-1].astype(np.int64)
 
     @property
     def weights(self) -> Float[np.ndarray, "N m"]:
@@ -91,7 +96,7 @@ def rebuilt(family: type[Task], shaping: tuple[tuple[str, Any], ...], arguments:
 
 @functools.lru_cache(maxsize=16)
 def _compiled_draw(family: type[Task], shaping: tuple[tuple[str, Any], ...], length: int) -> Any:
-    def draw_one(key, index, arguments):
+    def draw_one(key: jax.Array, index: jax.Array, arguments: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
         task = rebuilt(family, shaping, arguments)
         with handlers.trace() as sites, handlers.seed(rng_seed=jax.random.fold_in(key, index)):
             tokens = task.draw(length)

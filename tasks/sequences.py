@@ -25,7 +25,7 @@ class Sequences:
         theta: (N, ...): θ, such as the weights (N, m) of a mixture.
     """
 
-    tokens: Int[np.ndarray, "N L+1"]
+    tokens: Int[np.ndarray, "N L1"]
     theta: Float[np.ndarray, "N ..."]
 
     @property

@@ -11,15 +11,20 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdbench.errors import InputError, SequenceError
+from mdbench.core.errors import InputError, SequenceError
+
+Rows = np.ndarray | Sequence[Any]
+"""Numbers as people give them: an array, or lists of them."""
 
 LONGEST = 1_000_000  # tokens in a context
+EXACT = 1e-12  # how far from one a row may sum by rounding in float64
 ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
+LENGTHS = (16, 32, 64, 128)  # of contexts, unless a task says otherwise
 CONCENTRATIONS = (1e-10, 1e10)  # beyond, float64 holds no useful posterior
 LABELS = ("name", "lengths", "version")  # fields of every family that are not numbers of its model
 
@@ -97,7 +102,7 @@ class Task(ABC):
         """p(· | θ, y_1..y_T)."""
 
     @abstractmethod
-    def relabelled(self, order: Int[np.ndarray, " q"]) -> Self:
+    def relabelled(self, order: Int[np.ndarray, " q"]) -> Task:
         """The task after a permutation of its states: new state k is the old state ``order[k]``."""
 
     @property
@@ -114,6 +119,16 @@ class Task(ABC):
         return np.ones(len(contexts), dtype=bool)
 
     # ---------------------------------------------------------------------------------------------- for all families
+
+    def settle(self, name: str, lengths: Sequence[int], version: int, **numbers: Any) -> None:
+        """Set all fields of a frozen dataclass, checked numbers and what every family has.
+
+        Raises:
+            InputError: name, lengths or version cannot be.
+        """
+        for key, value in ({"name": name, "lengths": lengths, "version": version} | numbers).items():
+            object.__setattr__(self, key, value)
+        self.check_labels()
 
     def check_labels(self) -> None:
         """Raise :class:`InputError` unless name, lengths and version are as they must be; lengths become a tuple."""
@@ -255,5 +270,5 @@ def check_row(row: Float[np.ndarray, " q"], which: str) -> None:
     off = abs(row.sum() - 1)
     if off > ROUNDED * len(row):
         raise InputError(f"{which} sums to {row.sum():.9g}; it must sum to 1.")
-    if off > 1e-12:
+    if off > EXACT:
         row /= row.sum()

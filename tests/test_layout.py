@@ -1,6 +1,7 @@
 """Rules of the layout that a reader may rely on."""
 
 import ast
+import graphlib
 import tomllib
 from pathlib import Path
 
@@ -9,64 +10,85 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"mdbench": ROOT / "mdbench", "mdbench.tasks": ROOT / "tasks", "mdbench.baselines": ROOT / "baselines"}
 
-# Imports flow one way: tasks <- baselines <- predictors <- evaluation <- report <- cli.
-LAYERS = ["tasks", "baselines", "predictors", "evaluation", "report", "cli"]
-SAME_AS = {
-    "registry": "predictors",
-    "running": "predictors",
-    "names": "predictors",
-    "training_data": "predictors",
-    "training_config": "predictors",
-    "training": "evaluation",
-    "training_process": "evaluation",
-    "gold": "evaluation",
-    "scores": "evaluation",
-    "scoring": "evaluation",
-    "isolation": "predictors",
-    "scaffold": "predictors",
-    "contract": "evaluation",
-    "records": "evaluation",
-    "marks": "evaluation",
-    "times": "evaluation",
-    "board": "evaluation",
-    "board_page": "report",
-    "posteriors": "evaluation",
-    "validation": "evaluation",
-    "identification": "evaluation",
-    "inspection": "evaluation",
-    "inspection_page": "report",
-    "validation_page": "report",
-}
+# A module's level is its folder, and imports flow one way; folders of one line know nothing of each other.
+LEVELS = [
+    {"core"},
+    {"tasks"},
+    {"baselines"},
+    {"algorithms"},
+    {"predictors"},
+    {"evaluation"},
+    {"posteriors", "training", "board", "mechanism"},
+    {"pages"},
+    {"cli"},
+    {""},  # the package itself, which only names what is elsewhere
+]
 
 
 def modules():
     for package, folder in PACKAGES.items():
-        for path in (path for path in folder.rglob("*.py") if path.name != "__main__.py"):
-            parts = path.relative_to(folder).with_suffix("").parts
-            name = ".".join([package, *parts]).removesuffix(".__init__")
-            yield name, path
+        for path in folder.rglob("*.py"):
+            yield ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"), path
 
 
-def layer(module):
-    """Height of a module; errors, files, metrics, the contract and the like are below all layers."""
-    part = module.split(".")[1] if "." in module else "cli"  # the package itself only names what is elsewhere
-    part = SAME_AS.get(part, part)
-    return LAYERS.index(part) if part in LAYERS else -1
+MODULES = dict(modules())
+
+
+def folder_of(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (len(parts) > 2 or module != "mdbench.__main__") else ""
+
+
+def level(module):
+    return next(k for k, folders in enumerate(LEVELS) if folder_of(module) in folders)
 
 
 def imports(path):
+    """The modules that a file imports anywhere in it, functions and type checking too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            yield from [f"mdbench.{alias.name}" for alias in node.names] if node.module == "mdbench" else [node.module]
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
-def test_imports_flow_one_way(name, path):
-    for other in imports(path):
-        if other.startswith("mdbench"):
-            assert layer(other) <= layer(name), f"{name} imports {other}"
+def ours(path):
+    return {other for other in imports(path) if other.split(".")[0] == "mdbench"}
+
+
+def test_every_module_stands_in_a_folder_that_has_a_level():
+    assert {folder_of(name) for name in MODULES} == set().union(*LEVELS)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_flow_one_way(name):
+    for other in ours(MODULES[name]):
+        beside = folder_of(other) != folder_of(name) and level(other) == level(name)
+        assert level(other) <= level(name), f"{name} imports {other}, which stands above it"
+        assert not beside, f"{name} imports {other}, which stands beside it"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    public = {name for name, path in MODULES.items() if path.name == "__init__.py"}  # they name what is in the folder
+    graph = {name: ours(path) - public for name, path in MODULES.items() if name not in public}
+    graphlib.TopologicalSorter(graph).prepare()  # a CycleError names the circle
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_function_is_called_as_its_module(name):
+    """Otherwise ``from package import name`` is the one or the other, by what was imported before."""
+    short = name.rpartition(".")[2]
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    assert short not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_tests_stand_in_the_same_folders_and_import_no_test():
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        folder = path.relative_to(ROOT / "tests").parent.as_posix()
+        assert folder == "." or folder in set().union(*LEVELS), path
+        assert not any(module.split(".")[0] == "tests" for module in imports(path)), path
 
 
 def test_the_two_routes_to_gold_share_no_code():
@@ -79,11 +101,11 @@ def test_the_two_routes_to_gold_share_no_code():
 def test_every_package_is_listed_for_the_wheel():
     """An unlisted package works in an editable install and is missing from the wheel."""
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    assert listed == {name for name, path in modules() if path.name == "__init__.py"}
+    assert listed == {name for name, path in MODULES.items() if path.name == "__init__.py"}
 
 
 def test_no_path_of_a_machine_and_no_pickle():
-    for name, path in modules():
+    for name, path in MODULES.items():
         text = path.read_text(encoding="utf-8")
         for forbidden in ("/work/", "/home/", "/tmp/", "allow_pickle=True", "torch.load(", "import pickle"):
             assert forbidden not in text, f"{name} holds {forbidden}"

@@ -1,4 +1,4 @@
-"""Transformers by explicit weights: the paper's three layers, and four, five and seven (SPEC section 4)."""
+"""Transformers by explicit weights: the paper's three layers, and four, five and seven (docs/model.md, section 4)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from mdbench.algorithms.reweighting import STAGES, split_scalars
+from mdbench.algorithms.tuning import tuned_scalars
 from mdbench.predictors.mirror_descent import MirrorDescent
-from mdbench.predictors.reweighting import STAGES, split_scalars
-from mdbench.predictors.transformer import DisentangledTransformer, run_model
-from mdbench.predictors.tuning import tuned_scalars
+from mdbench.predictors.transformer import DisentangledAttention, DisentangledTransformer, run_model
 from mdbench.tasks import MTD
 
 LOG_FLOOR = -500.0  # stands in for log 0 where π has zeros: a lag that cannot be gets weight e^-500 beside one that can
@@ -22,7 +22,7 @@ DELTA = 2000.0  # masks: beyond LOG_FLOOR by more than 745, so that a masked sof
 class Constructed:
     """The constructed transformer, its scalars tuned on calibration sequences of the task and length.
 
-    It computes what :func:`mdbench.predictors.reweighting.reweighted` does.
+    It computes what :func:`mdbench.algorithms.reweighting.reweighted` does.
 
     Args:
         task: the task.
@@ -70,13 +70,15 @@ class ConstructedL3(Constructed):
         return [self.step.step_size(length) * self.task.order * (length - self.task.order)]
 
 
-def construct(task: MTD, length: int, stages: str, scalars: Sequence[float]) -> DisentangledTransformer:
+def construct(
+    task: MTD, length: int, stages: str, scalars: Sequence[float] | Float[np.ndarray, " k"]
+) -> DisentangledTransformer:
     """The weights, in float64. Offsets are 0-based and lags 1-based: lag g is entry g - 1.
 
     Args:
         task: the task.
         length: T.
-        stages: what the layers between the second and the last compute (:mod:`mdbench.predictors.reweighting`).
+        stages: what the layers between the second and the last compute (:mod:`mdbench.algorithms.reweighting`).
         scalars: their coefficients; for three layers β = η m (T - m) alone.
     """
     q, m = task.n_states, task.order
@@ -118,6 +120,6 @@ def construct(task: MTD, length: int, stages: str, scalars: Sequence[float]) -> 
     return model
 
 
-def width_before(layer) -> int:
+def width_before(layer: DisentangledAttention) -> int:
     """Width of the residual stream that a layer reads."""
     return layer.attend.shape[0]

@@ -1,4 +1,4 @@
-"""Predictors that put an estimate of λ into the mixture: algorithms that ``identify`` knows, and Mirror Descent."""
+"""Predictors that put an estimate of λ into the mixture, by the algorithms that ``identify`` knows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.errors import InputError
+from mdbench.algorithms.known import BY_NAME
+from mdbench.algorithms.maximum_likelihood import maximise_likelihood
+from mdbench.core.errors import InputError
 from mdbench.tasks import DirichletMixture, Mixture
 
 
@@ -30,7 +32,7 @@ class Estimator(ABC):
 
 
 class Known(Estimator):
-    """An algorithm of :mod:`mdbench.predictors.algorithms` that has nothing to fit."""
+    """An algorithm of :mod:`mdbench.algorithms.known` that has nothing to fit."""
 
     task: DirichletMixture
 
@@ -41,8 +43,6 @@ class Known(Estimator):
 
     def weights(self, x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch m"]:
         """As the algorithm estimates it."""
-        from mdbench.predictors.algorithms import BY_NAME
-
         estimate = BY_NAME[self.algorithm].estimate
         assert estimate is not None, "a posterior method is a baseline"
         return np.asarray(estimate(jnp.asarray(x), jnp.asarray(self.scalars), self.task.concentration))
@@ -57,3 +57,11 @@ class Counting(Known):
         if c != "alpha" and not (number and 0 < float(c) < math.inf):
             raise InputError(f"c must be alpha or a positive number, not {c!r}.")
         self.scalars = (task.concentration if c == "alpha" else float(c),)
+
+
+class MaximumLikelihood(Estimator):
+    """Predicts with the weights that maximise the likelihood, to a duality gap of at most 1e-8 nats."""
+
+    def weights(self, x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch m"]:
+        """The maximum-likelihood λ."""
+        return maximise_likelihood(x)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.errors import InputError, Unsupported
-from mdbench.registry import build_baseline
+from mdbench.baselines.catalogue import build_baseline
+from mdbench.core.errors import InputError, Unsupported
 from mdbench.tasks import Task
 
 STANDARD_ERROR = 0.01  # of a probability by the others, at most: an sd of weights of 0.2 and 400 effective draws
@@ -36,7 +36,7 @@ class PosteriorMean:
             raise Unsupported(str(error), label="too large") from None
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """P at E[λ | y], or the task's closed form: p_B(· | y) of SPEC section 1 where the baseline is exact."""
+        """P at E[λ | y], or the closed form: p_B(· | y) where the baseline is exact (docs/model.md, section 1)."""
         return self.baseline.next_token(self.task, contexts)
 
 

@@ -1,4 +1,4 @@
-"""Trained transformers: weights that :mod:`mdbench.training` made, each with its card."""
+"""Trained transformers: weights that `mdbench train` made, each with its card."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jaxtyping import Float, Int
 from safetensors.torch import load
 from scipy.special import softmax
 
-from mdbench import metrics
-from mdbench.errors import InputError, Unsupported
+from mdbench.core import metrics
+from mdbench.core.errors import InputError, Unsupported
+from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
+from mdbench.predictors.training_config import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
 from mdbench.predictors.transformer import Transformer, run_model
-from mdbench.registry import SHIPPED_WEIGHTS
 from mdbench.tasks import Task
-from mdbench.training_config import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
 
 SHOWN_OF_CARD = ("config", "seed", "device", "wall_seconds", "final_scores", "versions")  # where it is summarised
 FLOOR = 1e-4  # a linear output is raised to this and divided by its sum; a declared property of the predictor
@@ -78,11 +78,11 @@ class Trained:
         folder = SHIPPED_WEIGHTS / name / task.name
         self.by_length: dict[int, dict[int, TrainedModel]] = {}
         for card_file in sorted(folder.glob(f"T*/seed*/{CARD}")):
-            found, card = load_run(task, card_file.parent, device)
+            model, card = load_run(task, card_file.parent, device)
             if seed is None or card["seed"] == seed:
-                self.by_length.setdefault(found.config.length, {})[card["seed"]] = found
+                self.by_length.setdefault(model.config.length, {})[card["seed"]] = model
         self.card = {
-            f"T{length}": [found.card for _, found in sorted(by_seed.items())]
+            f"T{length}": [model.card for _, model in sorted(by_seed.items())]
             for length, by_seed in sorted(self.by_length.items())
         }
         if not self.by_length:
@@ -103,7 +103,7 @@ class Trained:
     def runs(self, length: int) -> Sequence[TrainedModel]:
         """One predictor for each training seed."""
         self.check_length(length)
-        return [found for _, found in sorted(self.by_length[length].items())]
+        return [model for _, model in sorted(self.by_length[length].items())]
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """What the model of the first seed says."""

@@ -1,6 +1,6 @@
 r"""The two transformers that mdbench trains. Both predict the token after a context.
 
-Disentangled (SPEC section 4): one head, no MLP, residual by concatenation.
+Disentangled (docs/model.md, section 4): one head, no MLP, residual by concatenation.
 h⁰_i = one-hot(y_i);    layer l, causal:    e_ij = h_iᵀ (W_A h_j + R_A[i - j]),    A = softmax_j(e),
 ĥ_i = Σ_j A_ij [h_j ; R_V[i - j]],    h_i ← [h_i ; ĥ_i];    output W_O h_T (linear: it need not lie on the simplex).
 
@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mdbench.device import n_cores, one_thread
-from mdbench.errors import InputError
+from mdbench.core.device import n_cores, one_thread
+from mdbench.core.errors import InputError
 
 PART = 64  # sequences; with more, each pass asks the system for memory anew, which takes longer than to compute
 
@@ -122,7 +122,7 @@ class DisentangledAttention(nn.Module):
         self.value_offset = nn.Parameter(torch.zeros(length, d_rel))  # R_V
         self.register_buffer("future", future_mask(length), persistent=False)
 
-    def forward(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length 2d+d_rel"]:
+    def forward(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length wider"]:
         return self.append_values(h, self.attention(h))
 
     def attention(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length length"]:
@@ -133,11 +133,11 @@ class DisentangledAttention(nn.Module):
 
     def append_values(
         self, h: Float[Tensor, "batch length d"], attention: Float[Tensor, "batch length length"]
-    ) -> Float[Tensor, "batch length 2d+d_rel"]:
+    ) -> Float[Tensor, "batch length wider"]:
         offsets = keys_to_offsets(attention) @ farthest_first(self.value_offset, h.shape[1])
         return torch.cat([h, attention @ h, offsets], dim=-1)
 
-    def last_row(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch 1 2d+d_rel"]:
+    def last_row(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch 1 wider"]:
         """``forward`` at position T alone: there, key j stands at offset T-1-j."""
         query, length = h[:, -1:], h.shape[1]
         scores = (query @ self.attend) @ h.transpose(1, 2) + query @ farthest_first(self.attend_offset, length).T
@@ -251,7 +251,9 @@ class StandardLayer(nn.Module):
         parts = self.queries_keys_values(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return parts[0], parts[1], parts[2]
 
-    def attention(self, query: Float[Tensor, "batch heads length d"], key: Float[Tensor, "batch heads length d"]):
+    def attention(
+        self, query: Float[Tensor, "batch heads length d"], key: Float[Tensor, "batch heads length d"]
+    ) -> Float[Tensor, "batch heads queries length"]:
         length = key.shape[-2]
         scores = query @ key.transpose(-1, -2) + offsets_to_keys(query @ farthest_first(self.key_offset, length).T)
         return torch.softmax(scores / query.shape[-1] ** 0.5 + self.future[:length, :length], dim=-1)
@@ -344,5 +346,5 @@ def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Fl
             return model(part)
 
     with one_thread(), ThreadPoolExecutor(n_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        found = list(map(run, parts) if device.type != "cpu" else pool.map(run, parts))
-    return torch.cat(found).cpu().numpy().astype(np.float64)
+        outputs = list(map(run, parts) if device.type != "cpu" else pool.map(run, parts))
+    return torch.cat(outputs).cpu().numpy().astype(np.float64)

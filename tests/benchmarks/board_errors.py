@@ -13,8 +13,8 @@ import argparse
 
 import numpy as np
 
-from mdbench import board
-from mdbench.board import _Excess, _Resampling, _table
+from mdbench.board import ranking
+from mdbench.board.ranking import Excess, Resampling, standings
 
 LENGTHS = (16, 32, 64, 128)
 TASKS = ("mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4")
@@ -27,7 +27,7 @@ def trained(rng, hard, n_seeds, sd, mean=1.0):
     places = list(hard)
     factors = {task: mean * np.exp(rng.normal(0.0, sd, n_seeds) - sd**2 / 2) for task in TASKS}
     return {
-        place: _Excess(
+        place: Excess(
             np.stack([f * (0.8 * hard[place] + 0.2 * rng.gamma(0.5, 2.0, N)) for f in factors[place[0]]]), 1e-20
         )
         for place in places
@@ -41,22 +41,22 @@ def simulate(n_seeds, sd, tasks, repeats, seed=0):
     wrong = covered = rows_seen = strict = found = planned = 0
     for _ in range(repeats):
         hard = {place: rng.gamma(0.5, 2.0, N) for place in places}
-        unit = {place: _Excess(hard[place][None], 1e-20) for place in places}
+        unit = {place: Excess(hard[place][None], 1e-20) for place in places}
         rows = {name: trained(rng, hard, n_seeds, sd) for name in "abcd"}
         suite = len(tasks) > 1
-        table = _table(rows | ({"unit": unit} if suite else {}), unit if suite else None)
+        table = standings(rows | ({"unit": unit} if suite else {}), unit if suite else None)
         wrong += any(not set(table[a].groups) & set(table[b].groups) for a in "abcd" for b in "abcd" if a < b)
         for name in "abcd":
             low, high = table[name].interval
             covered += low <= 1.0 <= high
             rows_seen += 1
         rows = {"a": rows["a"], "fixed": trained(rng, hard, 1, 0.0)} | ({"unit": unit} if suite else {})
-        strict += N_PLANNED * _Resampling(rows, unit if suite else None).p_value("a", "fixed") < 0.05
+        strict += N_PLANNED * Resampling(rows, unit if suite else None).p_value("a", "fixed") < 0.05
         pair = {"a": trained(rng, hard, n_seeds, sd), "better": trained(rng, hard, n_seeds, sd, 0.8)}
-        two = _table(pair | ({"unit": unit} if suite else {}), unit if suite else None)
+        two = standings(pair | ({"unit": unit} if suite else {}), unit if suite else None)
         found += not set(two["a"].groups) & set(two["better"].groups)
         rows = pair | ({"unit": unit} if suite else {})
-        planned += N_PLANNED * _Resampling(rows, unit if suite else None).p_value("a", "better") < 0.05
+        planned += N_PLANNED * Resampling(rows, unit if suite else None).p_value("a", "better") < 0.05
     return wrong / repeats, covered / rows_seen, strict / repeats, found / repeats, planned / repeats
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sd", type=float, default=None, help="of a seed's factor; 0.03 and 0.3 if none")
     arguments = parser.parse_args()
-    board.DRAWS = 500
+    ranking.DRAWS = 500
     head = f"{'table':<10} {'seeds':>5} {'sd':>5} {'error':>7} {'coverage':>9} {'planned error':>14}"
     print(f"{head} {'power at 20%':>13} {'planned':>8}")
     for tasks in (TASKS[:1], TASKS):

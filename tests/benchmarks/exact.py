@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdbench.baselines import Exact
-from mdbench.errors import InputError
+from mdbench.core.errors import InputError
 from mdbench.tasks import MTD, lag_likelihoods, load_task, sample
 
 quadrature = sys.modules["mdbench.baselines.exact"]
@@ -146,7 +146,7 @@ def _random_case(m, length, batch, kind):
     sharp = 0.05 if kind == "one lag" else 1.0
     task = MTD("random", rng.dirichlet(np.full(5, sharp) + 0.01, size=5), m, lengths=(length,))
     if kind == "drawn":
-        return task, sample(task, length, batch, 0).tokens[:, :-1]
+        return task, sample(task, length, batch, 0).contexts
     # Every token from lag 1 by a sharp π: the posterior is concentrated at a vertex, and the most nodes are needed.
     tokens = rng.integers(0, 5, (batch, length))
     for t in range(m, length):
@@ -162,7 +162,7 @@ def main():
         costs()
         return
     task = load_task("mtd-q5-m3")
-    contexts = sample(task, 128, 1024, 0).tokens[:, :-1].astype(np.int64)
+    contexts = sample(task, 128, 1024, 0).contexts
     against_nuts(task, contexts)
     against_logsumexp(task, contexts, 24)
     against_logsumexp(task, contexts, 34)

@@ -16,7 +16,7 @@ def main():
     for m, q, length, alpha in cases:
         rng = np.random.default_rng(m)
         task = MTD("random", rng.dirichlet(np.ones(q), size=q), m, alpha, lengths=(length,))
-        contexts = sample(task, length, 6, 0).tokens[:, :-1]
+        contexts = sample(task, length, 6, 0).contexts
         started = time.perf_counter()
         found = Reference().posterior(task, contexts)
         seconds = (time.perf_counter() - started) / 6

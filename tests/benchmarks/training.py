@@ -3,8 +3,8 @@
 ``python tests/benchmarks/training.py``, with options such as ``--device cuda --model standard --depth 5``. Ours: three
 seeds side by side; a step of one seed counts as one. The plain loops: one model, torch's own threads, its Adam, warm;
 they too compute only the last row of the last layer, and their batches come from the same sampler. ``formula`` writes
-the relative positions as SPEC section 4 has them, by indices i - j, as anyone would; ``our module`` is the module that
-we train, whose shifts instead of indices are part of what makes the trainer fast.
+the relative positions as docs/model.md, section 4 has them, by indices i - j, as anyone would; ``our module`` is the
+module that we train, whose shifts instead of indices are part of what makes the trainer fast.
 """
 
 import argparse
@@ -22,12 +22,13 @@ import psutil
 import torch
 from torch import nn
 
-from mdbench import training
-from mdbench.device import n_cores, one_thread, peak_memory
+from mdbench.core.device import n_cores, one_thread, peak_memory
+from mdbench.predictors import training_config
 from mdbench.predictors.transformer import DisentangledAttention, StandardLayer
 from mdbench.tasks import load_task
-from mdbench.training_config import preset_config
-from mdbench.training_data import Batches
+from mdbench.training import run, trainer
+from mdbench.training.data import Batches
+from mdbench.training.presets import preset_config
 
 SEEDS = (0, 1, 2)
 WINDOWS = 9  # of 100 steps that are measured at least: a seed may be one ahead of another
@@ -99,7 +100,7 @@ def our_rate(task, config, device, seconds) -> tuple[float, float, float]:
             raise Enough
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
-        training.train(task, replace(config, steps=10**6), folder, seeds=SEEDS, device=device, progress=progress)
+        run.train(task, replace(config, steps=10**6), folder, seeds=SEEDS, device=device, progress=progress)
     (start, first), (end, last) = calls[1], calls[-1]
     rate = len(SEEDS) * (last - first) / (end - start)
     with one_thread():
@@ -159,7 +160,7 @@ class IndexedStandard(StandardLayer):
 
 def plain_rate(task, config, device, seconds, formula: bool) -> float:
     """Steps a second of the loop that anyone would write."""
-    model = training.build_model(task, config).to(device)
+    model = training_config.build_model(task, config).to(device)
     if formula:
         as_the_formula(model)
     model.initialise(config.init_scale, torch.Generator(device).manual_seed(0))
@@ -168,7 +169,7 @@ def plain_rate(task, config, device, seconds, formula: bool) -> float:
 
     def step(k: int) -> None:
         tokens, targets = data[k]
-        loss = training.loss_of(config, model(tokens), targets).mean()
+        loss = trainer.loss_of(config, model(tokens), targets).mean()
         adam.zero_grad()
         loss.backward()
         adam.step()

@@ -3,7 +3,7 @@
 python tests/planted/plant.py [--revision REVISION] [--whole] [NAME ..]
 
 Each patch beside this file names the fault and the test files of `make test` that are to catch it; with --whole all of
-`make test` runs. The folder of a revision has those that are written otherwise there. Exit code 1 if a fault passes, or
+`make test` runs. The folder of a revision has those that fit it. Exit code 1 if a fault passes, or
 if what is to catch it fails without it.
 """
 
@@ -59,11 +59,10 @@ def main() -> None:
     parser.add_argument("--revision", help="plant in that revision, not in the tree as it is")
     parser.add_argument("--whole", action="store_true", help="run all of `make test`")
     arguments = parser.parse_args()
-    patches = sorted(p for p in HERE.glob("*.patch") if not arguments.names or p.stem in arguments.names)
+    there = HERE / (arguments.revision or "")  # what a patch changes stood elsewhere then
+    patches = sorted(p for p in there.glob("*.patch") if not arguments.names or p.stem in arguments.names)
     passed = []
     for patch in patches:
-        of_revision = HERE / (arguments.revision or "") / patch.name  # where what it changes stood elsewhere
-        patch = of_revision if of_revision.exists() else patch
         what, catchers = patch.read_text(encoding="utf-8").splitlines()[:2]
         files = [] if arguments.whole else catchers.removeprefix("caught by: ").split()
         with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,79 @@
+r"""Beyond one step of Mirror Descent: what four, five and seven layers of attention can do, written plainly.
+
+With γ_t the responsibilities of transition t, a transformer's position T holds the mean of Γ after two layers. Each
+further layer computes one of two things from a linear combination v = Σ_k a_k f_k of the features f_k found so far
+(vectors over the lags, the first of them mean Γ):
+
+- ``S``, a softmax over the lags: f = softmax(v);
+- ``R``, a reweighted mean over the transitions: f = Σ_t w_t γ_t with w_t ∝ exp(-⟨v, γ_t⟩).
+
+The last layer is an ``S``, whose result is the estimate of λ. Why: the gradient of the log likelihood is
+∂_g ℓ(λ) = Σ_t γ_t(g)/⟨λ, γ_t⟩, and 1/⟨λ, γ_t⟩ ≈ m e exp(-m ⟨λ, γ_t⟩) near ⟨λ, γ_t⟩ = 1/m (docs/model.md, section 4;
+docs/constructions.md derives it). ``""`` is one step of Mirror Descent, ``R``, ``SR`` and ``SRSR`` have four, five and
+seven layers. The least that a derivation needs has most scalars zero; all of them free, at no further layer, halve
+the excess KL and more.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdbench.core.errors import InputError
+
+STAGES = {3: "", 4: "R", 5: "SR", 7: "SRSR"}  # of the layers between the mean of Γ and the last, by depth
+
+
+def responsibilities(x: Any) -> Any:
+    """γ_t(g) = x_t(g) / Σ_h x_t(h), of numpy or jax arrays (..., m)."""
+    return x / x.sum(axis=-1, keepdims=True)
+
+
+def n_scalars(stages: str) -> int:
+    """How many scalars the stages and the last layer take: one for each feature that each of them combines."""
+    k = len(stages) + 1
+    return k * (k + 1) // 2
+
+
+def split_scalars(scalars: Any, stages: str) -> list[Any]:
+    """The coefficients a of each stage and of the last layer, parts of the array ``scalars``."""
+    if len(scalars) != n_scalars(stages):
+        raise InputError(f"the stages '{stages}' take {n_scalars(stages)} scalars, not {len(scalars)}.")
+    return [scalars[k * (k + 1) // 2 : (k + 1) * (k + 2) // 2] for k in range(len(stages) + 1)]
+
+
+@functools.partial(jax.jit, static_argnames="stages")
+def reweighted(x: Float[Array, "batch n m"], scalars: Float[Array, " k"], stages: str) -> Float[Array, "batch m"]:
+    """The estimate of λ from the lag likelihoods."""
+    gamma = responsibilities(x)
+    features = [gamma.mean(axis=1)]
+    for stage, a in zip(stages + "S", split_scalars(scalars, stages), strict=True):
+        v = sum(a[k] * feature for k, feature in enumerate(features))
+        if stage == "S":
+            features.append(jax.nn.softmax(v))
+        else:
+            attention = jax.nn.softmax(-jnp.einsum("ng,ntg->nt", v, gamma))
+            features.append(jnp.einsum("nt,ntg->ng", attention, gamma))
+    return features[-1]
+
+
+def start(stages: str, order: int, beta: float) -> Float[np.ndarray, " k"]:
+    """Where tuning starts, as derived: R weighs its newest feature by m; S shares β between the first and the newest.
+
+    β = η m (T - m) is one step's coefficient of mean Γ.
+    """
+    coefficients = []
+    for k, stage in enumerate(stages + "S"):
+        a = np.zeros(k + 1)
+        if stage == "R":
+            a[-1] = order
+        else:
+            a[0] = beta / 2
+            a[-1] += beta / 2
+        coefficients.append(a)
+    return np.concatenate(coefficients)

@@ -1,0 +1,262 @@
+"""What is tuned on calibration sequences: step sizes (docs/model.md, section 3), scalars of constructed transformers.
+
+Those of the built-in tasks stand in ``tuned.json`` beside this file (``mdbench tune`` makes them anew). For any other
+task or length they are tuned at first use and kept in the user's cache folder (``MDBENCH_CACHE`` names another), one
+small file each. Both are found by task hash.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdbench.algorithms.fitting import fit, fit_positive, kl, lag_rows, mix
+from mdbench.algorithms.mirror_descent import check_steps, descend_evenly
+from mdbench.algorithms.reweighting import STAGES, n_scalars, reweighted, start
+from mdbench.baselines.catalogue import build_baseline
+from mdbench.core import metrics
+from mdbench.core.errors import InputError
+from mdbench.core.files import cache_folder, check_writable, make_folder, write_text
+from mdbench.core.progress import Progress, no_progress
+from mdbench.tasks import DirichletMixture, load_suite, load_task, suite_names, task_names
+
+VERSION = 3  # raised when another way of tuning makes cached values stale
+
+N_CALIBRATION, SEED = 2048, 0
+
+HIGHEST_QUICK_ORDER = 4  # above it `exact` takes a good part of a second a sequence and more
+
+FEWER = 256  # sequences there, by `reference`
+
+STARTS = 4  # of the search for scalars: as derived, and that many less one around it
+
+SPREAD = 3.0  # standard deviation of these
+
+SHIPPED = Path(__file__).parent / "tuned.json"
+
+log = logging.getLogger(__name__)
+
+
+ETA, SCALARS = "eta", "scalars"
+
+
+class Wanted(NamedTuple):
+    """What to tune: the step size η of ``number`` steps, or the scalars of ``number`` layers."""
+
+    kind: str  # ETA or SCALARS
+    number: int
+
+
+def tuned_step_size(task: DirichletMixture, steps: int, length: int) -> float:
+    """η shared by that many steps at this length."""
+    return float(tuned(task, Wanted(ETA, steps), length))
+
+
+def tuned_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]:
+    """The scalars of the constructed transformer of that many layers at this length."""
+    return list(tuned(task, Wanted(SCALARS, depth), length))
+
+
+@functools.lru_cache(maxsize=256)
+def tuned(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
+    """The stored value, tuned now if nobody did before."""
+    shipped = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.exists() else {}
+    value = shipped.get(task.task_hash, {}).get(wanted.kind, {}).get(str(wanted.number), {}).get(str(length))
+    if value is not None:
+        return value
+    what = f"η for {wanted.number} steps" if wanted.kind == ETA else f"the scalars of {wanted.number} layers"
+    path = cache_file(task, wanted, length)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))[wanted.kind]
+    except FileNotFoundError:
+        log.info("%s, T = %d: tuning %s ...", task.name, length, what)
+    except (OSError, ValueError, TypeError, KeyError):
+        log.warning("'%s' is damaged; tuning %s anew ...", path, what)
+    value = tune_one(task, wanted, length)
+    try:
+        cache(task, wanted, length, value)
+    except InputError as error:
+        log.warning("%s It is tuned again next time.", error)
+    return value
+
+
+def tune_one(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
+    """Tune it anew."""
+    return (tune_step_size if wanted.kind == ETA else tune_scalars)(task, wanted.number, length)
+
+
+def tune_step_size(task: DirichletMixture, steps: int, length: int) -> float:
+    """The one η, shared by all steps, that minimises mean KL(p_B ‖ p̂) over the calibration sequences."""
+    check_steps(steps)
+    x, contexts, bayes = _calibration(task, length)
+
+    def excess_kl(eta: float) -> float:
+        weights = np.asarray(descend_evenly(x, eta, steps))
+        return float(metrics.kl(bayes, task.truth(weights, contexts)).mean())
+
+    # From a hundredth of `smooth` to 10, beyond which one step already picks a single lag.
+    smooth = 1 / ((length - task.given) * task.n_components**2)
+    eta = fit_positive(excess_kl, smooth / 100, 10.0)
+    if eta is None:
+        raise InputError(
+            f"task '{task.name}', length {length}: no step size has a finite excess KL; give eta a number."
+        )
+    return eta
+
+
+def tune_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]:
+    """The scalars that minimise mean KL(p_B ‖ p̂) over the calibration sequences, from several starts."""
+    if STAGES.get(depth, "") == "":
+        known = ", ".join(str(depth) for depth, stages in STAGES.items() if stages)
+        raise InputError(f"there are constructions with scalars of {known} layers, not {depth}.")
+    stages, m = STAGES[depth], task.n_components
+    x, contexts, bayes = _calibration(task, length)
+
+    derived = start(stages, m, tuned_step_size(task, 1, length) * m * (length - task.given))
+    away = np.random.default_rng(SEED).normal(0.0, SPREAD, (STARTS, n_scalars(stages)))
+    away[0] = 0.0
+    best = fit(_excess_kl(stages), derived + away, x, lag_rows(task, contexts), jnp.asarray(bayes))
+    if best is None:
+        raise InputError(f"task '{task.name}', length {length}: no scalars of {depth} layers have a finite excess KL.")
+    return best.tolist()
+
+
+@functools.lru_cache
+def _excess_kl(stages: str) -> Callable[..., Float[jax.Array, ""]]:
+    def mean_kl(scalars: Array, x: Array, rows: Array, bayes: Array) -> Float[Array, ""]:
+        return kl(bayes, mix(reweighted(x, scalars, stages), rows)).mean()
+
+    return mean_kl
+
+
+def tune(
+    task: DirichletMixture, lengths: Iterable[int], wanted: Iterable[Wanted], done: Callable[[int], None]
+) -> dict[tuple[Wanted, int], Any]:
+    """Tune each of ``wanted`` anew at every length; ``done(1)`` is called after each."""
+    values = {}
+    for length in lengths:
+        for what in wanted:
+            values[what, length] = tune_one(task, what, length)
+            done(1)
+    return values
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One tuned value of a task at one length."""
+
+    task: str
+    length: int
+    wanted: Wanted
+    value: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        number = {ETA: "steps", SCALARS: "depth"}[self.wanted.kind]
+        return {
+            "task": self.task,
+            "length": self.length,
+            number: self.wanted.number,
+            self.wanted.kind: self.value,
+        }
+
+
+def tune_tasks(
+    names: Sequence[str] | None,
+    lengths: Sequence[int] | None,
+    wanted: Sequence[Wanted],
+    table: Path | None,
+    progress: Progress = no_progress,
+) -> Iterator[Tuned]:
+    """Tune anew and keep what was found: in a table or where it is looked up (the shipped table, or the cache folder).
+
+    Args:
+        names: of tasks or task files; all built-in tasks if None.
+        lengths: if None those of the suites for built-in tasks, a task's own for others.
+        wanted: what to tune.
+        table: a file like the shipped one.
+        progress: called to show progress.
+
+    Raises:
+        InputError: a task without Dirichlet weights, a length that cannot be, or a table that cannot be written.
+    """
+    built_in = task_names()
+    chosen = list(names or built_in)
+    if table is None and set(chosen) <= set(built_in):
+        table = SHIPPED
+    if table is not None:
+        check_writable(table)
+    of_suites = sorted({length for name in suite_names() for length in load_suite(name).lengths})
+    for name in chosen:
+        task = load_task(name)
+        if not isinstance(task, DirichletMixture):
+            raise InputError(f"tuned numbers are of {DirichletMixture.kind}; '{name}' is {task.kind}.")
+        at = list(lengths or (of_suites if name in built_in else task.lengths))
+        for length in at:
+            task.check_length(length)
+        values = tune(task, at, wanted, progress(f"{task.name}: tuned values", len(at) * len(wanted)))
+        if table is not None:
+            store(table, task, values)
+        for (what, length), value in values.items():
+            if table is None:
+                cache(task, what, length, value)
+            yield Tuned(task.name, length, what, value)
+
+
+def store(path: Path, task: DirichletMixture, values: dict[tuple[Wanted, int], Any]) -> None:
+    """Add what was tuned to a table such as the shipped one."""
+    try:
+        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        entry = table.setdefault(task.task_hash, {"task": task.name, "n_calibration": N_CALIBRATION})
+        for (what, length), value in values.items():
+            of_kind = entry.setdefault(what.kind, {})
+            by_length = of_kind.setdefault(str(what.number), {}) | {str(length): value}
+            of_kind[str(what.number)] = dict(sorted(by_length.items(), key=lambda item: int(item[0])))
+    except (ValueError, AttributeError, TypeError, KeyError):
+        raise InputError(f"'{path}' is not a table of tuned values; name another file or remove it.") from None
+    write_text(path, json.dumps(table, indent=1) + "\n")
+
+
+def cache(task: DirichletMixture, wanted: Wanted, length: int, value: Any) -> None:
+    """Keep a tuned value for the next process."""
+    path = cache_file(task, wanted, length)
+    make_folder(path.parent)
+    content = {"task": task.name, "number": wanted.number, "length": length, wanted.kind: value}
+    write_text(path, json.dumps(content) + "\n")
+
+
+def cache_file(task: DirichletMixture, wanted: Wanted, length: int) -> Path:
+    """Where a tuned value of a task that is not built in is kept."""
+    name = f"v{VERSION}-n{N_CALIBRATION}-{task.task_hash}-{wanted.kind}{wanted.number}-T{length}.json"
+    return cache_folder() / "tuned" / name
+
+
+@functools.lru_cache(maxsize=2)
+def _calibration(
+    task: DirichletMixture, length: int
+) -> tuple[Float[np.ndarray, "N n m"], Int[np.ndarray, "N T"], Float[np.ndarray, "N q"]]:
+    """(lag likelihoods, contexts, p_B) of the calibration sequences."""
+    from mdbench.tasks import Stream, sample  # NumPyro, which a table of tuned numbers does without
+
+    contexts = sample(task, length, N_CALIBRATION, SEED, stream=Stream.CALIBRATION).contexts
+    baseline = build_baseline("exact")
+    try:
+        if task.n_components > HIGHEST_QUICK_ORDER:
+            raise InputError("exact takes too long for so many sequences.")
+        baseline.check(task, length)
+    except InputError:
+        contexts = contexts[:FEWER]
+        log.info("%s, T = %d: calibrating on %d sequences by `reference` ...", task.name, length, FEWER)
+        baseline = build_baseline("reference", standard_error=1e-2)  # its noise does not depend on the step size
+    bayes = baseline.next_token(task, contexts)
+    return task.likelihoods(contexts), contexts, bayes

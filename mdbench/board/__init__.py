@@ -1,0 +1,1 @@
+"""Records of scores, what checks them, and the ranking made of them."""

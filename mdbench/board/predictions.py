@@ -1,0 +1,105 @@
+"""Files of predictions: probabilities by length, as .npz or .csv."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from mdbench.board.record import MOST_RUNS
+from mdbench.core.errors import InputError, reason_of
+from mdbench.predictors.predictor import check_output
+from mdbench.tasks import Task, public_sequences
+
+LARGEST = 2**28  # bytes of all arrays in a file of predictions
+
+ByLength = Mapping[int, Float[np.ndarray, "R N q"]]
+
+
+def fault_of_file(path: Path) -> str | None:
+    """What keeps it from being read as the predictions beside a record."""
+    try:
+        if not path.is_file() or path.is_symlink():
+            return "not a file beside it"
+    except OSError:  # a name that cannot be
+        return "not a file beside it"
+    return f"larger than {LARGEST} bytes" if path.stat().st_size > LARGEST else None
+
+
+def read_npz(path: Path) -> dict[int, np.ndarray]:
+    """Arrays named ``T<length>``, by length."""
+    if not path.is_file():
+        raise InputError(f"'{path}' is not an ordinary file.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # whatever zip files can hold
+        raise InputError(f"'{path}' is not a file of arrays (.npz): {reason_of(error)[:200]}") from None
+    if not members:
+        raise InputError(f"'{path}' holds no arrays; give one called T<length> for each length.")
+    for member in members:  # before any of them is unpacked
+        if not re.fullmatch(r"T[1-9][0-9]{0,6}\.npy", member.filename):
+            name = member.filename.removesuffix(".npy")[:80]
+            raise InputError(f"'{path}': arrays are called T<length>, such as T32, not {name!r}.")
+    if len({member.filename for member in members}) < len(members):
+        raise InputError(f"'{path}': an array stands in it twice.")
+    size = sum(member.file_size for member in members)
+    if size > LARGEST:
+        raise InputError(f"'{path}': its arrays are larger than {LARGEST} bytes.")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            named = {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # whatever npy headers can hold
+        raise InputError(f"'{path}' is not a file of arrays (.npz): {reason_of(error)[:200]}") from None
+    for name, array in named.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"'{path}': '{name}' is no array.")
+    return {int(name[1:]): array for name, array in named.items()}
+
+
+def read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
+    wanted = ["length", "sequence", *(f"p{b}" for b in range(task.n_states))]
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"'{path}' cannot be read as CSV: {error}.") from None
+    if list(frame.columns) != wanted:
+        raise InputError(f"'{path}' must have the columns {','.join(wanted)}, not {','.join(map(str, frame.columns))}.")
+    try:
+        frame = frame.astype({"length": np.int64, "sequence": np.int64} | dict.fromkeys(wanted[2:], np.float64))
+    except ValueError as error:
+        raise InputError(f"'{path}': {error}.") from None
+    arrays = {}
+    for length, rows in frame.groupby("length"):
+        if sorted(rows["sequence"]) != list(range(len(rows))):
+            raise InputError(f"'{path}': at length {length} the sequences must be 0, 1, .., each once.")
+        arrays[int(length)] = rows.sort_values("sequence")[wanted[2:]].to_numpy()
+    return arrays
+
+
+def checked(name: str, length: int, array: np.ndarray, task: Task) -> Float[np.ndarray, "R N q"]:
+    """As probabilities of the public sequences; rows are divided by their sum."""
+    where = f"the predictions of '{name}' for T = {length}"
+    public = public_sequences(task.name).tokens
+    task.check_length(length)
+    if length >= public.shape[1]:
+        raise InputError(f"the public sequences of '{task.name}' go up to T = {public.shape[1] - 1}, not {length}.")
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim == 3 and array.shape[0] > MOST_RUNS:
+        raise InputError(f"{where} are of {array.shape[0]} training seeds; a record has at most {MOST_RUNS}.")
+    if array.ndim != 3 or array.shape[2] != task.n_states or not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"{where} must be floats of shape (N, {task.n_states}) or (R, N, {task.n_states}), "
+            f"not {array.dtype} of shape {array.shape}."
+        )
+    if not array.shape[0] or not 1 <= array.shape[1] <= len(public):
+        raise InputError(f"{where} are for {array.shape[1]} sequences; there are {len(public)}.")
+    try:
+        return np.stack([check_output(name, run, run.shape) for run in array])
+    except RuntimeError as error:
+        raise InputError(f"T = {length}: {error}") from None

@@ -1,0 +1,58 @@
+"""The command line: arguments in, tables out. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mdbench.cli import mechanism, naming, posteriors, records, scoring, training  # noqa: F401  # in this order of help
+from mdbench.cli.app import app, baseline_app, fail, leaderboard_app
+from mdbench.core.errors import InputError, PredictorError
+
+app.add_typer(baseline_app, name="baseline")
+app.add_typer(leaderboard_app, name="leaderboard")
+
+
+def main() -> None:
+    """Entry point: 2 for wrong usage, 1 for a failed run, one sentence on stderr for each."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("mdbench").setLevel(logging.INFO)
+    arguments = sys.argv[1:] or ["--help"]
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="mdbench", standalone_mode=False)
+    except InputError as error:
+        fail(str(error), 2)
+    except (PredictorError, FloatingPointError, ChildProcessError) as error:
+        fail(str(error), 1)
+    except BrokenPipeError:  # whoever read the output has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # the exceptions of Typer's own command line have it
+            raise
+        fail(error.format_message(), 2)
+    if code == 130:  # what Typer makes of Ctrl-C
+        fail("interrupted.", 130)
+    sys.exit(code)
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"mdbench {version('mdbench')}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,84 @@
+"""What a predictor computes: inspect and identify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdbench.cli.app import (
+    Device,
+    Json,
+    NoCache,
+    OneTask,
+    Predictor,
+    Seed,
+    app,
+    cache_of,
+    emit,
+    this_command,
+    whole_numbers,
+)
+
+
+@app.command()
+def inspect(
+    predictor: Annotated[str, typer.Argument(help="A transformer: trained_*, standard_*, constructed_*, run:FOLDER.")],
+    task: OneTask = "mtd-q5-m3",
+    length: Annotated[int, typer.Option("--length", help="Context length.")] = 32,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, inspection.html.")] = None,
+    n_sequences: Annotated[int, typer.Option(help="Sequences to average over.")] = 512,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Look inside a transformer: its parts beside those of the construction."""
+    from mdbench.core.files import check_writable, make_folder, write_text
+    from mdbench.mechanism import inspection
+    from mdbench.pages import terminal
+
+    page = None if out is None else make_folder(out) / "inspection.html"
+    if page is not None:
+        check_writable(page)
+    seen = inspection.inspect(predictor, task=task, length=length, n_sequences=n_sequences, seed=seed, device=device)
+    if page is not None:
+        from mdbench.pages.inspection import render
+
+        write_text(page, render(seen, this_command()))
+    emit(as_json, seen.to_dict, lambda: terminal.print_inspection(seen))
+    if page is not None and not as_json:
+        terminal.print_line(f"The page is '{page}'.")
+
+
+@app.command()
+def identify(
+    predictor: Predictor,
+    task: OneTask = "mtd-q5-m3",
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Context lengths, separated by commas; three show how steps move.")
+    ] = "32",
+    n_sequences: Annotated[int, typer.Option(help="Sequences to fit on, and as many others to judge.")] = 1024,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    shown: Annotated[int, typer.Option(help="Rows of the ranking to show.")] = 8,
+    no_cache: NoCache = False,
+    as_json: Json = False,
+) -> None:
+    """Which algorithm is this predictor running? Known ones are fitted to its predictions."""
+    from mdbench.mechanism import identification
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+
+    with progress_bars() as progress:
+        identification_ = identification.identify(
+            predictor,
+            task=task,
+            lengths=whole_numbers(lengths, "--lengths") or [],
+            n_sequences=n_sequences,
+            seed=seed,
+            device=device,
+            cache=cache_of(no_cache),
+            progress=progress,
+        )
+    emit(as_json, identification_.to_dict, lambda: terminal.print_identification(identification_, shown))

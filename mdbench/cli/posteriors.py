@@ -1,0 +1,108 @@
+"""Posterior methods: posterior of your own sequences, and baseline validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdbench.cli.app import (
+    Json,
+    NoCache,
+    Seed,
+    Tasks,
+    app,
+    baseline_app,
+    emit,
+    fail,
+    this_command,
+)
+
+
+@app.command()
+def posterior(
+    transition: Annotated[Path, typer.Option(help="CSV of π: q rows of q numbers.")],
+    order: Annotated[int, typer.Option(help="m, the number of lags.")],
+    sequences: Annotated[Path, typer.Option(help="CSV, one sequence a line: states 0..q-1 separated by commas.")],
+    concentration: Annotated[float, typer.Option(help="α of the Dirichlet prior on the weights.")] = 1.0,
+    method: Annotated[
+        str, typer.Option(help="A baseline (`mdbench list`), as name or name:option=value,option=value.")
+    ] = "exact",
+    prefixes: Annotated[bool, typer.Option("--prefixes", help="Also the posterior mean after every prefix.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the draws as ArviZ data (.nc).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Posterior of the mixture weights for your own sequences; exit code 1 if one fails its gates."""
+    from mdbench.core.verdict import Verdict
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+    from mdbench.posteriors import own, reading
+
+    pi, rows = reading.read_transition(transition), reading.read_sequences(sequences)
+    with progress_bars() as progress:
+        report = own.posterior(
+            pi,
+            order,
+            rows,
+            concentration=concentration,
+            method=method,
+            prefixes=prefixes,
+            out=out,
+            progress=progress("posterior", len(rows)),
+        )
+    emit(as_json, lambda: report, lambda: terminal.print_posterior(report))
+    failing = [s for s in report["sequences"] if any(c["verdict"] == Verdict.FAIL for c in s["checks_made"])]
+    if failing:
+        fail(f"{len(failing)} of {len(report['sequences'])} sequences fail a gate, also when run again longer.", 1)
+
+
+@baseline_app.command()
+def validate(
+    task: Tasks = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="Baseline; repeat for several, all if none.")
+    ] = None,
+    length: Annotated[int, typer.Option(help="T of the runs against the exact posterior.")] = 64,
+    n_sequences: Annotated[int, typer.Option(help="Sequences of these.")] = 256,
+    calibration_length: Annotated[int, typer.Option(help="T of the simulation-based calibration.")] = 32,
+    n_simulations: Annotated[int, typer.Option(help="Simulations of it.")] = 1000,
+    seed: Seed = 0,
+    no_cache: NoCache = False,
+    as_json: Json = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report: validation.html and validation.json.")
+    ] = None,
+) -> None:
+    """Every posterior method against the exact one, and simulation-based calibration; exit code 1 if one fails."""
+    from mdbench.core.files import check_writable, make_folder, write_text
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+    from mdbench.posteriors import validation
+
+    targets = {} if out is None else {kind: out / f"validation.{kind}" for kind in ("html", "json")}
+    if out is not None:
+        make_folder(out)
+    for path in targets.values():
+        check_writable(path)
+    with progress_bars() as progress:
+        validated = validation.validate(
+            tasks=task,
+            methods=method,
+            length=length,
+            n_sequences=n_sequences,
+            calibration_length=calibration_length,
+            n_simulations=n_simulations,
+            seed=seed,
+            cache=not no_cache,
+            progress=progress,
+        )
+    if targets:
+        from mdbench.pages.validation import render
+
+        write_text(targets["json"], validated.to_json() + "\n")
+        write_text(targets["html"], render(validated, this_command()))
+    emit(as_json, validated.to_dict, lambda: terminal.print_validation(validated))
+    if validated.failures:
+        names = ", ".join(f"{v.method} on {v.task}" for v in validated.failures)
+        fail(f"these methods did not pass: {names}.", 1)

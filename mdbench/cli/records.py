@@ -1,0 +1,134 @@
+"""Records and the board: verify, leaderboard build and leaderboard time."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mdbench.cli.app import (
+    LEADERBOARD,
+    Device,
+    Json,
+    Leaderboard,
+    app,
+    emit,
+    fail,
+    leaderboard_app,
+    say,
+)
+from mdbench.core.errors import InputError
+
+
+@app.command()
+def verify(
+    record: Annotated[
+        list[Path] | None, typer.Argument(help="Records (.json); all of the leaderboard's if none.")
+    ] = None,
+    leaderboard: Leaderboard = LEADERBOARD,
+    again: Annotated[
+        bool, typer.Option("--rerun", help="Run the predictor on fresh sequences: are its scores compatible?")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="With --rerun: seed of the fresh sequences; at random if none, and printed.")
+    ] = None,
+    n_sequences: Annotated[int, typer.Option("--n-sequences", help="With --rerun: fresh sequences a cell.")] = 256,
+    run_files: Annotated[
+        bool,
+        typer.Option("--run-files", help="With --rerun: run predictors whose name is a path, too."),
+    ] = False,
+    mark: Annotated[
+        bool,
+        typer.Option(
+            "--mark",
+            help="With --rerun, for the keeper of a board: write what came of it to reruns.json, which the board "
+            "shows, and leave out records that are marked there already.",
+        ),
+    ] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Check records: score their probabilities again, or run their predictors again; exit code 1 if one fails."""
+    from mdbench.board import auditing
+    from mdbench.board.files import record_paths
+    from mdbench.core.verdict import Verdict
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+
+    if mark and not again:
+        raise InputError("--mark writes down what --rerun finds; give both.")
+    paths = record or record_paths(leaderboard)
+    if not paths:
+        raise InputError(f"there are no records in '{leaderboard / 'records'}'; name one, or make one with --record.")
+    with progress_bars() as progress:
+        if again:
+            # Whoever knows the seed knows the sequences.
+            seed = secrets.randbelow(2**63 - 1) + 1 if seed is None else seed
+            say(f"fresh sequences of seed {seed}.")
+            how: dict[str, Any] = {"n_sequences": n_sequences, "files": run_files, "device": device}
+            audited = list(auditing.rerun_all(paths, seed, leaderboard if mark else None, progress=progress, **how))
+        else:
+            audited = list(auditing.verify_all(paths, in_place=not record, progress=progress))
+    emit(as_json, lambda: [each.to_dict() for each in audited], lambda: terminal.print_audited(audited))
+    failed = sum(each.verdict == Verdict.FAIL for each in audited)
+    if failed:
+        fail(f"{failed} of {len(audited)} records do not hold.", 1)
+
+
+@leaderboard_app.command()
+def build(
+    leaderboard: Leaderboard = LEADERBOARD,
+    suite: Annotated[str, typer.Option("--suite", help="Suite of tasks.")] = "core",
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 if what is there is not what would be written.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Rank the records of a folder: index.html, README.md, board.csv and the schema of records beside them."""
+    from mdbench.board import board as boards
+    from mdbench.core.files import check_writable, write_text
+    from mdbench.pages import board as pages
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+
+    command = "mdbench leaderboard build" + ("" if suite == "core" else f" --suite {suite}")
+    with progress_bars() as progress:
+        built = boards.build(leaderboard, suite, progress)
+    files = pages.files_of(built, leaderboard, command)
+    stale = [str(path) for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    if not check:
+        for path in files:
+            check_writable(path)
+        for path, text in files.items():
+            write_text(path, text)
+    emit(as_json, built.to_dict, lambda: terminal.print_board(built))
+    for refused in built.refused:
+        say(f"refused '{refused.path}': {refused.reason}")
+    if check and stale:
+        fail(f"not up to date: {', '.join(stale)}; run `{command}` and commit what it writes.", 1)
+
+
+@leaderboard_app.command("time")
+def time_(
+    leaderboard: Leaderboard = LEADERBOARD,
+    run_files: Annotated[bool, typer.Option("--run-files", help="Run predictors whose name is a path, too.")] = False,
+) -> None:
+    """Time all rows that can be run, beside one fixed computation: times.json. The same command goes on there."""
+    from mdbench.board import times
+    from mdbench.board.verification import CannotRerun
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+
+    failed = 0
+    with progress_bars() as progress:
+        for record, timed in times.time_records(leaderboard, run_files, progress):
+            where = f"{record.predictor.label} on {record.task}"
+            if isinstance(timed, times.Time):
+                terminal.print_line(f"{where}: {timed.mean:.3g} times the reference")
+            else:
+                terminal.print_line(f"{where}: not timed: {timed}")
+                failed += not isinstance(timed, CannotRerun)
+    if failed:
+        fail(f"{failed} records could not be timed.", 1)

@@ -1,0 +1,1 @@
+"""Predictors against gold: cells, scores, the contract, processes of their own."""

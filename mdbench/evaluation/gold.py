@@ -1,0 +1,123 @@
+"""The posterior that predictors are held against: exact, or sampled with every sequence passing its gates.
+
+Computed once and kept on disk (:mod:`mdbench.core.store`; ``MDBENCH_CACHE`` names another folder than the user's
+cache), a cell for some hundred sequences, under a name made of all that it depends on: task, tokens, prefixes, method
+with all its options, the source of the baselines and the libraries below them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from mdbench.baselines import APPROXIMATE, GATED, Baseline
+from mdbench.baselines.catalogue import baseline_entries, build_baseline
+from mdbench.core.errors import InputError, Unsupported
+from mdbench.core.progress import Advance, no_advance
+from mdbench.core.store import Arrays, Store, code_hash, foreign_code, hash_of, open_store
+from mdbench.tasks import DirichletMixture, Predictive, Task
+
+SHARD = 256  # sequences in one cell; no number depends on it
+
+LEAST_CONCENTRATION = 0.3
+
+
+def gold_predictive(
+    task: Task,
+    contexts: Int[np.ndarray, "B T"],
+    lengths: Sequence[int],
+    method: str = "exact",
+    progress: Advance | None = None,
+    kept: Store | None = None,
+) -> Predictive:
+    """p_B after each prefix by that method, from where it is ``kept`` as far as it is there; by default the cache.
+
+    Raises:
+        InputError: the method may not serve as gold, cannot do this size, or leaves a sequence that fails its gates.
+    """
+    baseline = check_gold(task, contexts.shape[1], method)
+    lengths = sorted(set(lengths))
+    kept = open_store() if kept is None else kept
+    parts, failed, gates = [], [], ""
+    for start in range(0, len(contexts), SHARD):
+        shard = contexts[start : start + SHARD]
+        n, p, q = len(shard), len(lengths), task.n_states
+        shapes = {"probs": (n, p, q), "bound": (n, p), "standard_error": (n, p, q)}
+
+        def compute(shard: np.ndarray = shard) -> Arrays:
+            if baseline.is_closed_form(task):
+                (progress or no_advance)(len(shard))
+                return task.predictive(shard, lengths)._asdict()  # type: ignore[attr-defined]
+            posterior = baseline.posterior(task, shard, lengths, progress)
+            if posterior.failed.any():
+                raise _Failed(posterior)
+            return posterior.predictive(task, shard)._asdict()
+
+        try:
+            there = functools.partial(progress or no_advance, n)
+            parts.append(kept.arrays("gold", _key(task, shard, lengths, baseline), shapes, compute, there))
+        except _Failed as error:
+            of_shard = np.flatnonzero(error.found.failed)
+            first = [c for c in error.found.checks_made if c.passed is not None and not c.passed[of_shard[0]].all()]
+            gates = gates or ", ".join(c.name for c in first)
+            failed += [start + int(k) for k in of_shard]
+    if failed:
+        raise InputError(
+            f"'{method}' cannot be gold for task '{task.name}': {len(failed)} of {len(contexts)} sequences fail a "
+            f"gate, the first of them sequence {failed[0] + 1} ({gates}); give more draws or take exact."
+        )
+    return Predictive(**{name: np.concatenate([part[name] for part in parts]) for name in Predictive._fields})
+
+
+class _Failed(Exception):
+    """Some sequences of a shard fail a gate."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.found = found
+
+
+def check_gold(task: Task, length: int, method: str) -> Baseline[Any]:
+    """The baseline, if it may be gold and can do that length of that task.
+
+    Raises:
+        InputError: it may not, or cannot.
+    """
+    baseline = build_baseline(method)
+    if baseline.standing == APPROXIMATE:
+        able = ", ".join(name for name, e in baseline_entries().items() if e.load().standing != APPROXIMATE)
+        raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
+    concentration = task.concentration if isinstance(task, DirichletMixture) else math.inf
+    if baseline.standing == GATED and concentration < LEAST_CONCENTRATION:
+        raise InputError(
+            f"at concentration {concentration:g} the posterior sits in corners that samplers can miss without "
+            f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}, so take exact."
+        )
+    try:
+        baseline.check(task, length)
+    except Unsupported as error:
+        raise Unsupported(f"{error} As gold, --gold nuts takes any model.", error.label) from None
+    except InputError as error:
+        hint = "" if baseline.name == "reference" else " As gold, --gold reference goes up to order 16."
+        raise InputError(f"{error}{hint}") from None
+    return baseline
+
+
+def _key(task: Task, contexts: np.ndarray, lengths: Sequence[int], baseline: Baseline[Any]) -> dict[str, Any]:
+    """All that the gold of just this depends on."""
+    return {
+        "task": task.task_hash,
+        "data": hash_of(contexts),
+        "shape": list(contexts.shape),
+        "lengths": list(map(int, lengths)),
+        "method": baseline.name,
+        "options": {k: str(v) for k, v in asdict(baseline).items()},
+        "code": code_hash("mdbench.baselines", "mdbench.tasks"),
+        "foreign code": foreign_code(task, baseline),
+    }

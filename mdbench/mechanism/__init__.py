@@ -1,0 +1,1 @@
+"""What a predictor computes: which algorithm it runs, and what is inside a transformer."""

@@ -1,0 +1,1 @@
+"""What people look at: HTML pages from templates, tables and progress for the terminal."""

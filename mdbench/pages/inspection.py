@@ -1,0 +1,98 @@
+"""An inspection as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from mdbench.mechanism.inspection import Inspection
+from mdbench.pages.html import render_page
+
+LOWEST_SCORE = -12.0  # of offsets, in a plot: e^-12 of the attention is nothing one could see
+
+PANEL = 2.6  # inches
+
+
+def render(found: Inspection, command: str) -> str:
+    """The page."""
+    with matplotlib.rc_context({"font.size": 8, "axes.titlesize": 8, "image.cmap": "cividis"}):
+        figures = _figures(found)
+    return render_page("inspection.html", found=found, command=command, figures=figures)
+
+
+def _figures(seen: Inspection) -> dict[str, str]:
+    figures = {"sequence": _maps(seen)}
+    if seen.layers:
+        figures["average"] = _average_maps(seen)
+        figures["offsets"] = _offsets(seen)
+    if seen.transition:
+        t = seen.transition
+        panels = {"softmax of W_A over keys": t.learned, "the same of log π": t.expected}
+        figures["transition"] = _data(_heatmaps([panels], "state before (key)", "state (query)", shared=True))
+    return figures
+
+
+def _maps(seen: Inspection) -> str:
+    """Attention maps of the first sequence: a row a layer; ours and the construction's, or a panel a head."""
+    if seen.maps_construction is not None:
+        rows = [
+            {f"layer {k}: {seen.predictor}": ours, f"layer {k}: {seen.construction}": theirs}
+            for k, (ours, theirs) in enumerate(zip(seen.maps, seen.maps_construction, strict=True), 1)
+        ]
+    elif seen.maps.ndim == 4:
+        rows = [{f"layer {k}, head {h}": a for h, a in enumerate(heads, 1)} for k, heads in enumerate(seen.maps, 1)]
+    else:
+        rows = [{f"layer {k}: {seen.predictor}": a} for k, a in enumerate(seen.maps, 1)]
+    return _data(_heatmaps(rows, "key", "query"))
+
+
+def _average_maps(seen: Inspection) -> str:
+    rows = [
+        {
+            f"layer {k}: {seen.predictor}": layer.mean_map,
+            seen.construction: layer.mean_map_construction,
+            "mean of |difference|": layer.mean_difference,
+        }
+        for k, layer in enumerate(seen.layers, 1)
+    ]
+    return _data(_heatmaps(rows, "key", "query"))
+
+
+def _offsets(seen: Inspection) -> str:
+    figure = Figure(figsize=(PANEL * len(seen.layers), PANEL), layout="constrained")
+    for k, (axes, layer) in enumerate(zip(np.ravel(figure.subplots(1, len(seen.layers))), seen.layers, strict=True), 1):
+        for scores, name, style in (
+            (layer.offset_scores, seen.predictor, "o-"),
+            (layer.offset_scores_construction, seen.construction, "x--"),
+        ):
+            axes.plot(np.maximum(scores, LOWEST_SCORE), style, markersize=3, linewidth=0.8, label=name)
+        axes.set(title=f"layer {k}", xlabel="offset i - j", ylabel="h_T · R_A, nats")
+        axes.legend()
+    return _data(figure)
+
+
+def _heatmaps(rows: list[dict[str, Any]], x: str, y: str, shared: bool = False) -> Figure:
+    """One row of panels for each dictionary of titled matrices; ``shared`` gives all one scale."""
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(PANEL * columns, PANEL * len(rows)), layout="constrained")
+    top = max(a.max() for row in rows for a in row.values()) if shared else None
+    for axes_row, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        for axes in axes_row[len(row) :]:
+            axes.axis("off")
+        for axes, (title, matrix) in zip(axes_row, row.items(), strict=False):
+            image = axes.imshow(matrix, vmin=0, vmax=top, interpolation="nearest")
+            axes.set(title=title, xlabel=x, ylabel=y)
+            figure.colorbar(image, ax=axes, shrink=0.7)
+    return figure
+
+
+def _data(figure: Figure) -> str:
+    """The picture as a data URI."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

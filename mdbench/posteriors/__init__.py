@@ -1,0 +1,1 @@
+"""Posterior methods at work: on one's own sequences, and on trial."""

@@ -1,0 +1,105 @@
+"""Train transformers on fresh sequences (docs/model.md, section 6), several seeds side by side.
+
+A run is a folder ``seed<k>`` with ``weights.safetensors`` and ``card.json``, which a predictor loads. While it trains,
+``checkpoint.safetensors`` beside them holds parameters, Adam's state and the losses so far; on a GPU, where several
+seeds are one batch of models, one checkpoint in the folder above holds them all. What a step does is a function of
+(task, configuration, start, seed, step) on one kind of device (a GPU may round otherwise for other seeds beside), so
+training that was interrupted at any moment goes on from its last whole checkpoint to the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mdbench.core.device import check_device
+from mdbench.core.errors import InputError
+from mdbench.core.files import make_folder
+from mdbench.core.progress import Advance, no_advance
+from mdbench.predictors.training_config import CARD, TrainingConfig
+from mdbench.tasks import Task, as_task
+from mdbench.training.data import Batches
+from mdbench.training.folder import CHECKPOINT, Start, alone_in, check_runs, groups_of, start_of
+from mdbench.training.process import train_side_by_side
+from mdbench.training.trainer import train_here
+
+
+def train(
+    task: str | Path | Task,
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    seeds: Sequence[int] = (0,),
+    device: str = "cpu",
+    start_from: str | Path | None = None,
+    progress: Advance = no_advance,
+) -> list[Path]:
+    """Train, or go on training, the runs ``out/seed<k>`` on a task or the one of that name or file; return the folders.
+
+    With ``start_from`` each begins where the finished run ``start_from/seed<k>`` ended, which has the same kind of
+    model, as many layers or fewer, and the same length or a shorter one (see ``begin_with`` of the models).
+
+    ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first; k is a fraction
+    of the steps where some seeds go before others.
+
+    Raises:
+        InputError: a seed's folder holds a run of another task, configuration or start, another command trains beside
+            it, the target is out of reach for this task, what it shall start from does not suit it, or it does not fit
+            into memory.
+        FloatingPointError: a loss is not finite.
+        ChildProcessError: the process that trained a seed was ended.
+    """
+    out, start_from = Path(out), None if start_from is None else Path(start_from)
+    task = as_task(task)
+    starts = _check_request(task, config, seeds, device, start_from)
+    folders = [out / f"seed{seed}" for seed in seeds]
+    with alone_in(make_folder(out)):
+        check_runs(task, config, out, starts)
+        for left in (left for folder in (out, *folders) for left in folder.glob(".mdbench-*")):
+            left.unlink()  # by a process that was ended while it wrote
+        for folder in folders:
+            if (folder / CARD).exists():
+                (folder / CHECKPOINT).unlink(missing_ok=True)  # only its removal was interrupted
+        groups = groups_of(out, seeds, device)
+        n_seeds = sum(map(len, groups))
+        for group in groups:
+
+            def of_all(steps: float, share: float = len(group) / n_seeds) -> None:
+                progress(steps * share)
+
+            if device == "cpu" and len(group) > 1 and not (out / CHECKPOINT).exists():
+                train_side_by_side(task, config, out, group, start_from, of_all)
+            else:
+                train_here(task, config, out, group, start_from, device, of_all)
+    return folders
+
+
+def check_training(
+    task: Task,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    seeds: Sequence[int],
+    device: str = "cpu",
+    start_from: Path | None = None,
+) -> None:
+    """Raise :class:`InputError` for what :func:`train` would refuse."""
+    check_runs(task, config, out, _check_request(task, config, seeds, device, start_from))
+
+
+def _check_request(
+    task: Task, config: TrainingConfig, seeds: Sequence[int], device: str, start_from: Path | None
+) -> dict[int, Start | None]:
+    """Raise :class:`InputError` for what no folder could make good; return what each seed starts from."""
+    task.check_length(config.length)
+    task.check_length(config.first_length)
+    if not device.startswith("cuda") and device != "cpu":
+        raise InputError(f"models are trained on cpu or cuda, not on '{device}'.")
+    check_device(device)
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise InputError(f"a seed must be a whole number (int) from 0 to 2^63 - 1, not {seed!r}.")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError("seeds must be at least one, and each given once.")
+    Batches(task, config.length, config.target, config.batch, config.reuse, seeds[0], device)  # if it can be had
+    return {seed: start_of(task, config, start_from, seed) for seed in seeds}

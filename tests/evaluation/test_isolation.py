@@ -1,0 +1,381 @@
+"""Predictors in processes of their own: whatever they do is their own failure, and the others go on."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import mdbench
+from mdbench.core.errors import InputError, PredictorError, Unsupported
+from mdbench.evaluation.isolation import Isolated, Limits
+from mdbench.predictors.catalogue import build_predictor, row_identity
+from mdbench.tasks import load_task, sample
+
+TASK = load_task("mtd-q3-m2")
+
+FILE = """
+import os, sys, time
+import numpy as np
+from mdbench import load_task
+
+transition = load_task("mtd-q3-m2").transition
+
+def good(contexts):
+    return transition[contexts[:, -1]]
+
+def raises(contexts):
+    raise KeyError("no such thing")
+
+def hangs(contexts):
+    time.sleep(1000)
+
+def exits(contexts):
+    sys.exit(3)
+
+def dies(contexts):
+    os.write(2, b"about to go\\n")
+    os._exit(7)
+
+def crashes(contexts):
+    os.kill(os.getpid(), 11)
+
+def prints(contexts):
+    print("hello there")
+    return good(contexts)
+
+def greedy(contexts):
+    held = [np.ones(2**24) for _ in range(16)]  # 2 GiB
+    time.sleep(1000)
+
+def objects(contexts):
+    return np.array([{}] * len(contexts), dtype=object)
+
+def unbuildable(task):
+    raise ZeroDivisionError
+
+class Asked:
+    what = None
+    def __init__(self, task):
+        self.good = good
+    def check_length(self, length):
+        if self.what == "check_length":
+            raise ValueError("of a length")
+    def runs(self, length):
+        return {"runs": 3, "no runs": []}.get(self.what, [self])
+    def predict(self, contexts):
+        import mdbench
+        if self.what == "input":
+            raise mdbench.InputError("of its own")
+        if self.what == "exit":
+            sys.exit(0)
+        return good(contexts)
+
+def asked(what):
+    return type(f"asked_{what}", (Asked,), {"what": what})
+
+asked_check_length, asked_runs, asked_no_runs = asked("check_length"), asked("runs"), asked("no runs")
+asked_input, asked_exit = asked("input"), asked("exit")
+
+def leaves_a_child(contexts):
+    import subprocess
+    child = subprocess.Popen(["sleep", "1000"])
+    raise KeyError(f"child {child.pid}.")
+
+def busy(contexts):
+    open(contexts_of_busy, "w").write(str(os.getpid()))
+    while True:
+        pass
+
+contexts_of_busy = __file__ + ".pid"
+
+class Short:
+    def __init__(self, task):
+        self.task = task
+    def check_length(self, length):
+        from mdbench import Unsupported
+        if length > 20:
+            raise Unsupported("it does 20 at most.", label="too long")
+    def predict(self, contexts):
+        return self.task.transition[contexts[:, -1]].astype(np.float32)
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+FAILURES = {
+    "raises": "failed: KeyError: 'no such thing'",
+    "hangs": "took longer than 6 seconds",
+    "exits": r"called sys.exit\(3\)",
+    "dies": "exit code 7. Its last words: about to go",
+    "crashes": "was ended by SIGSEGV",
+    "prints": "printed on stdout.*hello there",
+    "greedy": "more than 1.5 GiB",
+    "objects": "returned object",
+    "unbuildable": "cannot be built: ZeroDivisionError",
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_every_way_to_fail_is_the_predictors_own(file, name):
+    limits = Limits(seconds=6 if name == "hangs" else 60, gibibytes=1.5)
+    with pytest.raises(PredictorError, match=FAILURES[name]) as error:
+        Isolated(f"{file}:{name}", TASK, limits=limits).predict(sample(TASK, 16, 4, seed=0).contexts)
+    assert "\n" not in str(error.value)
+    assert name in str(error.value)
+
+
+def test_after_it_has_ended_every_call_says_so(file):
+    isolated = Isolated(f"{file}:dies", TASK)
+    for _ in range(2):
+        with pytest.raises(PredictorError, match="exit code 7"):
+            isolated.predict(sample(TASK, 16, 4, seed=0).contexts)
+
+
+def test_others_go_on_beside_a_crash_and_a_hang_and_the_exit_code_says_so(run, file, capsys):
+    names = [f"{file}:{name}" for name in ("good", "crashes", "Short", "hangs")]
+    options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--no-references", "--isolate", "--json"]
+    options += ["--time-limit", 10]
+    assert run("evaluate", *[x for name in names for x in ("--predictor", name)], *options).code == 1
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert {r["predictor"] for r in found["results"]} == {names[0], names[2]}
+    assert [f["predictor"] for f in found["failed"]] == [names[1], names[3]]
+    assert "SIGSEGV" in found["failed"][0]["reason"]
+    assert "longer than 10 seconds" in found["failed"][1]["reason"]
+    assert "failed; the others have been scored" in captured.err
+    direct = mdbench.evaluate(names[0], task=TASK, lengths=[16], n_sequences=20, references=())
+    assert {r["predictor"]: r["excess_kl"] for r in found["results"]}[names[0]] == direct.results[0].excess_kl
+
+
+def test_what_comes_back_is_what_the_predictor_says():
+    isolated = Isolated("trained_l3", TASK)
+    contexts = sample(TASK, 16, 300, seed=0).contexts
+    direct = build_predictor("trained_l3", TASK)
+    np.testing.assert_array_equal(isolated.predict(contexts), direct.predict(contexts))
+    mine, theirs = isolated.runs(16), direct.runs(16)
+    assert len(mine) == len(theirs) == 3
+    np.testing.assert_array_equal(mine[2].predict(contexts), theirs[2].predict(contexts))
+    assert isolated.card == direct.card
+    with pytest.raises(Unsupported, match="no weights for length 17") as refusal:
+        isolated.check_length(17)
+    assert refusal.value.label == "no weights"
+
+
+def test_the_process_ends_with_its_predictor(file):
+    isolated = Isolated(f"{file}:good", TASK)
+    pid = isolated._process.pid
+    assert psutil.pid_exists(pid)
+    del isolated
+    for _ in range(50):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("it still runs")
+
+
+def test_it_gets_contexts_only_and_limits_must_be_limits():
+    with pytest.raises(InputError, match="told θ"):
+        Isolated("oracle", TASK)
+    for limits in ({"seconds": 0}, {"gibibytes": -1}, {"seconds": float("nan")}):
+        with pytest.raises(InputError, match="must be positive"):
+            Limits(**limits)
+
+
+def test_a_record_of_a_predictor_from_a_file_is_isolated_by_default(run, file, tmp_path, capsys):
+    options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--no-references", "--record"]
+    assert run("evaluate", "--predictor", f"{file}:prints", *options, "--leaderboard", tmp_path).code == 1
+    assert "printed on stdout" in capsys.readouterr().err
+    assert run("evaluate", "--predictor", f"{file}:good", *options, "--leaderboard", tmp_path).code == 0
+    (path,) = (tmp_path / "records" / TASK.name).glob("*.json")
+    content = json.loads(path.read_text())
+    assert (content["predictor"]["kind"], content["predictor"]["distribution"]) == ("contributed", None)
+    assert run("verify", path).code == 0
+    assert run("verify", path, "--rerun").code == 0
+
+
+# ----------------------------------------------------------------------------------------------- files and functions
+
+
+def test_a_file_may_hold_a_factory_a_class_or_the_prediction_itself(file):
+    contexts = sample(TASK, 16, 5, seed=0).contexts
+    expected = TASK.transition[contexts[:, -1]]
+    for name in ("good", "Short"):
+        np.testing.assert_allclose(build_predictor(f"{file}:{name}", TASK).predict(contexts), expected, rtol=1e-6)
+    assert row_identity(f"{file}:good").label == f"{file}:good"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("nowhere.py:good", InputError, "no file 'nowhere.py'"),
+        ("{file}:absent", PredictorError, "has no attribute 'absent'"),
+        ("{file}:transition", PredictorError, "not a function"),
+        ("{file}", InputError, "name one function in the file"),
+        ("{file}:", InputError, "name one function in the file"),
+        ("{file}:good:eta=1", InputError, "name one function in the file, and no options"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(file, text, error, said):
+    with pytest.raises(error, match=said):
+        build_predictor(text.format(file=file), TASK)
+
+
+def test_a_file_that_does_not_run_says_why(tmp_path):
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    with pytest.raises(PredictorError, match="cannot be loaded: SyntaxError"):
+        build_predictor(f"{tmp_path / 'broken.py'}:f", TASK)
+
+
+@pytest.mark.parametrize("isolate", [None, Limits(60)], ids=["here", "isolated"])
+def test_whatever_is_asked_of_it_a_failure_is_its_own(file, isolate):
+    names = [f"{file}:asked_{what}" for what in ("check_length", "runs", "no_runs", "input", "exit")]
+    found = mdbench.evaluate(
+        [*names, f"{file}:good"], task=TASK, lengths=[16], n_sequences=4, references=(), isolate=isolate
+    )
+    assert [r.predictor for r in found.results] == [f"{file}:good"]
+    reasons = {f.predictor: f.reason for f in found.failed}
+    for name, said in zip(
+        names, ("of a length", "not iterable", "at least one", "of its own", "sys.exit(0)"), strict=True
+    ):
+        assert said in reasons[name]
+        assert name in reasons[name]
+    with pytest.raises(PredictorError, match="of its own"):
+        mdbench.evaluate(f"{file}:asked_input", task=TASK, lengths=[16], n_sequences=4, isolate=isolate)
+
+
+def test_what_it_started_ends_with_it(file):
+    isolated = Isolated(f"{file}:leaves_a_child", TASK)
+    with pytest.raises(PredictorError) as error:
+        isolated.predict(sample(TASK, 16, 4, seed=0).contexts)
+    child = int(str(error.value).rpartition("child ")[2].split(".")[0])
+    assert psutil.pid_exists(child)
+    isolated.close()
+    _ends(child)
+
+
+def test_it_ends_with_its_parent_however_busy(file):
+    script = f"import mdbench\nmdbench.evaluate({f'{file}:busy'!r}, task='mtd-q3-m2', lengths=[16], n_sequences=4, "
+    script += "isolate=mdbench.Limits(100))"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    pid_file = Path(f"{file}.pid")
+    while not pid_file.exists() or not pid_file.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    _ends(int(pid_file.read_text()))
+
+
+def _ends(pid):
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_record_imports_nothing_of_it_here(run, file, tmp_path, capsys):
+    (tmp_path / "here.py").write_text(
+        f"import os\nopen({str(tmp_path / 'pids')!r}, 'a').write(f'{{os.getpid()}} ')\n" + file.read_text()
+    )
+    (tmp_path / "bad.py").write_text("import sys\nsys.exit(0)\n")
+    both = [x for name in ("bad.py:f", "here.py:good") for x in ("--predictor", tmp_path / name)]
+    options = [
+        "--task",
+        TASK.name,
+        "--lengths",
+        16,
+        "--n-sequences",
+        8,
+        "--record",
+        "--leaderboard",
+        tmp_path / "board",
+    ]
+    assert run("evaluate", *both, *options).code == 1
+    assert "sys.exit(0)" in capsys.readouterr().out
+    assert str(os.getpid()) not in (tmp_path / "pids").read_text().split()
+    assert len(list(tmp_path.glob("board/records/*/*.json"))) == 1
+
+
+def test_a_notebook_shows_scores_failures_and_ties():
+    def broken(_contexts):
+        raise ValueError("<no luck>")
+
+    shown = mdbench.evaluate([broken, "md1"], task=TASK, lengths=[16], n_sequences=20)._repr_html_()
+    assert "at gold" in shown
+    assert "&lt;no luck&gt;" in shown
+    assert "Tied at mtd-q3-m2, T = 16: constructed_l3 and md1." in shown
+    assert "<table" in mdbench.check("uniform", TASK, [16])._repr_html_()
+
+
+@pytest.mark.parametrize(("given", "said"), [([], "at least one"), ([lambda c: c] * 2, "a __name__ of its own")])
+def test_names_must_tell_predictors_apart(given, said):
+    with pytest.raises(InputError, match=said):
+        mdbench.evaluate(given, task=TASK, lengths=[16], n_sequences=4)
+
+    def uniform(contexts):
+        return contexts
+
+    with pytest.raises(InputError, match="'uniform' is a built-in predictor"):
+        mdbench.evaluate(uniform, task=TASK, lengths=[16], n_sequences=4)
+
+
+@pytest.mark.wrong_types
+def test_a_function_in_a_notebook_is_a_predictor():
+    def last_token(contexts):
+        return TASK.transition[contexts[:, -1]]
+
+    found = mdbench.evaluate(last_token, task=TASK, lengths=[16], n_sequences=20)
+    assert "last_token" in {r.predictor for r in found.results}
+    with pytest.raises(InputError, match="a function from contexts to probabilities"):
+        mdbench.evaluate(3, task=TASK, lengths=[16], n_sequences=20)
+
+
+def test_a_predictor_that_raises_spoils_nothing_else():
+    def broken(_contexts):
+        raise ValueError("no\nsuch luck")
+
+    found = mdbench.evaluate([broken, "md1"], task=TASK, lengths=[16], n_sequences=20, references=())
+    assert [r.predictor for r in found.results] == ["md1"]
+    assert found.failed[0].reason.endswith("ValueError: no such luck.")
+    with pytest.raises(PredictorError, match="ValueError: no such luck"):
+        mdbench.evaluate(broken, task=TASK, lengths=[16], n_sequences=20)
+
+
+def test_a_predictor_of_numpy_has_a_process_without_jax_and_torch(tmp_path):
+    """Which would take seconds to import, for every predictor and task."""
+    (tmp_path / "light.py").write_text(
+        "import sys\n\nimport numpy as np\n\n\ndef p(contexts):\n"
+        "    heavy = {'jax', 'torch', 'numpyro', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "    if heavy:\n        raise RuntimeError(f'imported: {sorted(heavy)}')\n"
+        "    return np.full((len(contexts), 3), 1 / 3)\n"
+    )
+    with_limits = {"task": "mtd-q3-m2", "lengths": [16], "n_sequences": 8, "references": (), "isolate": Limits(60)}
+    assert len(mdbench.evaluate(f"{tmp_path / 'light.py'}:p", **with_limits).results) == 1
+
+
+def test_the_process_has_a_cache_of_its_own_that_ends_with_it(tmp_path):
+    (tmp_path / "nosy.py").write_text(
+        "import os\n\nimport numpy as np\n\n\nclass P:\n    def __init__(self, task):\n"
+        f"        with open({str(tmp_path / 'seen')!r}, 'w') as file:\n"
+        "            print(os.environ['MDBENCH_CACHE'], os.environ['JAX_COMPILATION_CACHE_DIR'], file=file)\n\n"
+        "    def predict(self, contexts):\n        return np.full((len(contexts), 3), 1 / 3)\n"
+    )
+    options = {"task": "mtd-q3-m2", "lengths": [16], "n_sequences": 8, "references": (), "isolate": Limits(60)}
+    mdbench.evaluate(f"{tmp_path / 'nosy.py'}:P", **options)
+    folders = (tmp_path / "seen").read_text().split()
+    assert len(folders) == 2
+    for folder in folders:
+        assert not folder.startswith(os.environ["MDBENCH_CACHE"])
+        assert not os.path.exists(folder)

@@ -1,0 +1,160 @@
+"""Constructed transformers against the algorithms that they are to compute, and what these reach."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdbench.algorithms.mirror_descent import descend_evenly
+from mdbench.algorithms.reweighting import STAGES, n_scalars, reweighted
+from mdbench.algorithms.tuning import tune_scalars, tuned_scalars
+from mdbench.core.errors import InputError
+from mdbench.evaluation.comparison import compare
+from mdbench.predictors.constructed import Constructed, ConstructedL3, construct
+from mdbench.predictors.mirror_descent import MirrorDescent
+from mdbench.predictors.transformer import run_model
+from mdbench.tasks import MTD, lag_likelihoods, load_task, next_token_probs, sample
+
+# ---------------------------------------------------------------------------------------------- three layers, one step
+
+
+@pytest.mark.parametrize("length", [16, 32, 64, 128])
+def test_the_construction_is_one_step(core_task, length):
+    contexts = sample(core_task, length, 16, seed=0).contexts
+    constructed = ConstructedL3(core_task).predict(contexts)
+    np.testing.assert_allclose(constructed, MirrorDescent(core_task, 1).predict(contexts), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [1e-4, 0.2, 5.0])
+def test_the_construction_at_other_step_sizes_and_with_zeros_in_pi(zeros_task, eta):
+    contexts = sample(zeros_task, 20, 50, seed=0).contexts
+    one_step = MirrorDescent(zeros_task, 1, eta).predict(contexts)
+    np.testing.assert_allclose(ConstructedL3(zeros_task, eta).predict(contexts), one_step, rtol=0, atol=1e-12)
+
+
+def test_the_shortest_sequence(core_task):
+    contexts = sample(core_task, core_task.order + 1, 5, seed=0).contexts
+    one_step = MirrorDescent(core_task, 1, 0.3).predict(contexts)
+    np.testing.assert_allclose(ConstructedL3(core_task, 0.3).predict(contexts), one_step, rtol=0, atol=1e-12)
+
+
+def test_a_construction_with_a_wrong_entry_is_not_one_step():
+    """What the tests above would see: one relative-position entry off by one lag."""
+    task = load_task("mtd-q5-m3")
+    contexts = sample(task, 16, 8, seed=0).contexts
+    model = construct(task, 16, STAGES[3], [0.2 * 3 * 13])
+    right = run_model(model, contexts)
+    layer = model.layers[2]
+    layer.attend_offset.data = layer.attend_offset.data.roll(1, dims=0)
+    assert np.abs(run_model(model, contexts) - right).max() > 1e-3
+
+
+# --------------------------------------------------------------------------------------------------------- more layers
+
+
+def by_hand(x, scalars, stages):
+    """One sequence in plain loops, from the module's definition."""
+    gamma = [row / row.sum() for row in x]
+    features, rest = [sum(gamma) / len(gamma)], list(scalars)
+    for stage in stages + "S":
+        v = sum(rest.pop(0) * feature for feature in list(features))
+        if stage == "S":
+            features.append(np.exp(v - v.max()) / np.exp(v - v.max()).sum())
+        else:
+            weights = np.array([np.exp(-(v @ g)) for g in gamma])
+            features.append(sum(w * g for w, g in zip(weights / weights.sum(), gamma, strict=True)))
+    assert not rest
+    return features[-1]
+
+
+@pytest.mark.parametrize("stages", ["", "R", "SR", "SRSR"])
+def test_the_algorithms_in_plain_loops(core_task, stages):
+    x = lag_likelihoods(core_task, sample(core_task, 20, 3, seed=0).contexts)
+    scalars = np.random.default_rng(0).normal(size=n_scalars(stages)) * 4
+    found = reweighted(jnp.asarray(x), jnp.asarray(scalars), stages)
+    np.testing.assert_allclose(found, [by_hand(row, scalars, stages) for row in x], rtol=1e-11)
+
+
+@pytest.mark.parametrize("length", ["shortest", 16, 64])
+@pytest.mark.parametrize("stages", ["R", "SR", "SRSR", "RS"])
+def test_the_weights_do_what_the_algorithm_says(core_task, stages, length):
+    length = core_task.order + 1 if length == "shortest" else length
+    contexts = sample(core_task, length, 32, seed=0).contexts
+    scalars = np.random.default_rng(0).normal(size=n_scalars(stages)) * 20
+    weights = reweighted(jnp.asarray(lag_likelihoods(core_task, contexts)), jnp.asarray(scalars), stages)
+    expected = next_token_probs(core_task, np.asarray(weights), contexts)
+    found = run_model(construct(core_task, length, stages, scalars), contexts)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [16, 128])
+@pytest.mark.parametrize("depth", [4, 5, 7])
+def test_the_shipped_scalars_too(core_task, depth, length):
+    contexts = sample(core_task, length, 16, seed=0).contexts
+    scalars = jnp.asarray(tuned_scalars(core_task, depth, length))
+    weights = reweighted(jnp.asarray(lag_likelihoods(core_task, contexts)), scalars, STAGES[depth])
+    expected = next_token_probs(core_task, np.asarray(weights), contexts)
+    np.testing.assert_allclose(Constructed(core_task, depth).predict(contexts), expected, rtol=0, atol=1e-12)
+
+
+def test_with_zeros_in_pi(zeros_task):
+    contexts = sample(zeros_task, 20, 50, seed=0).contexts
+    scalars = np.random.default_rng(0).normal(size=n_scalars("SR")) * 20
+    weights = reweighted(jnp.asarray(lag_likelihoods(zeros_task, contexts)), jnp.asarray(scalars), "SR")
+    expected = next_token_probs(zeros_task, np.asarray(weights), contexts)
+    found = run_model(construct(zeros_task, 20, "SR", scalars), contexts)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_wrong_entry_in_a_reweighting_layer_is_seen():
+    """What the tests above would see: keys' Γ read one entry too far."""
+    task = load_task("mtd-q5-m3")
+    contexts = sample(task, 16, 8, seed=0).contexts
+    model = construct(task, 16, "R", [5.0, 3.0, 3.0])
+    right = run_model(model, contexts)
+    model.layers[2].attend.data = model.layers[2].attend.data.roll(1, dims=1)
+    assert np.abs(run_model(model, contexts) - right).max() > 1e-3
+
+
+def test_one_step_is_inside_every_algorithm(core_task):
+    x = lag_likelihoods(core_task, sample(core_task, 32, 10, seed=0).contexts)
+    n, m = x.shape[1:]
+    one_step = descend_evenly(x, 0.1, 1)
+    for stages in ("", "R", "SR", "SRSR"):
+        scalars = np.zeros(n_scalars(stages))
+        scalars[-len(stages) - 1] = 0.1 * m * n  # the last layer's coefficient of mean Γ
+        np.testing.assert_allclose(reweighted(jnp.asarray(x), jnp.asarray(scalars), stages), one_step, rtol=1e-12)
+
+
+def test_tuning_ends_where_the_shipped_scalars_are():
+    task = load_task("mtd-q3-m2")
+    np.testing.assert_allclose(tune_scalars(task, 4, 16), tuned_scalars(task, 4, 16), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda task: tune_scalars(task, 6, 16), "constructions with scalars of 4, 5, 7 layers, not 6"),
+        (lambda task: tune_scalars(task, 3, 16), "constructions with scalars of 4, 5, 7 layers, not 3"),
+        (lambda task: construct(task, 16, "R", [1.0]), "the stages 'R' take 3 scalars, not 1"),
+    ],
+)
+def test_what_cannot_be_constructed(call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call(load_task("mtd-q3-m2"))
+
+
+@pytest.mark.parametrize("length", [32, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 128))])
+@pytest.mark.parametrize(
+    ("ours", "steps"), [("constructed_l4", "md1"), ("constructed_l5", "md2"), ("constructed_l7", "md5")]
+)
+def test_more_layers_are_at_least_as_good_as_more_steps(ours, steps, length):
+    """On sequences other than those that both were tuned on."""
+    (found,) = compare(ours, steps, task="mtd-q5-m3", lengths=length, n_sequences=2048, seed=0)
+    assert found.excess_kl_a <= found.excess_kl_b
+    assert found.verdict == ours
+
+
+def test_a_task_of_ones_own_is_tuned_at_first_use():
+    task = MTD("own", np.array([[0.6, 0.4], [0.2, 0.8]]), order=2)
+    (found,) = compare("constructed_l4", "md1", task=task, lengths=12, n_sequences=512)
+    assert found.excess_kl_a <= found.excess_kl_b
