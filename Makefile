@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: evaluate test test-all bench lint clean
+.PHONY: evaluate test test-all bench lint types clean
 
 evaluate: $(INSTALLED)
 	$(VENV)/bin/mdbench evaluate --predictor trained_l3
@@ -22,6 +22,11 @@ bench: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types: $(INSTALLED)
+	rm -rf build/types && mkdir -p build/types
+	cp -r mdbench build/types/ && cp -r tasks baselines build/types/mdbench/ && rm -rf build/types/mdbench/predictors/weights
+	cd build/types && MYPYPATH=. $(abspath $(VENV))/bin/python -m mypy --config-file $(CURDIR)/pyproject.toml -p mdbench
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

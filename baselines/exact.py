@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,7 +31,7 @@ from mdbench.baselines.jacobi import beta_rule
 from mdbench.baselines.posterior import Posterior
 from mdbench.core.device import n_cores
 from mdbench.core.errors import InputError
-from mdbench.core.progress import Advance
+from mdbench.core.progress import Advance, no_advance
 from mdbench.tasks import DirichletMixture
 
 # Fixed shapes of the compiled computation: no result depends on the batch around a sequence, nor on the workers.
@@ -38,6 +39,8 @@ CHUNK = {1: 32, 2: 32, 3: 32, 4: 32, 5: 4}  # sequences side by side, by order; 
 BLOCK = {32: 512, 4: 2048, 1: 2048}  # grid nodes at a time, by chunk: their running products stay in one core's cache
 SLICE = 2**22  # nodes in one task of a worker
 GROUP = 128  # nodes in one matrix product: too small for XLA to split over threads, which would reorder its sums
+HINDSIGHT = 100  # steps of EM for a scale
+LONG = 2**14  # transitions; longer sequences are integrated alone, whatever the order
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
@@ -46,7 +49,7 @@ MAX_TOLERANCE = 1e-4  # far from where a Gauss rule's error is no longer its dis
 MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
 
 # Rounding errs by less than ROUNDING √n, and by more than a hundredth of it. Measured against 80-bit arithmetic for
-# α in {0.1, 1, 10}, m = 2..4, T = 16..256, on sequences from the model and on adversarial ones (tests/test_exact.py).
+# α in {0.1, 1, 10}, m = 2..4, T = 16..256, on sequences from the model and on adversarial ones (test_exact.py).
 ROUNDING = 7e-16
 
 
@@ -86,7 +89,11 @@ class Exact(Baseline[DirichletMixture]):
         with ThreadPoolExecutor(n_cores()) as workers:
             for first in range(0, n_sequences, PORTION):
                 rows = slice(first, first + PORTION)
-                result = _climb(x[rows], task.concentration, self.tolerance, workers, progress or (lambda _: None))
+                given = x[rows], task.concentration, self.tolerance, workers, progress or no_advance
+                try:
+                    result = _climb(*given)
+                except _OutOfRange:
+                    result = _climb(*given, _in_hindsight)
                 moments[rows], log_evidence[rows], error[rows] = result[0][:, at], result[1][:, at], result[2]
         mean, square = moments[..., :m], moments[..., m:]
         sd = np.sqrt(np.maximum(square - mean**2, 0))  # rounding can leave -1e-17 where the sd is 0
@@ -118,7 +125,12 @@ def _ladder(n: int, first_rule: int = FIRST_RULE) -> list[int]:
 
 
 def _climb(
-    x: Float[np.ndarray, "B n m"], concentration: float, tolerance: float, workers: Executor, progress: Advance
+    x: Float[np.ndarray, "B n m"],
+    concentration: float,
+    tolerance: float,
+    workers: Executor,
+    progress: Advance,
+    scale: Callable[[Float[np.ndarray, "B n m"], float], Float[np.ndarray, "B n"]] | None = None,
 ) -> tuple[Float[np.ndarray, "B n+1 2*m"], Float[np.ndarray, "B n+1"], Float[np.ndarray, " B"]]:
     """(E[λ_g], E[λ_g²]) side by side and log Z, at the prefixes of m..T tokens; and the error estimate.
 
@@ -126,7 +138,7 @@ def _climb(
     the change is that rule's error, and Gauss rules converge geometrically. The last rung has rounding errors only.
     """
     n_sequences, n, m = x.shape
-    factors, exponent = _scaled_factors(x, concentration)
+    factors, exponent = _scaled_factors(x, (scale or _as_learned)(x, concentration))
     moments = np.zeros((n_sequences, n + 1, 2 * m))
     moments[:, 0] = [1 / m] * m + [(concentration + 1) / (m * (m * concentration + 1))] * m  # the prior
     log_evidence = np.zeros((n_sequences, n + 1))
@@ -135,7 +147,7 @@ def _climb(
     rounding = ROUNDING * np.sqrt(n)
     enough = max(2 * rounding, tolerance)
     ladder = _ladder(n, FIRST_RULE if enough > tolerance else FIRST_LOOSE_RULE)
-    width = CHUNK.get(m, 1)
+    width = CHUNK.get(m, 1) if n <= LONG else 1
     for n_nodes in ladder:
         pending = np.flatnonzero(error == np.inf)
         if not pending.size:
@@ -167,13 +179,8 @@ def _climb(
     return moments, log_evidence, error
 
 
-def _scaled_factors(
-    x: Float[np.ndarray, "B n m"], concentration: float
-) -> tuple[Float[np.ndarray, "B n m+1"], Int[np.ndarray, "B n"]]:
-    """(min_g x(g), x - min_g x(g)) divided by powers of two, and the sum of these powers' exponents up to t.
-
-    The sum is that of log2⟨λ̂_t, x_t⟩ to the nearest integer, where λ̂_t ∝ α + the lags' expected counts before t.
-    """
+def _as_learned(x: Float[np.ndarray, "B n m"], concentration: float) -> Float[np.ndarray, "B n"]:
+    """log2⟨λ̂_t, x_t⟩, where λ̂_t ∝ α + the lags' expected counts before t: near the best node for each prefix."""
     log_scale = np.empty(x.shape[:2])
     counts = np.full(x[:, 0].shape, float(concentration))
     for t in range(x.shape[1]):
@@ -181,6 +188,29 @@ def _scaled_factors(
         total = joint.sum(axis=-1, keepdims=True)
         log_scale[:, t] = np.log2(total / counts.sum(axis=-1, keepdims=True))[:, 0]
         counts += joint / total
+    return log_scale
+
+
+def _in_hindsight(x: Float[np.ndarray, "B n m"], concentration: float) -> Float[np.ndarray, "B n"]:
+    """log2⟨λ*, x_t⟩ near the best λ: in long sequences what learning cost adds up to more than float64 holds.
+
+    By EM with α pseudo-counts, which gets near enough soon.
+    """
+    n, m = x.shape[1:]
+    weights = np.full((len(x), m), 1 / m)
+    for _ in range(HINDSIGHT):
+        counts = np.einsum("btg,bt->bg", x, 1 / np.einsum("btg,bg->bt", x, weights)) * weights
+        weights = (concentration + counts) / (m * concentration + n)
+    return np.log2(np.einsum("btg,bg->bt", x, weights))
+
+
+def _scaled_factors(
+    x: Float[np.ndarray, "B n m"], log_scale: Float[np.ndarray, "B n"]
+) -> tuple[Float[np.ndarray, "B n m+1"], Int[np.ndarray, "B n"]]:
+    """(min_g x(g), x - min_g x(g)) divided by powers of two, and the sum of these powers' exponents up to t.
+
+    The sum is that of the scale to the nearest integer.
+    """
     exponent = np.rint(np.cumsum(log_scale, axis=1)).astype(np.int64)
     least = x.min(axis=-1, keepdims=True)
     factors = np.concatenate([least, x - least], axis=-1)
@@ -210,9 +240,13 @@ def _integrate(
     return np.asarray(sums)[..., : len(factors)].transpose(2, 0, 1)
 
 
+class _OutOfRange(InputError):
+    """Products of factors leave float64, however they are scaled."""
+
+
 def _check_range(sums: Float[np.ndarray, "C n moments"]) -> None:
     if not (np.isfinite(sums).all() and (sums.sum(axis=-1) > 0).all()):
-        raise InputError(
+        raise _OutOfRange(
             f"exact quadrature leaves the range of float64 on a sequence of {sums.shape[1]} transitions: its lags "
             "change along the way, so that no fixed weights explain it; give shorter contexts."
         )

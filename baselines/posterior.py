@@ -110,12 +110,13 @@ class Posterior:
                 failed |= ~check.passed.all(axis=1)
         return failed
 
-    def to_arviz(self) -> Any:
+    def to_arviz(self, log_likelihood: dict[str, np.ndarray] | None = None) -> Any:
         """The draws as ArviZ data: variable ``weights`` with the dimensions chain, draw, sequence, length and lag.
 
         Where θ are no weights, its site's name, and its numbers in a row in place of the lags.
 
-        Groups: posterior, sample_stats where the sampler has any, and checks_made (1 where a sequence passes).
+        Groups: posterior, sample_stats where the sampler has any, checks_made (1 where a sequence passes), and
+        log_likelihood where it is given: ``values`` (C, D, n), and the ``sequence`` and ``position`` of each of these.
 
         Raises:
             InputError: the method has no draws.
@@ -153,6 +154,13 @@ class Posterior:
         }
         if checks:
             groups["checks_made"] = xarray.Dataset(checks, coords={d: coords[d] for d in dims[2:]})
+        if log_likelihood is not None:
+            values = log_likelihood["values"].reshape(chains, draws, -1)
+            places = {name: ("transition", log_likelihood[name]) for name in ("sequence", "position")}
+            groups["log_likelihood"] = xarray.Dataset(
+                {"token": (("chain", "draw", "transition"), values)},
+                coords={name: coords[name] for name in ("chain", "draw")} | places,
+            )
         if hasattr(arviz, "InferenceData"):  # ArviZ before 1.0; afterwards xarray's DataTree takes its place
             return arviz.InferenceData(**groups)
         return xarray.DataTree.from_dict(groups)

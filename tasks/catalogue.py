@@ -121,7 +121,8 @@ def load_suite(name: str) -> Suite:
     full = max(versions, key=lambda full: int(full.rsplit("-v", 1)[1]))
     content = suites[full]
     planned = tuple((a, b) for a, b in content.get("planned", []))
-    return Suite(full, tuple(content["tasks"]), tuple(content["lengths"]), planned)
+    margin = {"margin": tuple(content["margin"])} if "margin" in content else {}
+    return Suite(full, tuple(content["tasks"]), tuple(content["lengths"]), planned, **margin)
 
 
 @functools.cache
@@ -146,6 +147,8 @@ def _parse_task(source: str, where: str) -> Task:
             raise InputError(f"task file '{where}' has no '{key}'.")
     if not isinstance(table.get("lengths", []), list):
         raise InputError(f"task file '{where}': lengths must be a list of whole numbers.")
+    if "lengths" in table:
+        table["lengths"] = tuple(table["lengths"])  # as families that write no __init__ annotate them
     try:
         return family(**({"name": Path(where).stem} | table))
     except InputError as error:

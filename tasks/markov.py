@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.core.errors import InputError
-from mdbench.tasks.task import LENGTHS, ClosedForm, Predictive, check_concentration, check_order, is_whole
+from mdbench.tasks.task import LENGTHS, ClosedForm, Predictive, Real, Whole, check_concentration, check_order, is_whole
 
 MOST_CONTEXTS = 10_000  # q^k: each sequence has as many rows
 ROUNDING = 4 * np.finfo(np.float64).eps  # of a quotient of two sums
@@ -51,11 +51,11 @@ class Markov(ClosedForm):
     def __init__(
         self,
         name: str,
-        n_states: int,
-        order: int,
-        concentration: float = 1.0,
-        lengths: Sequence[int] = LENGTHS,
-        version: int = 1,
+        n_states: Whole,
+        order: Whole,
+        concentration: Real = 1.0,
+        lengths: Sequence[Whole] = LENGTHS,
+        version: Whole = 1,
     ) -> None:
         if not is_whole(n_states) or n_states < 2:
             raise InputError(f"n_states must be a whole number of at least 2, not {n_states!r}.")
@@ -65,7 +65,7 @@ class Markov(ClosedForm):
                 f"order {order} with {n_states} states has {n_states}^{order} contexts; {MOST_CONTEXTS} are the most."
             )
         alpha = check_concentration(concentration)
-        self.settle(name, lengths, version, n_states=n_states, order=order, concentration=alpha)
+        self.settle(name, lengths, version, n_states=int(n_states), order=int(order), concentration=alpha)
 
     @property
     def given(self) -> int:

@@ -107,24 +107,28 @@ class LagMixture(DirichletMixture):
 
     def possible(self, contexts: Int[np.ndarray, "B T"]) -> Bool[np.ndarray, " B"]:
         """Whether some component can make each transition."""
-        return (self._likelihoods(np.asarray(contexts)).sum(axis=-1) > 0).all(axis=1)
+        return (self.any_likelihoods(np.asarray(contexts)).sum(axis=-1) > 0).all(axis=1)
 
     def likelihoods(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
         """x_t(g) = π_g(y_{t-g}, y_t) for t = m+1..T (docs/model.md, section 1)."""
         tokens = self.check_contexts(contexts)
-        x = self._likelihoods(tokens)
+        x = self.any_likelihoods(tokens)
         impossible = np.argwhere(x.sum(axis=-1) == 0)
         if len(impossible):
             i, t = impossible[0]
-            m = self.order
-            raise SequenceError(
-                int(i),
-                f"impossible under this transition matrix: state {tokens[i, t + m]} at position {t + m + 1} has "
-                f"probability 0 after each of the {m} states before it.",
-            )
+            raise SequenceError(int(i), self.impossible(tokens[i], int(t)))
         return x
 
-    def _likelihoods(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
+    def impossible(self, tokens: Int[np.ndarray, " T"], transition: int) -> str:
+        """What is said of a transition that no component can make."""
+        m = self.order
+        return (
+            f"impossible under this transition matrix: state {tokens[transition + m]} at position {transition + m + 1} "
+            f"has probability 0 after each of the {m} states before it."
+        )
+
+    def any_likelihoods(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
+        """:meth:`likelihoods` of checked contexts, impossible ones too."""
         m, length = self.order, tokens.shape[1]
         lagged = tokens_before(tokens, m, np.arange(m, length))
         x = self.matrices[np.arange(m), lagged, tokens[:, m:, None]]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.tasks.mixture import LagMixture
-from mdbench.tasks.task import LENGTHS, Rows, check_concentration, check_order, check_transition
+from mdbench.tasks.task import LENGTHS, Real, Rows, Whole, check_concentration, check_order, check_transition
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -41,15 +41,15 @@ class MTD(LagMixture):
         self,
         name: str,
         transition: Rows,
-        order: int,
-        concentration: float = 1.0,
-        lengths: Sequence[int] = LENGTHS,
-        version: int = 1,
+        order: Whole,
+        concentration: Real = 1.0,
+        lengths: Sequence[Whole] = LENGTHS,
+        version: Whole = 1,
     ) -> None:
         matrix = check_transition(transition)
         check_order(order)
         alpha = check_concentration(concentration)
-        self.settle(name, lengths, version, transition=matrix, order=order, concentration=alpha)
+        self.settle(name, lengths, version, transition=matrix, order=int(order), concentration=alpha)
 
     @property
     def n_states(self) -> int:  # type: ignore[override]

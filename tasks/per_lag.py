@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from mdbench.core.errors import InputError
 from mdbench.tasks.mixture import LagMixture
-from mdbench.tasks.task import LENGTHS, Rows, check_concentration, check_row, check_transition
+from mdbench.tasks.task import LENGTHS, Real, Rows, Whole, check_concentration, check_row, check_transition
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -38,10 +38,10 @@ class PerLag(LagMixture):
         self,
         name: str,
         transitions: Rows,
-        concentration: float = 1.0,
+        concentration: Real = 1.0,
         independent: Rows | None = None,
-        lengths: Sequence[int] = LENGTHS,
-        version: int = 1,
+        lengths: Sequence[Whole] = LENGTHS,
+        version: Whole = 1,
     ) -> None:
         if not isinstance(transitions, (list, tuple, np.ndarray)) or not len(transitions):
             raise InputError("transitions must be a list of matrices, that of lag 1 first.")

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpyro import handlers
 
 from mdbench.core.errors import InputError
-from mdbench.tasks.task import LABELS, Stream, Task
+from mdbench.tasks.task import LABELS, Stream, Task, Whole, is_whole
 
 MOST_TOKENS = 10**9  # in one draw
 CHUNK = 1024  # sequences drawn per compiled call; no result depends on it
@@ -48,7 +48,7 @@ class Sample:
 
 
 def sample(
-    task: Task, length: int, n_sequences: int, seed: int, *, stream: Stream = Stream.EVALUATION, start: int = 0
+    task: Task, length: Whole, n_sequences: Whole, seed: Whole, *, stream: Stream = Stream.EVALUATION, start: int = 0
 ) -> Sample:
     """Draw sequences ``start`` .. ``start + n_sequences - 1`` from the task's model.
 
@@ -58,12 +58,13 @@ def sample(
         InputError: a length, number or seed that cannot be.
     """
     task.check_length(length)
-    if not isinstance(n_sequences, int) or n_sequences < 1:
+    if not is_whole(n_sequences) or n_sequences < 1:
         raise InputError(f"n-sequences must be a whole number of at least 1, not {n_sequences}.")
     if n_sequences * (length + 1 + task.prior_mean.size) > MOST_TOKENS:
         raise InputError(f"{n_sequences} sequences of {length} tokens do not fit into memory; draw fewer.")
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if not is_whole(seed) or not 0 <= seed < 2**63:
         raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed}.")
+    length, n_sequences, seed = int(length), int(n_sequences), int(seed)
     key = jax.random.key(seed)
     for word in (int(stream), int(task.task_hash[:8], 16)):
         key = jax.random.fold_in(key, word)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.tasks.catalogue import load_task, task_names
-from mdbench.tasks.task import Task
+from mdbench.tasks.task import Task, Whole, is_whole
 
 PUBLIC_SEED, N_PUBLIC = 0, 2048
 
@@ -53,7 +53,7 @@ def public_sequences(name: str) -> Sequences:
         return Sequences(arrays["tokens"].astype(np.int32), arrays[load_task(name).theta])
 
 
-def evaluation_sequences(task: Task, length: int, n_sequences: int, seed: int) -> Sequences:
+def evaluation_sequences(task: Task, length: int, n_sequences: Whole, seed: Whole) -> Sequences:
     """The sequences of that seed: those of seed 0 are the public ones as far as these go, all others are drawn.
 
     The public ones were drawn in the same way, but stay as they are when another release of jax draws others.
@@ -61,7 +61,7 @@ def evaluation_sequences(task: Task, length: int, n_sequences: int, seed: int) -
     Raises:
         InputError: a length, number or seed that cannot be.
     """
-    if seed == PUBLIC_SEED and type(n_sequences) is int and n_sequences >= 1:
+    if seed == PUBLIC_SEED and is_whole(n_sequences) and n_sequences >= 1:
         task.check_length(length)
         public = _public(task)
         if public is not None and n_sequences <= len(public.tokens) and length < public.tokens.shape[1]:

@@ -18,6 +18,9 @@ from jaxtyping import Bool, Float, Int
 
 from mdbench.core.errors import InputError, SequenceError
 
+Whole = int | np.integer
+Real = float | int | np.floating | np.integer | numbers.Rational
+"""Numbers of Python's own and of numpy."""
 Rows = np.ndarray | Sequence[Any]
 """Numbers as people give them: an array, or lists of them."""
 
@@ -120,7 +123,7 @@ class Task(ABC):
 
     # ---------------------------------------------------------------------------------------------- for all families
 
-    def settle(self, name: str, lengths: Sequence[int], version: int, **numbers: Any) -> None:
+    def settle(self, name: str, lengths: Sequence[Whole], version: Whole, **numbers: Any) -> None:
         """Set all fields of a frozen dataclass, checked numbers and what every family has.
 
         Raises:
@@ -142,13 +145,14 @@ class Task(ABC):
         for length in self.lengths:
             self.check_length(length)
 
-    def check_length(self, length: int) -> None:
+    def check_length(self, length: Whole) -> None:
         """Raise :class:`InputError` unless a context of this length holds a token that something predicts."""
         if is_whole(length) and length > LONGEST:
             raise InputError(f"a context of {length} tokens is too long; {LONGEST} is the most.")
         if not is_whole(length) or length < self.given + 1:
             raise InputError(
-                f"a context of task '{self.name}' needs a whole length of at least order + 1 = {self.given + 1}, "
+                f"a context of task '{self.name}' needs a whole length of at least "
+                f"{f'order + 1 = {self.given + 1}' if self.given else 1}, "
                 f"not {length!r}."
             )
 

@@ -17,8 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdbench.core.errors import InputError
 
-Number = float | Float[Array, ""]  # as compiled code gets them
-Whole = int | Int[Array, ""]
+TracedFloat = float | Float[Array, ""]  # as compiled code gets them
+TracedInt = int | Int[Array, ""]
 STEP_SIZES = ("tuned", "theory", "smooth")
 
 MOST_STEPS = 100_000
@@ -42,7 +42,9 @@ def descend_evenly(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) ->
 
 
 @jax.jit
-def _descend_padded(x: Float[Array, "batch n m"], n: Whole, eta: Number, steps: Whole) -> Float[Array, "batch m"]:
+def _descend_padded(
+    x: Float[Array, "batch n m"], n: TracedInt, eta: TracedFloat, steps: TracedInt
+) -> Float[Array, "batch m"]:
     """The first ``n`` transitions count: one compilation for many lengths."""
     log_x, counts = jnp.log(x), jnp.arange(x.shape[1]) < n
     step = functools.partial(_step, log_x, eta=eta, counts=counts)
@@ -62,7 +64,7 @@ def _start(x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
 def _step(
     log_x: Float[Array, "batch n m"],
     log_weights: Float[Array, "batch m"],
-    eta: Number,
+    eta: TracedFloat,
     counts: Bool[Array, " n"] | None = None,
 ) -> Float[Array, "batch m"]:
     """One step, in logarithms: a large one takes a weight below what float64 can hold."""

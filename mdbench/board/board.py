@@ -99,7 +99,7 @@ class Row:
 
 
 def _is_trained(record: Record) -> bool:
-    """Of what is built in the registry knows; of the rest, whether it tells of a training."""
+    """Of what is built in the catalogue knows; of the rest, whether it tells of a training."""
     row = record.predictor
     if row.name in BUILT_IN and row.name != "run":
         return (SHIPPED_WEIGHTS / row.name).is_dir()

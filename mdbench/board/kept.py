@@ -19,7 +19,7 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 KeptEntry = TypeVar("KeptEntry", bound="Kept")
 
-Whole = Annotated[int, Field(ge=0, lt=2**63)]
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Kept(Strict):

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from mdbench.board.files import Strict, digest_of, record_paths
-from mdbench.board.kept import Digest, Kept, Whole, read_kept, write_kept
+from mdbench.board.kept import Digest, Kept, Natural, read_kept, write_kept
 from mdbench.board.reading import read_record
 from mdbench.board.record import Record
 from mdbench.board.verification import LEVEL, TESTED, Rerun, rerun, runs_isolated
@@ -36,7 +36,7 @@ class Compared(Strict):
 
     model_config = ConfigDict(strict=True)
 
-    length: Whole
+    length: Natural
     score: Annotated[str, Field(max_length=50)]
     p: Probability | None
     compatible: bool
@@ -49,8 +49,8 @@ class Mark(Kept):
     no tests: the predictor failed.
     """
 
-    seed: Whole
-    n_sequences: Whole
+    seed: Natural
+    n_sequences: Natural
     isolated: bool
     date: Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     compatible: bool

@@ -32,7 +32,45 @@ def fault_of_file(path: Path) -> str | None:
 
 
 def read_npz(path: Path) -> dict[int, np.ndarray]:
-    """Arrays named ``T<length>``, by length."""
+    """Arrays named ``T<length>``, (R, N, q), by length: the predictions of a record."""
+    named = _unpacked(path, r"T([1-9][0-9]{0,6})")
+    return {int(name[1:]): array for name, array in named.items()}
+
+
+def read_predictions(path: Path, task: Task) -> dict[int, np.ndarray]:
+    """What somebody predicted elsewhere, (R, N, q) by length, from .npz or .csv.
+
+    An .npz has arrays (N, q) called ``T<length>`` or, of several training seeds, ``seed<k>/T<length>``; a .csv the
+    columns length, sequence (from 0), p0, .., p<q-1>.
+
+    Raises:
+        InputError: it is neither; the message says what would be right.
+    """
+    if path.suffix == ".csv":
+        return {length: array[None] for length, array in read_csv(path, task).items()}
+    by_length: dict[int, dict[str, np.ndarray]] = {}
+    for name, array in _unpacked(path, r"(seed[0-9]{1,9}/)?T([1-9][0-9]{0,6})").items():
+        seed, _, of_length = name.rpartition("/")
+        if array.ndim == 3:
+            raise InputError(
+                f"'{path}': '{name}' has three axes; give the prediction after the last token, (N, q). Of several "
+                "training seeds give each its own array: seed0/T16, seed1/T16."
+            )
+        if array.dtype == np.float16:
+            raise InputError(
+                f"'{path}': '{name}' is float16, which holds no small probability; give float32 or float64."
+            )
+        by_length.setdefault(int(of_length[1:]), {})[seed] = array
+    for length, of_seeds in by_length.items():
+        if "" in of_seeds and len(of_seeds) > 1:
+            raise InputError(f"'{path}': T{length} stands beside seed<k>/T{length}; give one or the other.")
+        if len({array.shape for array in of_seeds.values()}) > 1:
+            raise InputError(f"'{path}': the seeds of T{length} have arrays of different shapes.")
+    return {length: np.stack([of[seed] for seed in sorted(of)]) for length, of in by_length.items()}
+
+
+def _unpacked(path: Path, pattern: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by name, which are of that pattern."""
     if not path.is_file():
         raise InputError(f"'{path}' is not an ordinary file.")
     try:
@@ -43,7 +81,7 @@ def read_npz(path: Path) -> dict[int, np.ndarray]:
     if not members:
         raise InputError(f"'{path}' holds no arrays; give one called T<length> for each length.")
     for member in members:  # before any of them is unpacked
-        if not re.fullmatch(r"T[1-9][0-9]{0,6}\.npy", member.filename):
+        if not re.fullmatch(pattern + r"\.npy", member.filename):
             name = member.filename.removesuffix(".npy")[:80]
             raise InputError(f"'{path}': arrays are called T<length>, such as T32, not {name!r}.")
     if len({member.filename for member in members}) < len(members):
@@ -59,21 +97,28 @@ def read_npz(path: Path) -> dict[int, np.ndarray]:
     for name, array in named.items():
         if not isinstance(array, np.ndarray):
             raise InputError(f"'{path}': '{name}' is no array.")
-    return {int(name[1:]): array for name, array in named.items()}
+    return named
 
 
 def read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
+    """Probabilities (N, q) by length."""
     wanted = ["length", "sequence", *(f"p{b}" for b in range(task.n_states))]
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise InputError(f"'{path}' cannot be read as CSV: {error}.") from None
+        raise InputError(f"'{path}' cannot be read as CSV: {str(error)[:200]}.") from None
     if list(frame.columns) != wanted:
         raise InputError(f"'{path}' must have the columns {','.join(wanted)}, not {','.join(map(str, frame.columns))}.")
+    if frame.empty:
+        raise InputError(f"'{path}' has a header and no rows.")
+    for column in ("length", "sequence"):
+        if frame[column].dtype.kind not in "iu":
+            bad = next((v for v in frame[column] if not str(v).isdecimal()), frame[column].iloc[0])
+            raise InputError(f"'{path}': {column} must be a whole number, not {str(bad)[:80]}.")
     try:
         frame = frame.astype({"length": np.int64, "sequence": np.int64} | dict.fromkeys(wanted[2:], np.float64))
-    except ValueError as error:
-        raise InputError(f"'{path}': {error}.") from None
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"'{path}': {str(error)[:200]}.") from None
     arrays = {}
     for length, rows in frame.groupby("length"):
         if sorted(rows["sequence"]) != list(range(len(rows))):

@@ -23,7 +23,6 @@ from mdbench.board.files import Strict
 from mdbench.board.names import LONGEST_NAME, check_reference
 from mdbench.core.errors import InputError
 from mdbench.core.files import json_ready
-from mdbench.evaluation.scores import SCORES
 from mdbench.predictors.catalogue import BUILT_IN, TOLD, Identity
 from mdbench.tasks import load_task, public_sequences, task_names
 from mdbench.tasks.task import LONGEST
@@ -32,6 +31,7 @@ SCHEMA_VERSION: Literal[2] = 2
 
 GOLD: Literal["exact"] = "exact"
 
+RECORDED = ("kl", "excess_kl", "cross_entropy", "nll")  # scores of a record, which everybody can check
 LONGEST_LABEL = 600
 
 LONGEST_REASON = 2000  # for a length that is left out
@@ -180,8 +180,8 @@ class Record(Strict):
     @model_validator(mode="after")
     def _has_all_scores(self) -> Record:
         for cell in self.cells:
-            if set(cell.scores) != set(SCORES):
-                raise ValueError(f"at T = {cell.length} the scores must be {', '.join(SCORES)}")
+            if set(cell.scores) != set(RECORDED):
+                raise ValueError(f"at T = {cell.length} the scores must be {', '.join(RECORDED)}")
             whole = all(s.model_fields_set == set(ScoreRecord.model_fields) for s in cell.scores.values() if s)
             if self.schema_version == 2 and not whole:
                 raise ValueError(f"at T = {cell.length} each score has mean, se and interval")

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from mdbench.board.files import Strict, digest_of, record_paths
-from mdbench.board.kept import Digest, Kept, Whole, read_kept, write_kept
+from mdbench.board.kept import Digest, Kept, Natural, read_kept, write_kept
 from mdbench.board.reading import read_record
 from mdbench.board.record import Record
 from mdbench.board.verification import CannotRerun, check_runnable, runs_isolated
@@ -60,16 +60,16 @@ class CellTime(Strict):
 
     model_config = ConfigDict(strict=True)
 
-    length: Whole
+    length: Natural
     ratio: Annotated[float, Field(gt=0, le=1e12)]
 
 
 class Time(Kept):
     """Of one record: which reference and which mdbench it was timed with, on how many sequences and processors."""
 
-    reference: Whole
+    reference: Natural
     mdbench: Annotated[str, Field(max_length=100)]
-    n_sequences: Whole
+    n_sequences: Natural
     date: Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     cells: Annotated[tuple[CellTime, ...], Field(min_length=1, max_length=1000)]
 

@@ -14,7 +14,7 @@ from scipy import stats
 from mdbench.board.names import is_path
 from mdbench.board.predictions import ByLength
 from mdbench.board.reading import check_place, read_record
-from mdbench.board.record import CONTRIBUTED, GOLD, PREDICTIONS, UPPER_BOUND, CellRecord, Record
+from mdbench.board.record import CONTRIBUTED, GOLD, PREDICTIONS, RECORDED, UPPER_BOUND, CellRecord, Record
 from mdbench.core.errors import InputError, PredictorError
 from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_progress
@@ -197,7 +197,7 @@ def rerun(
         seed=seed,
         device=device,
         references=(),
-        scores=SCORES,  # others are code of other packages, which would run here
+        scores={name: SCORES[name] for name in RECORDED},  # others may be code of other packages, which would run here
         isolate=limits if runs_isolated(record) else None,
         cache="none",
         progress=progress,

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from mdbench.board.names import check_name, check_reference, is_path, visible
-from mdbench.board.predictions import ByLength, checked, read_csv, read_npz
+from mdbench.board.predictions import ByLength, checked, read_predictions
 from mdbench.board.record import (
     GOLD,
     LONGEST_REASON,
     MOST_LENGTHS,
     PREDICTIONS,
+    RECORDED,
     SCHEMA_VERSION,
     CellRecord,
     Host,
@@ -42,7 +43,6 @@ from mdbench.core.progress import Progress, no_progress
 from mdbench.evaluation.cell import cells
 from mdbench.evaluation.evaluation import Evaluation
 from mdbench.evaluation.results import Result, score_cell, summarise
-from mdbench.evaluation.scores import SCORES
 from mdbench.predictors.catalogue import is_built_in, row_identity
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences
 
@@ -101,8 +101,7 @@ def score_predictions(
 ) -> tuple[list[Result], Path | None]:
     """Score predictions that were made elsewhere on the public sequences; with a ``folder``, make a record of them.
 
-    ``path`` is an .npz with an array (N, q), or (R, N, q) for R training seeds, named ``T<length>`` for each length; or
-    a .csv with the columns length, sequence (from 0), p0, .., p<q-1>. N are the first so many public sequences.
+    ``path`` is what :func:`mdbench.board.predictions.read_predictions` reads; N are the first so many public sequences.
 
     Raises:
         InputError: the file is damaged, or what it holds are not predictions for this task.
@@ -114,7 +113,7 @@ def score_predictions(
     path = Path(path)
     if path.suffix not in (".npz", ".csv"):
         raise InputError(f"predictions are read from .npz or .csv, not from '{path}'.")
-    arrays = read_csv(path, task) if path.suffix == ".csv" else read_npz(path)
+    arrays = read_predictions(path, task)
     probs = {length: checked(name, length, array, task) for length, array in arrays.items()}
     sizes = {array.shape[1] for array in probs.values()}
     if len(sizes) > 1:
@@ -178,7 +177,7 @@ def _write(
 
 def _cell_record(result: Result) -> CellRecord:
     """Of the scores that everybody has: nobody else could check those of other packages."""
-    scores = {name: result.scores[name] for name in SCORES}
+    scores = {name: result.scores[name] for name in RECORDED}
     return CellRecord(
         length=result.length,
         scores={k: None if v is None else ScoreRecord(**vars(v)) for k, v in scores.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -21,6 +22,9 @@ def main() -> None:
     """Entry point: 2 for wrong usage, 1 for a failed run, one sentence on stderr for each."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("mdbench").setLevel(logging.INFO)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows λ as \u03bb
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] or ["--help"]
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="mdbench", standalone_mode=False)

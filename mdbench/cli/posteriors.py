@@ -16,19 +16,35 @@ from mdbench.cli.app import (
     baseline_app,
     emit,
     fail,
+    say,
     this_command,
 )
 
 
 @app.command()
 def posterior(
-    transition: Annotated[Path, typer.Option(help="CSV of π: q rows of q numbers.")],
+    transition: Annotated[
+        Path, typer.Option(help="File of π: q rows of q numbers, with labels or without; - is standard input.")
+    ],
     order: Annotated[int, typer.Option(help="m, the number of lags.")],
-    sequences: Annotated[Path, typer.Option(help="CSV, one sequence a line: states 0..q-1 separated by commas.")],
+    sequences: Annotated[
+        Path,
+        typer.Option(help="File of sequences: one a line, one long column, a panel (id, state), letters, FASTA; or -."),
+    ],
     concentration: Annotated[float, typer.Option(help="α of the Dirichlet prior on the weights.")] = 1.0,
     method: Annotated[
         str, typer.Option(help="A baseline (`mdbench list`), as name or name:option=value,option=value.")
     ] = "exact",
+    states: Annotated[
+        str | None, typer.Option("--states", help="Labels of the matrix's rows, separated by commas: A,C,G,T.")
+    ] = None,
+    first_state: Annotated[
+        int | None, typer.Option("--first-state", help="0 or 1: what states that are numbers begin with; else found.")
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--normalise", help="Divide each row of π by its sum: counts and rounded rows will do.")
+    ] = False,
+    pooled: Annotated[bool, typer.Option("--pooled", help="One λ for all sequences.")] = False,
     prefixes: Annotated[bool, typer.Option("--prefixes", help="Also the posterior mean after every prefix.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the draws as ArviZ data (.nc).")] = None,
     as_json: Json = False,
@@ -38,23 +54,31 @@ def posterior(
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
     from mdbench.posteriors import own, reading
+    from mdbench.tasks.task import check_order
 
-    pi, rows = reading.read_transition(transition), reading.read_sequences(sequences)
+    check_order(order)
+    pi = reading.read_transition(transition, normalise)
+    labels = None if states is None else [label.strip() for label in states.split(",")]
+    given = reading.read_sequences(sequences, order, pi, states=labels, first_state=first_state)
+    if pi.notes or given.notes:
+        say("; ".join([*pi.notes, *given.notes]) + ".")
     with progress_bars() as progress:
         report = own.posterior(
             pi,
             order,
-            rows,
+            given,
             concentration=concentration,
             method=method,
+            pooled=pooled,
             prefixes=prefixes,
             out=out,
-            progress=progress("posterior", len(rows)),
+            progress=progress("posterior", 1 if pooled else len(given.sequences)),
         )
     emit(as_json, lambda: report, lambda: terminal.print_posterior(report))
-    failing = [s for s in report["sequences"] if any(c["verdict"] == Verdict.FAIL for c in s["checks_made"])]
+    posteriors = [report["pooled"]] if pooled else report["sequences"]
+    failing = [p for p in posteriors if any(c["verdict"] == Verdict.FAIL for c in p["checks_made"])]
     if failing:
-        fail(f"{len(failing)} of {len(report['sequences'])} sequences fail a gate, also when run again longer.", 1)
+        fail(f"{len(failing)} of {len(posteriors)} sequences fail a gate, also when run again longer.", 1)
 
 
 @baseline_app.command()

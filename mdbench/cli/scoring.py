@@ -225,7 +225,8 @@ def new_predictor(
 @app.command()
 def score(
     predictions: Annotated[
-        Path, typer.Option(help=".npz with an array (N, q) called T<length> for each length, or .csv.")
+        Path,
+        typer.Option(help=".npz with arrays (N, q) called T<length> (of several seeds seed0/T<length>, ..), or .csv."),
     ],
     task: Annotated[str, typer.Option("--task", help="Name of a built-in task.")],
     name: Annotated[str, typer.Option(help="What to call the row.")],

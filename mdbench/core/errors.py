@@ -62,7 +62,9 @@ def foreign(what: str, *passing: type[BaseException]) -> Iterator[None]:
         raise
     except SystemExit as error:
         raise PredictorError(f"{what}: it called sys.exit({error.code!r}).") from error
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # whatever its author derived it from
         raise PredictorError(f"{what}: {reason_of(error)}") from error
 
 

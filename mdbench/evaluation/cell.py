@@ -14,6 +14,7 @@ from mdbench.core.progress import Progress, no_progress
 from mdbench.core.store import Store
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.tasks import Task, evaluation_sequences
+from mdbench.tasks.task import Whole
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Cell:
 def cells(
     task: Task,
     lengths: Sequence[int],
-    n_sequences: int,
-    seed: int,
+    n_sequences: Whole,
+    seed: Whole,
     gold: str = "exact",
     progress: Progress = no_progress,
     kept: Store | None = None,
@@ -77,14 +78,14 @@ def cells(
     """
     lengths = sorted(set(lengths))
     drawn = evaluation_sequences(task, max(lengths), n_sequences, seed)
-    advance = progress(f"{task.name}: gold by {gold}", n_sequences)
+    advance = progress(f"{task.name}: gold by {gold}", int(n_sequences))
     predictive = gold_predictive(task, drawn.tokens[:, :-1], lengths, gold, advance, kept)
     for k, length in enumerate(lengths):
         contexts = drawn.tokens[:, :length].astype(np.int64)
         yield Cell(
             task=task,
             length=length,
-            seed=seed,
+            seed=int(seed),
             contexts=contexts,
             next_tokens=drawn.tokens[:, length],
             theta=drawn.theta,

@@ -37,6 +37,7 @@ from mdbench.predictors.predictor import (
     runs_of,
 )
 from mdbench.tasks import Task, as_task, load_suite, load_task
+from mdbench.tasks.task import Whole
 
 SCHEMA_VERSION = 1
 N_SEQUENCES = 1024  # a cell, unless told otherwise
@@ -172,8 +173,8 @@ def evaluate(
     task: str | Path | Task | Sequence[str | Path | Task] | None = None,
     suite: str | None = None,
     lengths: Lengths = None,
-    n_sequences: int = N_SEQUENCES,
-    seed: int = 0,
+    n_sequences: Whole = N_SEQUENCES,
+    seed: Whole = 0,
     device: str = "cpu",
     references: Sequence[str] | None = None,
     gold: str | None = None,
@@ -267,8 +268,8 @@ class _Run:
     asked: list[str]
     everyone: dict[str, Given]
     named: bool  # whether references were: they are scored on every task then, else where the family names them
-    n_sequences: int
-    seed: int
+    n_sequences: Whole
+    seed: Whole
     device: str
     gold: str | None
     scores: Mapping[str, Score]
@@ -429,13 +430,13 @@ def _serve(
 
 def _score_task(run: _Run, served: _Served) -> Iterator[tuple[Cell, dict[str, _Scored], list[Skipped]]]:
     """For each length, what every predictor that serves it said, with its scores; and the failures."""
-    task, servers, n = served.task, served.servers, run.n_sequences
+    task, servers, n = served.task, served.servers, int(run.n_sequences)
     lengths = [length for length, by_name in servers.items() if by_name]
     if not lengths:
         return
     n_runs = sum(len(server.runs) for by_name in servers.values() for server in by_name.values())
     advance: Advance | None = None
-    for cell in cells(task, lengths, n, run.seed, run.gold_of(task), run.progress, run.kept_gold):
+    for cell in cells(task, lengths, run.n_sequences, run.seed, run.gold_of(task), run.progress, run.kept_gold):
         advance = advance or run.progress(f"{task.name}: predictors", n * n_runs)  # after the gold's own
         scored, failures = {}, []
         for name, server in servers[cell.length].items():

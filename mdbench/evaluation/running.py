@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +115,10 @@ def predict_timed(
         def compute(chunk: np.ndarray = chunk, rows: np.ndarray = rows, real: int = real) -> dict[str, np.ndarray]:
             started = time.perf_counter()
             where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
-            with foreign(f"predictor '{name}' failed on {where}", *may_refuse(name)):
+            with (
+                foreign(f"predictor '{name}' failed on {where}", *may_refuse(name)),
+                contextlib.redirect_stdout(sys.stderr),  # stdout is for results
+            ):
                 if given_theta is None or theta is None:
                     output = predictor.predict(chunk)
                 else:

@@ -301,29 +301,41 @@ def print_posterior(report: dict[str, Any]) -> None:
     """One row a sequence; with prefixes, one row a prefix."""
     title = f"posterior by {report['method']}: order {report['order']}, concentration {report['concentration']:g}"
     sequences = report["sequences"]
+    names = [s["name"] or str(k) for k, s in enumerate(sequences, start=1)]
     if "prefixes" in sequences[0]:
         by_prefix = [
-            (k, length, _list(mean))
-            for k, s in enumerate(sequences, start=1)
+            (name, length, _list(mean))
+            for name, s in zip(names, sequences, strict=True)
             for length, mean in zip(s["prefixes"]["length"], s["prefixes"]["posterior_mean"], strict=True)
         ]
         print_table(title, ("sequence", "prefix", "E[λ]"), by_prefix)
         return
-    lists = ("posterior_mean", "posterior_sd", "next_token")
-    rows = [
-        (
-            k,
-            s["length"],
-            "unknown" if s["log_evidence"] is None else f"{s['log_evidence']:.6f}",
-            *(_list(s[key]) for key in lists),
-            _error(s),
-            _gates(s),
-        )
-        for k, s in enumerate(sequences, start=1)
-    ]
+    pooled = report.get("pooled")
+    rows = [_posterior_row(name, s, s) for name, s in zip(names, sequences, strict=True)]
+    if pooled is not None:
+        length = sum(s["length"] for s in sequences)
+        rows = [_posterior_row("all", {"length": length}, pooled)]
     headings = ("sequence", "length", "log evidence", "E[λ]", "sd", "next token", "error of E[λ]", "gates")
-    columns = len(headings) if any(s["checks_made"] for s in sequences) else len(headings) - 1
+    judged = [pooled] if pooled is not None else sequences
+    columns = len(headings) if any(s["checks_made"] for s in judged) else len(headings) - 1
     print_table(title, headings[:columns], [row[:columns] for row in rows])
+    if pooled is not None:
+        of_each = [(name, s["length"], _list(s["next_token"])) for name, s in zip(names, sequences, strict=True)]
+        print_table("next token of each, at the pooled E[λ]", ("sequence", "length", "next token"), of_each)
+    if report["labels"]:
+        print_line(f"States: {', '.join(report['labels'])}.")
+
+
+def _posterior_row(name: str, about: dict[str, Any], report: dict[str, Any]) -> tuple[Any, ...]:
+    evidence = report["log_evidence"]
+    return (
+        name,
+        about["length"],
+        "unknown" if evidence is None else f"{evidence:.6f}",
+        *(_list(report.get(key)) for key in ("posterior_mean", "posterior_sd", "next_token")),
+        _error(report),
+        _gates(report),
+    )
 
 
 def _gates(sequence: dict[str, Any]) -> str:
@@ -347,8 +359,8 @@ def print_line(text: str) -> None:
     console().print(escape(text), highlight=False, soft_wrap=True)
 
 
-def _list(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
+def _list(values: Sequence[float] | None) -> str:
+    return "" if values is None else " ".join(f"{value:.4f}" for value in values)
 
 
 def print_task(name: str) -> None:

@@ -40,6 +40,7 @@ RANK_DRAWS = 63  # thinned draws: ranks 0..63
 BINS = 16  # of four ranks each
 
 Z_BINS = np.linspace(-4, 4, 17)
+CLOSED_FORM = 1e-9  # what an exact method of a family with a closed form may be off by, beyond its own bound
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,10 @@ def _errors(task: Task, contexts: Int[np.ndarray, "N T"], posterior: Posterior) 
     if isinstance(task, ClosedForm):
         truth = task.predictive(contexts, [contexts.shape[1]]).probs[:, 0]
         stated = None if posterior.next_token_se is None else posterior.next_token_se[:, 0]
-        return _Errors("p", posterior.predictive(task, contexts).probs[:, 0] - truth, stated)
+        predictive = posterior.predictive(task, contexts)
+        error = predictive.probs[:, 0] - truth
+        beyond = int((np.abs(error).max(axis=1) > predictive.bound[:, 0] + CLOSED_FORM).sum())
+        return _Errors("p", error, stated, n_beyond_bound=beyond if stated is None else 0)
     assert isinstance(task, DirichletMixture), "validate checks this"
     exact = Exact().posterior(task, contexts)
     error = posterior.mean[:, 0] - exact.mean[:, 0]

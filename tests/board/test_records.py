@@ -556,7 +556,7 @@ def test_bad_predictions_are_refused_with_a_sentence(arrays, said, tmp_path):
         ("length,sequence,p0,p1\n16,0,0.5,0.5\n", "columns"),
         ("length,sequence,p0,p1,p2\n16,1,0.5,0.5,0\n", "0, 1"),
         ("length,sequence,p0,p1,p2\n16,0,0.5,0.5,0\n16,0,0.5,0.5,0\n", "0, 1"),
-        ("length,sequence,p0,p1,p2\n16,x,0.5,0.5,0\n", "invalid literal"),
+        ("length,sequence,p0,p1,p2\n16,x,0.5,0.5,0\n", "sequence must be a whole number, not x"),
     ],
 )
 def test_bad_csv_is_refused_with_a_sentence(text, said, tmp_path):
@@ -990,9 +990,44 @@ def test_predictions_are_not_read_before_their_size_is_known(md1):
 
 
 def test_training_seeds_have_a_limit(tmp_path):
-    np.savez(tmp_path / "p.npz", T16=np.full((101, 2, 3), 1 / 3))
+    np.savez(tmp_path / "p.npz", **{f"seed{k}/T16": np.full((2, 3), 1 / 3) for k in range(101)})
     with pytest.raises(InputError, match="at most 100"):
         score_predictions(tmp_path / "p.npz", load_task(TASK), "mine", None)
+
+
+def test_predictions_name_their_seeds(run, tmp_path):
+    """Three axes may be seeds or positions, and only the author knows which."""
+    tokens = public_sequences(TASK).tokens[:40, :16]
+    each = load_task(TASK).transition[tokens]  # (N, T, q): a prediction at every position
+    np.savez(tmp_path / "positions.npz", T16=each)
+    np.savez(tmp_path / "last.npz", T16=each[:, -1])
+    np.savez(tmp_path / "seeds.npz", **{"seed1/T16": each[:, -1], "seed0/T16": each[:, -2]})
+    np.savez(tmp_path / "half.npz", T16=each[:, -1].astype(np.float16))
+
+    def scored(name):
+        return run("score", "--predictions", tmp_path / f"{name}.npz", "--task", TASK, "--name", "mine", "--json")
+
+    for name, said in (("positions", "has three axes; give the prediction after the last token"), ("half", "float16")):
+        assert scored(name).code == 2
+        assert said in scored(name).err
+    (last,), (seeds,) = (json.loads(scored(name).out) for name in ("last", "seeds"))
+    assert (last["runs"], last["n_sequences"]) == (None, 40)
+    assert seeds["runs"][1] == pytest.approx(last["excess_kl"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("length,sequence,p0,p1,p2\n", "has a header and no rows"),
+        ("length,sequence,p0,p1,p2\n16.7,0,0.2,0.3,0.5\n", "length must be a whole number, not 16.7"),
+        ("length,sequence,p0,p1,p2\n16,0.5,0.2,0.3,0.5\n", "sequence must be a whole number, not 0.5"),
+        ("length,sequence,p0,p1,p2\n16,9999999999999999999999999,0.2,0.3,0.5\n", "sequence must be a whole number"),
+    ],
+)
+def test_numbers_of_a_csv_are_whole(tmp_path, text, said):
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        score_predictions(tmp_path / "p.csv", load_task(TASK), "mine", None)
 
 
 def test_a_name_that_looks_like_a_built_in_is_not_recorded(run, tmp_path, capsys):

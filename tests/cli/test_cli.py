@@ -1,6 +1,7 @@
 """The command line as a person uses it: what is printed where, and how it fails."""
 
 import json
+import os
 import subprocess
 import sys
 import typing
@@ -161,7 +162,9 @@ def test_posterior_of_own_data(run, own_data):
     assert code == 0
     assert (parsed["method"], parsed["order"], parsed["concentration"]) == ("urn", 2, 1.0)
     assert [s["length"] for s in parsed["sequences"]] == [5, 3]
+    assert (parsed["labels"], parsed["understood"]) == (None, ["one sequence a line"])
     assert set(parsed["sequences"][0]) == {
+        "name",
         *("length", "log_evidence", "posterior_mean", "posterior_sd", "next_token", "error_estimate", "prefixes"),
         *("standard_error", "next_token_standard_error", "checks_made"),
     }
@@ -311,12 +314,12 @@ def test_bad_input_is_one_sentence_and_exit_2(run, monkeypatch, tmp_path, argume
         ("pi.csv", "0.75,0.35\n0.35,0.65\n", "row 1 of the transition matrix sums to 1.1"),
         ("pi.csv", "1.25,-0.25\n0.35,0.65\n", "row 1 of the transition matrix holds -0.25"),
         ("pi.csv", "0.75,0.25\n", "must be square"),
-        ("pi.csv", "a,b\n0.35,0.65\n", "line 1: 'a' is not a number"),
+        ("pi.csv", "a,b\n0.35,0.65\n", "must be square"),
         ("pi.csv", "", "is empty"),
         ("pi.csv", "1,0\n0,1\n", "sequence 1: impossible"),
         ("seq.csv", "0,1,2\n", "sequence 1: state 2 at position 3 is outside 0..1"),
         ("seq.csv", "0,1,1\n0,1\n", "sequence 2: its length is 2; order 2 needs at least 3"),
-        ("seq.csv", "0,one,1\n", "line 1: 'one' is not a state"),
+        ("seq.csv", "0,one,1\n", "'one' at position 2 is not a state"),
         ("seq.csv", "", "is empty"),
     ],
 )
@@ -393,3 +396,37 @@ def test_baselines_named_wrongly(run, arguments, message):
     code, stdout, stderr = run(*arguments)
     assert (code, stdout) == (2, "")
     assert message in stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_a_terminal_that_is_not_utf_8_loses_nothing(own_data, encoding):
+    """Greek letters come as escapes; the result and the exit code are the same."""
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    for arguments in (("posterior", *own_data, "--order", "2"), ("posterior", "--help"), ("list",)):
+        command = [sys.executable, "-m", "mdbench", *map(str, arguments)]
+        found = subprocess.run(command, capture_output=True, env=environment)
+        assert found.returncode == 0, found.stderr
+        assert b"Traceback" not in found.stderr
+    assert (
+        rb"\u03bb"
+        in subprocess.run(
+            [sys.executable, "-m", "mdbench", "show", "quasi_bayes"], capture_output=True, env=environment
+        ).stdout
+    )
+
+
+def test_what_a_predictor_prints_is_no_part_of_the_result(run, tmp_path):
+    path = tmp_path / "p.py"
+    path.write_text(
+        "import numpy as np\ndef f(contexts):\n    print('hello')\n    return np.full((len(contexts), 3), 1 / 3)\n"
+    )
+    found = run("evaluate", "--predictor", f"{path}:f", "--task", TASK, "--lengths", 16, "--n-sequences", 8, "--json")
+    assert found.code == 0
+    json.loads(found.out)
+    assert "hello" in found.err
+
+
+def test_an_error_has_an_end(run):
+    found = run("evaluate", "--predictor", "x" * 100_000)
+    assert found.code == 2
+    assert len(found.err) <= 320

@@ -1,5 +1,6 @@
 """Posteriors of one's own data, from Python and from files."""
 
+import collections
 import json
 import math
 import sys
@@ -10,7 +11,7 @@ import pytest
 import mdbench
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core.errors import InputError
-from mdbench.posteriors.reading import read_sequences, read_transition
+from mdbench.posteriors.reading import read_transition
 
 PI = [[0.75, 0.25], [0.35, 0.65]]
 
@@ -64,7 +65,7 @@ def test_order_of_sequences_is_kept():
     [
         ((PI, 2, [[0, 1, 1], [0, 1]]), "sequence 2: its length is 2; order 2 needs at least 3"),
         ((PI, 2, [[0, 1, 1], [0, 1, 2]]), r"sequence 2: state 2 at position 3 is outside 0\.\.1"),
-        ((PI, 2, [[0, 1, 1], [0.5, 1, 1]]), "sequence 2: it must be a list of whole numbers"),
+        ((PI, 2, [[0, 1, 1], [0.5, 1, 1]]), "sequence 2: a state is a whole number or a label, not 0.5"),
         (([[1, 0], [0, 1]], 1, [[0, 0], [1, 1, 0]]), "sequence 2: impossible .* state 0 at position 3"),
         (([[0.5, 0.6], [0, 1]], 1, [[0, 0]]), "row 1 of the transition matrix sums to 1.1"),
         ((PI, 0, [[0, 0]]), "order must be a whole number"),
@@ -85,41 +86,16 @@ def test_unknown_method():
         mdbench.posterior(PI, 1, [[0, 1]], method="exat")
 
 
-def test_files_with_blank_lines_spaces_and_a_byte_order_mark(tmp_path):
-    path = tmp_path / "s.csv"
-    path.write_bytes("\ufeff0, 1,1\r\n\r\n1,0,0 ,1\r\n".encode())
-    assert read_sequences(path) == [[0, 1, 1], [1, 0, 0, 1]]
-    path.write_text("0.25,.75\n1,0\n")
-    np.testing.assert_array_equal(read_transition(path), [[0.25, 0.75], [1, 0]])
-
-
-@pytest.mark.parametrize(
-    ("read", "text", "sentence"),
-    [
-        (read_sequences, "", "is empty"),
-        (read_sequences, "\n \n", "is empty"),
-        (read_sequences, "0,1\n0,a,1\n", "line 2: 'a' is not a state"),
-        (read_sequences, "0,1.0\n", "line 1: '1.0' is not a state"),
-        (read_sequences, "0,1_0\n", "line 1: '1_0' is not a state"),
-        (read_sequences, "0,,1\n", "line 1: '' is not a state"),
-        (read_transition, "0.5,0.5\nx,1\n", "line 2: 'x' is not a number"),
-        (read_transition, "0.5,0.5\n1\n", "line 2: 1 numbers, but the first line has 2"),
-        (read_transition, "", "is empty"),
-    ],
-)
-def test_bad_files(tmp_path, read, text, sentence):
-    path = tmp_path / "bad.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=sentence):
-        read(path)
-
-
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_sequences(tmp_path / "absent.csv")
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+        read_transition(tmp_path / "absent.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\x80\x81\x00\x01")
     with pytest.raises(InputError, match="it is not UTF-8 text"):
-        read_sequences(tmp_path / "binary.csv")
+        read_transition(tmp_path / "binary.csv")
+    for text in ("", "\n \n", "# nothing\n"):
+        (tmp_path / "empty.csv").write_text(text)
+        with pytest.raises(InputError, match="is empty"):
+            read_transition(tmp_path / "empty.csv")
 
 
 def test_no_rule_is_built_once_all_sequences_have_converged(monkeypatch):
@@ -184,3 +160,44 @@ def test_out_refuses_before_it_computes(tmp_path, method, out, sequences, messag
     with pytest.raises(InputError, match=message):
         mdbench.posterior(PI, 2, sequences, method=method, out=tmp_path / out)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("method", "order"), [("exact", 7), ("urn", 7)])
+def test_a_refusal_for_size_names_what_would_do(method, order):
+    sequence = np.random.default_rng(0).integers(0, 2, 400)
+    with pytest.raises(InputError, match=r"--method reference does this size\.$"):
+        mdbench.posterior(PI, order, [sequence], method=method)
+
+
+@pytest.mark.slow
+def test_long_sequences_are_held_to_a_quadrature_in_logarithms():
+    """A first-order chain of 100,000 states: λ is next to (1, 0), which learning finds too late for float64."""
+    stay, y = 0.91, [0, 0]
+    for u in np.random.default_rng(0).random(100_000):
+        y.append(int(u < (stay if y[-1] else 1 - stay)))
+    (found,) = mdbench.posterior([[stay, 1 - stay], [1 - stay, stay]], 2, [y])["sequences"]
+    tokens, pi = np.array(y), np.array([[stay, 1 - stay], [1 - stay, stay]])
+    kinds = collections.Counter(zip(pi[tokens[1:-1], tokens[2:]], pi[tokens[:-2], tokens[2:]], strict=True))
+    lambdas = np.concatenate([np.linspace(0, 0.9, 10_001)[:-1], np.linspace(0.9, 1, 1_000_001)])
+    log_density = sum(k * np.log(lambdas * a + (1 - lambdas) * b) for (a, b), k in kinds.items())
+    weights = np.exp(log_density - log_density.max())
+    total = np.trapezoid(weights, lambdas)
+    mean = np.trapezoid(lambdas * weights, lambdas) / total
+    sd = np.sqrt(np.trapezoid((lambdas - mean) ** 2 * weights, lambdas) / total)
+    assert found["posterior_mean"][0] == pytest.approx(mean, abs=1e-8)
+    assert found["posterior_sd"][0] == pytest.approx(sd, rel=1e-5)
+    assert found["log_evidence"] == pytest.approx(log_density.max() + np.log(total), abs=1e-4)
+
+
+def test_the_log_likelihood_of_each_transition_is_in_the_file(tmp_path):
+    import arviz
+
+    sequences = [[0, 1, 1, 0, 1, 1, 0, 0], [1, 1, 1, 0, None, 0, 1, 0]]
+    mdbench.posterior(PI, 2, sequences, method="urn:draws=400", pooled=True, out=tmp_path / "post.nc")
+    data = arviz.from_netcdf(tmp_path / "post.nc")
+    values = data["log_likelihood"]["token"]
+    assert values.sizes["transition"] == 6 + 2 + 1  # what no gap touches
+    weights = data["posterior"]["weights"].values[:, :, 0, 0]
+    by_hand = np.log(weights @ [PI[1][1], PI[0][1]])  # the third token of the first: 1 after 1, and 1 after 0
+    np.testing.assert_allclose(values.values[:, :, 0], by_hand)
+    assert np.isfinite(arviz.loo(data).elpd_loo)

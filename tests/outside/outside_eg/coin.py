@@ -5,7 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from mdbench import InputError
 from mdbench.tasks import Task
+from mdbench.tasks.task import check_concentration, is_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,9 @@ class Coin(Task):
     given = 0
 
     def __post_init__(self):
+        if not is_whole(self.n_states) or self.n_states < 2:
+            raise InputError(f"n_states must be a whole number of at least 2, not {self.n_states!r}.")
+        object.__setattr__(self, "concentration", check_concentration(self.concentration))
         self.check_labels()
 
     @property
