@@ -3,6 +3,7 @@
 It takes Chromium (Debian's package `chromium`) and the test requirements.
 """
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from playwright.sync_api import sync_playwright
 
 FOLDER = Path(__file__).parents[1] / "leaderboard"
 
+argparse.ArgumentParser(description=__doc__).parse_args()
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(
         executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from mdbench import cli
+from mdbench.cli.app import whole_numbers
 from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
 from mdbench.predictors.training_config import CARD
 
@@ -180,7 +181,7 @@ def commands(wanted: list[Recipe], seeds: list[int], out: Path, device: str, ane
 
 def whole_numbers_of(option: str) -> Callable[[str], list[int] | None]:
     """The parser that `mdbench` has for an option."""
-    return lambda text: cli._whole_numbers(text, option)
+    return lambda text: whole_numbers(text, option)
 
 
 def main(

@@ -205,8 +205,6 @@ def _is_label(row: RowIdentity) -> bool:
     """Whether the label is the name with some of the options, as a row that is not installed here would have it."""
     if row.name == "run":
         return row.label == f"run:{row.options.get('path')}" and set(row.options) == {"path"}
-    if is_path(row.name):
-        return row.label == row.name and not row.options
     written = {f"{k}={v}" for k, v in row.options.items()}
     rest = row.label.removeprefix(row.name)
     items = rest[1:].split(",") if rest.startswith(":") else []

@@ -23,7 +23,9 @@ from mdbench.board.files import Strict
 from mdbench.board.names import LONGEST_NAME, check_reference
 from mdbench.core.errors import InputError
 from mdbench.core.files import json_ready
+from mdbench.evaluation.isolation import Isolation
 from mdbench.predictors.catalogue import BUILT_IN, TOLD, Identity
+from mdbench.predictors.predictor import MOST_RUNS
 from mdbench.tasks import load_task, public_sequences, task_names
 from mdbench.tasks.task import LONGEST
 
@@ -40,7 +42,7 @@ MOST_OPTIONS = 50
 
 LARGEST_CARD = 2**16  # characters
 
-MOST_LENGTHS, MOST_RUNS = 16, 100
+MOST_LENGTHS = 16
 
 Kind = Literal["predictor", "baseline", "upper bound", "contributed", "predictions only"]
 
@@ -138,7 +140,8 @@ class Predictions(Strict):
 class Host(Strict):
     """Times and facts of the machine: all that may differ when a run is repeated.
 
-    ``seconds`` are the wall time of one run of all predictions, by length.
+    ``seconds`` are the wall time of one run of all predictions, by length. ``isolation`` says whether the predictor had
+    a sandbox (by bubblewrap) or a process of its own alone; it is not there for what ran in mdbench's own process.
     """
 
     seconds: dict[Length, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
@@ -150,6 +153,7 @@ class Host(Strict):
     libraries: Annotated[dict[ShortText, ShortText], Field(max_length=100)]
     commit: ShortText | None
     dirty: bool | None
+    isolation: Isolation | None = None
 
 
 class Record(Strict):
@@ -189,7 +193,8 @@ class Record(Strict):
 
     def to_json(self) -> str:
         """As it is written: the same but for ``host`` whenever the run is repeated on the same machine."""
-        without = {"reference"} if self.reference is None else set()  # records of before had no such field
+        # Records of before had no such fields.
+        without = {"reference": self.reference is None, "host": {"isolation": self.host.isolation is None}}
         content = json_ready(self.model_dump(mode="json", exclude=without))
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 

@@ -42,6 +42,7 @@ from mdbench.core.files import json_ready, make_folder, write_text, write_whole
 from mdbench.core.progress import Progress, no_progress
 from mdbench.evaluation.cell import cells
 from mdbench.evaluation.evaluation import Evaluation
+from mdbench.evaluation.isolation import Isolation, isolation
 from mdbench.evaluation.results import Result, score_cell, summarise
 from mdbench.predictors.catalogue import is_built_in, row_identity
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences
@@ -68,7 +69,8 @@ def record_evaluation(
             row = row_of(identity)
             command = command_of(row, task, [r.length for r in results], results[0].n_sequences, reference)
             card = evaluation.cards.get((label, task))
-            paths.append(_write(folder, row, results, probs, left_out, command, card, device, reference))
+            how = isolation() if label in evaluation.defaults else None
+            paths.append(_write(folder, row, results, probs, left_out, command, card, device, reference, how))
     return paths
 
 
@@ -126,7 +128,7 @@ def score_predictions(
         return results, None
     row = RowIdentity(name=name, options={}, label=name, kind=PREDICTIONS, distribution=None, version=None)
     command = score_command(path.name, task.name, name, reference)
-    return results, _write(folder, row, results, probs, {}, command, None, "unknown", reference)
+    return results, _write(folder, row, results, probs, {}, command, None, "unknown", reference, None)
 
 
 def _write(
@@ -139,6 +141,7 @@ def _write(
     card: dict[str, Any] | None,
     device: str,
     reference: str | None,
+    isolated: Isolation | None,
 ) -> Path:
     results = sorted(results, key=lambda r: r.length)
     task = load_task(results[0].task)
@@ -164,7 +167,7 @@ def _write(
         command=command,
         card=json_ready(card),
         reference=reference,
-        host=_host({r.length: r.seconds for r in results if r.seconds is not None}, device),
+        host=_host({r.length: r.seconds for r in results if r.seconds is not None}, device, isolated),
     )
     write_whole(predictions, lambda temporary: temporary.write_bytes(content))
     path = place / f"{stem}.json"
@@ -186,7 +189,7 @@ def _cell_record(result: Result) -> CellRecord:
     )
 
 
-def _host(seconds: dict[int, float], device: str) -> Host:
+def _host(seconds: dict[int, float], device: str, isolated: Isolation | None) -> Host:
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
@@ -206,4 +209,5 @@ def _host(seconds: dict[int, float], device: str) -> Host:
         libraries={name: version(name) for name in LIBRARIES},
         commit=git("rev-parse", "HEAD") if ours else None,
         dirty=None if changes is None else changes != "",
+        isolation=isolated,
     )

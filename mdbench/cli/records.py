@@ -97,7 +97,7 @@ def build(
     with progress_bars() as progress:
         built = boards.build(leaderboard, suite, progress)
     files = pages.files_of(built, leaderboard, command)
-    stale = [str(path) for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    stale = [path.name for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
     if not check:
         for path in files:
             check_writable(path)
@@ -107,7 +107,7 @@ def build(
     for refused in built.refused:
         say(f"refused '{refused.path}': {refused.reason}")
     if check and stale:
-        fail(f"not up to date: {', '.join(stale)}; run `{command}` and commit what it writes.", 1)
+        fail(f"not up to date: {', '.join(stale)} in '{leaderboard}'; run `{command}` and commit what it writes.", 1)
 
 
 @leaderboard_app.command("time")

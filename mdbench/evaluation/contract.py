@@ -24,7 +24,7 @@ from mdbench.core.progress import Advance, no_advance
 from mdbench.core.verdict import Verdict
 from mdbench.evaluation.cell import cells
 from mdbench.evaluation.isolation import Isolated, Limits
-from mdbench.predictors.catalogue import as_predictor, build_predictor, is_built_in
+from mdbench.predictors.catalogue import as_predictor, is_built_in
 from mdbench.predictors.predictor import (
     SUM_TOLERANCE,
     Given,
@@ -90,8 +90,9 @@ def check(
 ) -> Checks:
     """Hold a predictor to its contract.
 
-    What is not built in, and has a name, runs first in a process of its own, within limits. If it ends that process,
-    hangs, prints or fails there, that is what is reported; nothing else is tried.
+    What is not built in, and has a name, is never run here: all that is held to the contract is what it says in a
+    process of its own, within limits. If it ends that process, hangs or fails there, that is what is reported; nothing
+    else is tried.
 
     Args:
         predictor: a name, a function from contexts to probabilities, or an object with ``predict``. What has no name
@@ -99,7 +100,7 @@ def check(
         task: the task, or its name.
         lengths: context lengths; the task's own if none. Those that the predictor says it cannot do are left out.
         device: torch device for predictors that have one.
-        limits: for the fresh process.
+        limits: for its process.
         progress: called with 1 after each check.
 
     Raises:
@@ -108,15 +109,25 @@ def check(
     """
     loaded = as_task(task)
     there: dict[int, np.ndarray] | PredictorError | None = None
+    isolated = isinstance(predictor, str) and not is_built_in(predictor)
     if isinstance(predictor, str):
         there = _in_a_fresh_process(predictor, loaded, lengths, device, limits)
-        if isinstance(there, PredictorError) and not is_built_in(predictor):
+        if isinstance(there, PredictorError) and isolated:
             return _only_failed("fresh process", str(there), progress)
+
+    def build(of_task: Task) -> Any:
+        return (
+            Isolated(str(predictor), of_task, device, limits) if isolated else as_predictor(predictor, of_task, device)
+        )
+
     with foreign(f"predictor '{name_of(predictor)}' failed", InputError):
-        subject = _Subject.of(predictor, loaded, lengths, device, there)
+        subject = _Subject.of(predictor, build, loaded, lengths, there)
     checks = Checks()
+    ended_in = ""  # the clause in which its process ended
     for name, (expected, clause) in CLAUSES.items():
         try:
+            if ended_in:
+                raise _NotApplicable(f"mend '{ended_in}' first")
             found, verdict = clause(subject) or "", Verdict.PASS
         except _NotApplicable as why:
             found, verdict = str(why), Verdict.NOT_APPLICABLE
@@ -129,6 +140,8 @@ def check(
         except Exception as error:
             found, verdict = f"raised {reason_of(error)}", Verdict.FAIL
         checks.append(Check(name, expected.format(tolerance=subject.tolerance), verdict, found))
+        if isinstance(subject.built, Isolated) and subject.built.ended_by is not None:
+            ended_in = ended_in or name
         progress(1)
     return checks
 
@@ -172,8 +185,8 @@ class _Subject:
     name: str
     text: str | None  # what builds it anew
     built: Any
+    build: Callable[[Task], Any]  # anew, for any task
     task: Task
-    device: str
     contexts: dict[int, Int[np.ndarray, "N T"]]  # shortest first
     there: dict[int, np.ndarray] | PredictorError | None  # what it said in a fresh process
     tolerance: float  # how far two predictions for one context may be apart
@@ -183,13 +196,13 @@ class _Subject:
     def of(
         cls,
         predictor: Any,
+        build: Callable[[Task], Any],
         task: Task,
         lengths: Sequence[int] | None,
-        device: str,
         there: dict[int, np.ndarray] | PredictorError | None,
     ) -> _Subject:
         text = predictor if isinstance(predictor, str) else None
-        built = as_predictor(predictor, task, device)
+        built = build(task)
         parts = Parts.of(built)
         if parts.told:
             raise InputError(f"'{name_of(predictor)}' is told θ and not a predictor of contexts.")
@@ -211,7 +224,7 @@ class _Subject:
         error = parts.standard_error
         if not isinstance(error, (int, float)) or not 0 <= error <= LARGEST_ERROR:
             raise InputError(f"'{name}': standard_error must be a number from 0 to {LARGEST_ERROR:g}, not {error!r}.")
-        return cls(name, text, built, task, device, contexts, there, TOLERANCE[precision] + 6 * error)
+        return cls(name, text, built, build, task, contexts, there, TOLERANCE[precision] + 6 * error)
 
     @functools.cached_property
     def parts(self) -> Parts:
@@ -443,7 +456,7 @@ def _relabelling(s: _Subject) -> None:
     order = np.empty_like(cycle)  # new state k is the old state order[k], for no state the same
     order[cycle] = np.roll(cycle, 1)
     try:
-        other = build_predictor(s.text, s.task.relabelled(order), s.device)
+        other = s.build(s.task.relabelled(order))
     except Unsupported:
         raise _NotApplicable("it serves this task alone") from None
     except PredictorError as error:

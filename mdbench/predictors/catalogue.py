@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ class Identity:
 
 def known_defaults(text: str) -> dict[str, Any]:
     """Of the options of a predictor that may be left out; it is imported for that."""
-    return _not_required(option_defaults(_parse(text)[0]))
+    return _not_required(option_defaults(parse_name(text)[0]))
 
 
 def _not_required(known: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def row_identity(text: str, defaults: dict[str, Any] | None = None) -> Identity:
 
     Nothing is imported where its ``known_defaults`` are given.
     """
-    entry, given = _parse(text)
+    entry, given = parse_name(text)
     if entry.name == "run":
         return Identity(entry, given, text)
     if defaults is None:
@@ -184,7 +185,7 @@ def row_identity(text: str, defaults: dict[str, Any] | None = None) -> Identity:
 
 def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
     """Build a named predictor for a task; ``device`` goes to those factories that take one."""
-    entry, options = _parse(text)
+    entry, options = parse_name(text)
     factory = entry.load()
     known, parameters = option_defaults(entry), inspect.signature(factory).parameters
     if entry.name in BUILT_IN or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -200,15 +201,22 @@ def build_predictor(text: str, task: Any, device: str = "cpu") -> Any:
         return factory(task, **entry.options, **options)
 
 
-def _parse(text: str) -> tuple[Entry, dict[str, Any]]:
-    """``name``, ``name:option=value,option=value``, ``FILE.py:function`` or ``run:FOLDER`` to entry and options."""
+def parse_name(text: str) -> tuple[Entry, dict[str, Any]]:
+    """The entry and the options in a name.
+
+    It is ``name``, ``name:option=value,option=value``, ``FILE.py:function``, ``FILE.py:Class:option=value`` or
+    ``run:FOLDER``.
+    """
     if file := PREDICTOR_FILE.fullmatch(text):
-        path, attribute = file.groups()
-        if not (attribute or "").isidentifier():
-            raise InputError(f"name one function in the file, and no options: {path}:function, unlike '{text}'.")
-        if not Path(path).is_file():
+        path = file[1]
+        attribute, _, rest = (file[2] or "").partition(":")
+        if not attribute.isidentifier():
+            raise InputError(f"name one function or class in the file: {path}:function, unlike '{text}'.")
+        if not os.path.isfile(path):  # False for whatever cannot be a path
             raise InputError(f"there is no file '{path}' for the predictor '{text}'.")
-        return FileEntry(text, text, "from a file"), {}
+        name = f"{path}:{attribute}"
+        entry = FileEntry(name, name, "from a file")
+        return entry, given_options(entry, rest)
     entry, rest = named(text, "predictor", predictor_entries())
     return entry, {"path": rest} if entry.name == "run" else given_options(entry, rest)
 

@@ -16,6 +16,7 @@ The built-in ``oracle`` alone is told θ, the task's latent (of a mixture the we
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -24,9 +25,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.core import metrics
-from mdbench.core.errors import InputError, PredictorError
+from mdbench.core.errors import InputError, PredictorError, foreign
 
 SUM_TOLERANCE = 1e-3
+
+MOST_RUNS = 100  # training seeds of a predictor
 
 DECLARED_VALUES = ("precision", "standard_error", "fixed_to_task")
 
@@ -132,12 +135,14 @@ def runs_of(predictor: Any, length: int) -> Sequence[Any]:
     """One predictor for each training seed; most have none, and stand for themselves.
 
     Raises:
-        TypeError: ``runs`` gives no predictors.
+        TypeError: ``runs`` gives no predictors, or too many.
     """
     own = Parts.of(predictor).own_runs
     if own is None:
         return [predictor]
-    runs = list(own(length))
+    runs = list(itertools.islice(own(length), MOST_RUNS + 1))
+    if len(runs) > MOST_RUNS:
+        raise TypeError(f"runs({length}) gives more than {MOST_RUNS} predictors")
     if not runs or any(Parts.of(run).predict is None for run in runs):
         raise TypeError(f"runs({length}) must give at least one predictor, and only predictors")
     return runs
@@ -177,10 +182,8 @@ def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.nda
     Raises:
         PredictorError: wrong type, shape or values; the message names the first offending row.
     """
-    try:
+    with foreign(f"predictor '{name}' returned {type(output).__name__}, not an array of numbers"):
         probs = to_numpy(output).astype(np.float64)
-    except Exception as error:
-        raise PredictorError(f"predictor '{name}' returned {type(output).__name__}, not an array: {error}") from error
     if probs.shape != shape:
         raise PredictorError(f"predictor '{name}' returned shape {probs.shape}; expected {shape}, (batch, states).")
     sums = probs.sum(axis=-1)
@@ -196,13 +199,24 @@ def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.nda
 
 
 def to_numpy(output: Any) -> np.ndarray:
-    """What a predictor returned as a numpy array, off the tape and the device."""
+    """What a predictor returned as a numpy array of real numbers, off the tape and the device.
+
+    Raises:
+        TypeError: it is masked, or of no real numbers.
+    """
     if hasattr(output, "detach"):
         output = output.detach().cpu()
         output = output.double() if "bfloat16" in str(output.dtype) else output  # which numpy does not know
     if not hasattr(output, "__array__") and hasattr(output, "__dlpack__"):
         output = np.from_dlpack(output)
-    return np.asarray(output)
+    if isinstance(output, np.ma.MaskedArray):
+        raise TypeError("it is a masked array, and what is masked is no probability")
+    array = np.asarray(output)
+    if array.dtype.name.startswith(("bfloat", "float8")):  # of other libraries, which numpy takes for raw bytes
+        return array.astype(np.float64)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"it is {array.dtype}, not real numbers")
+    return array
 
 
 class FunctionPredictor:

@@ -1,10 +1,8 @@
 """The contract: honest predictors pass, and every planted fault, gross or small, is caught by name."""
 
 import inspect
-import itertools
 import json
-import subprocess
-import sys
+import os
 
 import numpy as np
 import pytest
@@ -222,7 +220,8 @@ TASK = load_task("mtd-q3-m2")
 FAULTS_ANEW = """
 
 def of_this_process_{name}(contexts):
-    return mixed(honest(contexts), np.eye(3)[hash("a") % 3], {share})  # Python draws its hashes anew each time
+    drawn = np.random.default_rng(abs(hash("a"))).dirichlet(np.ones(3))  # Python draws its hashes anew each time
+    return mixed(honest(contexts), drawn, {share})
 
 class Names_{name}:
     def __init__(self, task):
@@ -234,20 +233,13 @@ class Names_{name}:
 
 @pytest.mark.parametrize(("name", "share"), [("gross", GROSS), ("small", SMALL)])
 def test_faults_that_show_when_it_is_built_anew(name, share, tmp_path, monkeypatch):
-    other = next(seed for seed in itertools.count(1) if _hash_with(seed) != hash("a") % 3)
-    monkeypatch.setenv("PYTHONHASHSEED", str(other))
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     path = tmp_path / "file.py"
     path.write_text(FILE + FAULTS_ANEW.format(name=name, share=share))
     assert "fresh process" in failed(f"{path}:of_this_process_{name}")
     caught = failed(f"{path}:Names_{name}")
     assert set(caught) == {"relabelling"}
     assert "context" in caught["relabelling"]
-
-
-def _hash_with(seed):
-    script = "print(hash('a') % 3)"
-    environment = {"PYTHONHASHSEED": str(seed)}
-    return int(subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout)
 
 
 def test_an_honest_predictor_passes_and_shows_what_did_not_apply():
@@ -311,9 +303,6 @@ import numpy as np
 def exits(contexts): sys.exit(0)
 def dies(contexts): os._exit(0)
 def hangs(contexts): time.sleep(60)
-def prints(contexts):
-    print("hello")
-    return np.full((len(contexts), 3), 1 / 3)
 def builds_badly(task): sys.exit(0)
 def loads_a_pickle(contexts):
     import pickle
@@ -327,7 +316,6 @@ def loads_a_pickle(contexts):
         ("exits", "sys.exit(0)"),
         ("dies", "exit code 0"),
         ("hangs", "longer than 8 seconds"),
-        ("prints", "printed on stdout"),
         ("builds_badly", "sys.exit(0)"),
         ("loads_a_pickle", "loads a pickle"),
     ],
@@ -337,6 +325,31 @@ def test_what_ends_or_hangs_fails_once_and_does_nothing_here(name, said, tmp_pat
     found = failed(f"{tmp_path / 'ends.py'}:{name}", limits=Limits(8))
     assert set(found) == {"fresh process"}
     assert said in found["fresh process"]
+
+
+def test_nothing_of_what_is_not_built_in_runs_here(tmp_path, monkeypatch):
+    """One that rewrites the clauses where it runs, one that ends in the middle, and what its process has optionally."""
+    monkeypatch.delenv("IT_WAS_HERE", raising=False)
+    (tmp_path / "hostile.py").write_text(
+        "import os\nos.environ['IT_WAS_HERE'] = '1'\nfrom mdbench.evaluation import contract\n"
+        "import numpy as np\ncontract.CLAUSES.clear()\n\n\nseen = 0\n\n\n"
+        "def f(contexts):\n    contexts[0, 0] = 1 - contexts[0, 0]\n    return np.full((len(contexts), 3), 1 / 3)\n\n\n"
+        "def later(contexts):\n    global seen\n    seen += 1\n    if seen == 9:\n        os._exit(4)\n"
+        "    return np.full((len(contexts), 3), 1 / 3)\n\n\n"
+        "class All:\n    def __init__(self, task):\n        pass\n\n"
+        "    def predict(self, contexts):\n        return np.full((len(contexts), 3), 1 / 3)\n\n"
+        "    def predict_all(self, contexts):\n        return np.full((*contexts.shape, 3), 1 / 3)\n\n"
+        "    def runs(self, length):\n        return [self]\n"
+    )
+    assert set(failed(f"{tmp_path / 'hostile.py'}:f")) == {"input"}
+    found = check(f"{tmp_path / 'hostile.py'}:later", TASK, [16])
+    bad = [c for c in found if c.verdict == "fail"]
+    assert len(bad) == 1
+    assert "exit code 4" in bad[0].found
+    assert all(c.found == f"mend '{bad[0].name}' first" for c in found[found.index(bad[0]) + 1 :])
+    verdicts = {c.name: c.verdict for c in check(f"{tmp_path / 'hostile.py'}:All", TASK, [16])}
+    assert verdicts["predict_all"] == verdicts["runs"] == "pass"
+    assert "IT_WAS_HERE" not in os.environ
 
 
 def test_batches_of_the_size_that_evaluate_gives_are_tried():

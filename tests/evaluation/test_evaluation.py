@@ -141,7 +141,11 @@ def put(probs, value):
         (lambda p: put(p, np.inf), "not finite for sequence 3"),
         (lambda p: put(p, -1e-9), "a negative probability for sequence 3"),
         (lambda _: "no array", "returned str, not an array"),
-        (lambda _: None, r"returned shape \(\)"),
+        (lambda _: None, "returned NoneType, not an array"),
+        (lambda p: np.ma.masked_array(p, mask=p > 0.5), "returned MaskedArray, not an array of numbers"),
+        (lambda p: p + 1j, "complex128, not real numbers"),
+        (lambda p: p.astype(str), "not real numbers"),
+        (lambda p: p.astype(object), "object, not real numbers"),
     ],
 )
 def test_wrong_outputs_are_refused(change, sentence):

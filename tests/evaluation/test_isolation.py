@@ -2,10 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -13,7 +13,8 @@ import pytest
 
 import mdbench
 from mdbench.core.errors import InputError, PredictorError, Unsupported
-from mdbench.evaluation.isolation import Isolated, Limits
+from mdbench.evaluation import sandbox
+from mdbench.evaluation.isolation import Isolated, Limits, isolation
 from mdbench.predictors.catalogue import build_predictor, row_identity
 from mdbench.tasks import load_task, sample
 
@@ -46,7 +47,12 @@ def crashes(contexts):
     os.kill(os.getpid(), 11)
 
 def prints(contexts):
-    print("hello there")
+    print("hello there\\n\\x1b[31m")
+    return good(contexts)
+
+def noisy(contexts):
+    for _ in range(2**8):
+        os.write(2, b"x" * 2**16)
     return good(contexts)
 
 def greedy(contexts):
@@ -55,6 +61,18 @@ def greedy(contexts):
 
 def objects(contexts):
     return np.array([{}] * len(contexts), dtype=object)
+
+def masked(contexts):
+    return np.ma.masked_array(good(contexts), mask=True)
+
+def complexes(contexts):
+    return good(contexts) + 1j
+
+def strings(contexts):
+    return np.full((len(contexts), 3), "1/3")
+
+def huge(contexts):
+    return np.ones((len(contexts), 16, 3, 9))
 
 def unbuildable(task):
     raise ZeroDivisionError
@@ -76,6 +94,10 @@ class Asked:
             sys.exit(0)
         return good(contexts)
 
+class many_runs(Asked):
+    def runs(self, length):
+        return (self for _ in iter(int, 1))  # without end
+
 def asked(what):
     return type(f"asked_{what}", (Asked,), {"what": what})
 
@@ -88,11 +110,15 @@ def leaves_a_child(contexts):
     raise KeyError(f"child {child.pid}.")
 
 def busy(contexts):
-    open(contexts_of_busy, "w").write(str(os.getpid()))
+    print("busy now", flush=True)
     while True:
         pass
 
-contexts_of_busy = __file__ + ".pid"
+class Sized:
+    def __init__(self, task, size=20, of="x"):
+        self.task, self.size, self.of = task, size, of
+    def predict(self, contexts):
+        return self.task.transition[contexts[:, -1]] * (1 - 1 / self.size) + 1 / self.size / self.task.n_states
 
 class Short:
     def __init__(self, task):
@@ -119,18 +145,39 @@ FAILURES = {
     "exits": r"called sys.exit\(3\)",
     "dies": "exit code 7. Its last words: about to go",
     "crashes": "was ended by SIGSEGV",
-    "prints": "printed on stdout.*hello there",
     "greedy": "more than 1.5 GiB",
-    "objects": "returned object",
+    "objects": "returned what is no array of numbers: it is object",
+    "masked": "returned what is no array of numbers: it is a masked array",
+    "complexes": "returned what is no array of numbers: it is complex128",
+    "strings": "returned what is no array of numbers: it is <U3",
+    "huge": r"returned an array of shape \(4, 16, 3, 9\)",
+    "many_runs": "gives more than 100 predictors",
     "unbuildable": "cannot be built: ZeroDivisionError",
 }
 
 
+@pytest.fixture(params=["bubblewrap", "process"])
+def walls(request, monkeypatch):
+    """With the sandbox and without."""
+    if request.param == "process":
+        monkeypatch.setattr(sandbox, "missing", lambda: "bubblewrap (bwrap) is not wanted")
+    elif sandbox.missing() is not None:
+        pytest.skip(sandbox.missing())
+    return request.param
+
+
 @pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.usefixtures("walls")
 def test_every_way_to_fail_is_the_predictors_own(file, name):
     limits = Limits(seconds=6 if name == "hangs" else 60, gibibytes=1.5)
+
+    def use():
+        isolated = Isolated(f"{file}:{name}", TASK, limits=limits)
+        isolated.predict(sample(TASK, 16, 4, seed=0).contexts)
+        isolated.runs(16)
+
     with pytest.raises(PredictorError, match=FAILURES[name]) as error:
-        Isolated(f"{file}:{name}", TASK, limits=limits).predict(sample(TASK, 16, 4, seed=0).contexts)
+        use()
     assert "\n" not in str(error.value)
     assert name in str(error.value)
 
@@ -195,11 +242,11 @@ def test_it_gets_contexts_only_and_limits_must_be_limits():
 
 def test_a_record_of_a_predictor_from_a_file_is_isolated_by_default(run, file, tmp_path, capsys):
     options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--no-references", "--record"]
-    assert run("evaluate", "--predictor", f"{file}:prints", *options, "--leaderboard", tmp_path).code == 1
-    assert "printed on stdout" in capsys.readouterr().err
-    assert run("evaluate", "--predictor", f"{file}:good", *options, "--leaderboard", tmp_path).code == 0
+    assert run("evaluate", "--predictor", f"{file}:prints", *options, "--leaderboard", tmp_path).code == 0
+    assert "hello there" in capsys.readouterr().err
     (path,) = (tmp_path / "records" / TASK.name).glob("*.json")
     content = json.loads(path.read_text())
+    assert content["host"]["isolation"] == isolation()
     assert (content["predictor"]["kind"], content["predictor"]["distribution"]) == ("contributed", None)
     assert run("verify", path).code == 0
     assert run("verify", path, "--rerun").code == 0
@@ -222,9 +269,13 @@ def test_a_file_may_hold_a_factory_a_class_or_the_prediction_itself(file):
         ("nowhere.py:good", InputError, "no file 'nowhere.py'"),
         ("{file}:absent", PredictorError, "has no attribute 'absent'"),
         ("{file}:transition", PredictorError, "not a function"),
-        ("{file}", InputError, "name one function in the file"),
-        ("{file}:", InputError, "name one function in the file"),
-        ("{file}:good:eta=1", InputError, "name one function in the file, and no options"),
+        ("{file}", InputError, "name one function or class in the file"),
+        ("{file}:", InputError, "name one function or class in the file"),
+        ("{file}:good:eta=1", InputError, "takes no options, so not 'eta'"),
+        ("{file}:Short:eta=1", InputError, "takes no options, so not 'eta'"),
+        ("{file}:Sized:sizes=1", InputError, "did you mean 'size'"),
+        ("{file}:Sized:size", InputError, "option=value"),
+        ("x" * 5000 + ".py:good", InputError, "there is no file"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(file, text, error, said):
@@ -255,27 +306,31 @@ def test_whatever_is_asked_of_it_a_failure_is_its_own(file, isolate):
         mdbench.evaluate(f"{file}:asked_input", task=TASK, lengths=[16], n_sequences=4, isolate=isolate)
 
 
+@pytest.mark.usefixtures("walls")
 def test_what_it_started_ends_with_it(file):
     isolated = Isolated(f"{file}:leaves_a_child", TASK)
-    with pytest.raises(PredictorError) as error:
+    with pytest.raises(PredictorError, match="child"):
         isolated.predict(sample(TASK, 16, 4, seed=0).contexts)
-    child = int(str(error.value).rpartition("child ")[2].split(".")[0])
-    assert psutil.pid_exists(child)
+    started = psutil.Process(isolated._process.pid).children(recursive=True)
+    assert any("sleep" in process.name() for process in started)
     isolated.close()
-    _ends(child)
+    for process in started:
+        _ends(process.pid)
 
 
 def test_it_ends_with_its_parent_however_busy(file):
     script = f"import mdbench\nmdbench.evaluate({f'{file}:busy'!r}, task='mtd-q3-m2', lengths=[16], n_sequences=4, "
     script += "isolate=mdbench.Limits(100))"
-    process = subprocess.Popen([sys.executable, "-c", script])
-    pid_file = Path(f"{file}.pid")
-    while not pid_file.exists() or not pid_file.read_text():
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    while "busy now" not in process.stderr.readline():  # what it prints comes through
         assert process.poll() is None
-        time.sleep(0.05)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert started
     process.kill()
     process.wait()
-    _ends(int(pid_file.read_text()))
+    process.stderr.close()
+    for child in started:
+        _ends(child.pid)
 
 
 def _ends(pid):
@@ -286,9 +341,7 @@ def _ends(pid):
 
 
 def test_a_record_imports_nothing_of_it_here(run, file, tmp_path, capsys):
-    (tmp_path / "here.py").write_text(
-        f"import os\nopen({str(tmp_path / 'pids')!r}, 'a').write(f'{{os.getpid()}} ')\n" + file.read_text()
-    )
+    (tmp_path / "here.py").write_text("import os\nos.environ['IT_WAS_IMPORTED'] = '1'\n" + file.read_text())
     (tmp_path / "bad.py").write_text("import sys\nsys.exit(0)\n")
     both = [x for name in ("bad.py:f", "here.py:good") for x in ("--predictor", tmp_path / name)]
     options = [
@@ -304,7 +357,7 @@ def test_a_record_imports_nothing_of_it_here(run, file, tmp_path, capsys):
     ]
     assert run("evaluate", *both, *options).code == 1
     assert "sys.exit(0)" in capsys.readouterr().out
-    assert str(os.getpid()) not in (tmp_path / "pids").read_text().split()
+    assert "IT_WAS_IMPORTED" not in os.environ
     assert len(list(tmp_path.glob("board/records/*/*.json"))) == 1
 
 
@@ -365,17 +418,101 @@ def test_a_predictor_of_numpy_has_a_process_without_jax_and_torch(tmp_path):
     assert len(mdbench.evaluate(f"{tmp_path / 'light.py'}:p", **with_limits).results) == 1
 
 
+@pytest.mark.usefixtures("walls")
 def test_the_process_has_a_cache_of_its_own_that_ends_with_it(tmp_path):
     (tmp_path / "nosy.py").write_text(
         "import os\n\nimport numpy as np\n\n\nclass P:\n    def __init__(self, task):\n"
-        f"        with open({str(tmp_path / 'seen')!r}, 'w') as file:\n"
-        "            print(os.environ['MDBENCH_CACHE'], os.environ['JAX_COMPILATION_CACHE_DIR'], file=file)\n\n"
+        "        places = [os.environ['MDBENCH_CACHE'], os.environ['JAX_COMPILATION_CACHE_DIR']]\n"
+        "        for place in places:\n            os.makedirs(place)\n"
+        "        self.card = {'places': places}\n\n"
         "    def predict(self, contexts):\n        return np.full((len(contexts), 3), 1 / 3)\n"
     )
-    options = {"task": "mtd-q3-m2", "lengths": [16], "n_sequences": 8, "references": (), "isolate": Limits(60)}
-    mdbench.evaluate(f"{tmp_path / 'nosy.py'}:P", **options)
-    folders = (tmp_path / "seen").read_text().split()
-    assert len(folders) == 2
-    for folder in folders:
-        assert not folder.startswith(os.environ["MDBENCH_CACHE"])
-        assert not os.path.exists(folder)
+    isolated = Isolated(f"{tmp_path / 'nosy.py'}:P", TASK)
+    places = isolated.card["places"]
+    isolated.close()
+    assert len(places) == 2
+    for place in places:
+        assert not place.startswith(os.environ["MDBENCH_CACHE"])
+        assert not os.path.exists(place)
+
+
+@pytest.mark.usefixtures("walls")
+def test_what_it_prints_goes_to_stderr_with_an_end_and_no_escapes(file, capsys):
+    isolated = Isolated(f"{file}:prints", TASK)
+    isolated.predict(sample(TASK, 16, 4, seed=0).contexts)
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-2:] == ["hello there", "\\x1b[31m"]
+    assert captured.out == ""
+    isolated = Isolated(f"{file}:noisy", TASK)
+    isolated.predict(sample(TASK, 16, 4, seed=0).contexts)
+    captured = capsys.readouterr()
+    assert 2**16 <= len(captured.err) < 2**18
+    assert captured.err.count("prints is dropped") == 1
+
+
+def test_a_class_in_a_file_takes_options(run, file, tmp_path):
+    contexts = sample(TASK, 16, 5, seed=0).contexts
+    for options, size in (("", 20), (":size=5", 5), (":size=20,of=y", 20)):
+        expected = TASK.transition[contexts[:, -1]] * (1 - 1 / size) + 1 / size / 3
+        np.testing.assert_allclose(build_predictor(f"{file}:Sized{options}", TASK).predict(contexts), expected)
+    assert row_identity(f"{file}:Sized:of=x,size=20").label == f"{file}:Sized"
+    options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--record", "--leaderboard", tmp_path]
+    names = [f"{file}:Sized", f"{file}:Sized:size=5"]
+    assert run("evaluate", *[x for n in names for x in ("--predictor", n)], *options).code == 0
+    paths = sorted((tmp_path / "records" / TASK.name).glob("*.json"))
+    records = [json.loads(path.read_text()) for path in paths]
+    assert sorted(r["predictor"]["label"] for r in records) == names
+    assert sorted(r["predictor"]["options"]["size"] for r in records) == [5, 20]
+    for path in paths:
+        assert run("verify", path).code == 0
+        assert run("verify", path, "--rerun", "--run-files").code == 0
+
+
+CLAIMS = {
+    "kind": b'{"kind": "anything"}',
+    "no object": b"[1]",
+    "no JSON": b"{",
+    "deep": b"[" * 10**5,
+    "array of objects": b'{"kind": "answer", "array": ["|O", [4, 3]]}',
+    "array of 10^12": b'{"kind": "answer", "array": ["<f8", [1000000, 1000000]]}',
+    "array of text": b'{"kind": "answer", "array": ["<U3", [0]]}',
+    "array of nothing known": b'{"kind": "answer", "array": 7}',
+    "no array": b'{"kind": "answer"}',
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_forged_reply_is_of_no_known_form(tmp_path, claim):
+    """The pipe's number is the last argument of its process."""
+    path = tmp_path / "forger.py"
+    path.write_text(
+        "import os, struct, sys, time\n\n\ndef f(contexts):\n"
+        f"    text = {CLAIMS[claim]!r}\n"
+        "    os.write(int(sys.argv[2]), struct.pack('<QQ', len(text), 0) + text)\n    time.sleep(100)\n"
+    )
+    with pytest.raises(PredictorError, match="sent a reply of no known form"):
+        Isolated(f"{path}:f", TASK, limits=Limits(20)).predict(sample(TASK, 16, 4, seed=0).contexts)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"), [((2**40, 0), "no known form"), ((2, 2**40), "no known form"), ((10, 0), "longer than 3 sec")]
+)
+def test_a_reply_is_as_large_as_it_may_be(tmp_path, sizes, said):
+    path = tmp_path / "forger.py"
+    path.write_text(
+        "import os, struct, sys, time\n\n\ndef f(contexts):\n"
+        f"    os.write(int(sys.argv[2]), struct.pack('<QQ', *{sizes!r}) + b'{{}}')\n    time.sleep(100)\n"
+    )
+    with pytest.raises(PredictorError, match=said):
+        Isolated(f"{path}:f", TASK, limits=Limits(3)).predict(sample(TASK, 16, 4, seed=0).contexts)
+
+
+@pytest.mark.parametrize("declares", ["precision = 16", "standard_error = '0'", "card = [1]", "fixed_to_task = 1"])
+def test_what_it_declares_is_of_the_contracts_types(tmp_path, declares):
+    path = tmp_path / "declares.py"
+    path.write_text(
+        f"class P:\n    {declares}\n\n    def __init__(self, task):\n        pass\n\n"
+        "    def predict(self, contexts):\n        return None\n"
+    )
+    with pytest.raises(PredictorError, match=re.escape(f"declares {declares}")):
+        Isolated(f"{path}:P", TASK)
