@@ -6,13 +6,15 @@ import functools
 import tomllib
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module, resources
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mdbench.core.errors import InputError, origin, reason_of, unknown_name, warn_once
+from mdbench.core.entries import entry_points_of
+from mdbench.core.errors import InputError, origin, reason_of, shown, unknown_name, warn_once
+from mdbench.core.files import parsing, read_text
 from mdbench.tasks.task import Task
 
 GROUP = "mdbench.tasks"
@@ -57,11 +59,7 @@ def load_task(name_or_path: str | Path) -> Task:
     if text in plugin_tasks():
         return _from_plugin(text)
     if text.endswith(".toml"):
-        try:
-            source = Path(text).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"task file '{text}' cannot be read: {_reason(error)}.") from None
-        return _parse_task(source, text)
+        return _parse_task(read_text(text, "task file"), text)
     raise unknown_name("task", text, [*task_names(), *plugin_tasks()])
 
 
@@ -76,7 +74,7 @@ def plugin_tasks() -> dict[str, EntryPoint]:
     A built-in task wins, with a warning.
     """
     points, built_in = {}, task_names()
-    for point in entry_points(group=GROUP):
+    for point in entry_points_of(GROUP):
         if point.name in built_in:
             warn_once(f"task '{point.name}'{_origin(point)} is not used: a built-in task has that name.")
         else:
@@ -96,10 +94,12 @@ def _from_plugin(name: str) -> Task:
     try:
         given = point.load()
         given = given() if callable(given) else given
-        given = load_task(given) if isinstance(given, (str, Path)) else given
+        given = load_task(given) if isinstance(given, (str, Path)) and str(given).endswith(".toml") else given
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # whatever its author derived it from
         raise InputError(f"{source} cannot be loaded: {reason_of(error)}") from error
     if not isinstance(given, Task):
         raise InputError(f"{source} is {type(given).__name__}, not a task, a function that returns one or a task file.")
@@ -131,28 +131,26 @@ def _built_in(name: str) -> Task:
 
 
 def _parse_task(source: str, where: str) -> Task:
-    try:
+    with parsing(f"task file {shown(where)} is not TOML"):
         table = tomllib.loads(source)
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"task file '{where}' is not TOML: {error}.") from None
     try:
         family = load_family(table.pop("model", "mtd"))
     except InputError as error:
-        raise InputError(f"task file '{where}': model: {error}") from None
+        raise InputError(f"task file {shown(where)}: model: {error}") from None
     known = {f.name: f for f in fields(family)}  # type: ignore[arg-type]
     for key in table.keys() - known.keys():
-        raise InputError(f"task file '{where}': {unknown_name('field', key, known)}")
+        raise InputError(f"task file {shown(where)}: {unknown_name('field', key, known)}")
     for key, f in known.items():
         if key != "name" and f.default is MISSING and key not in table:
-            raise InputError(f"task file '{where}' has no '{key}'.")
+            raise InputError(f"task file {shown(where)} has no '{key}'.")
     if not isinstance(table.get("lengths", []), list):
-        raise InputError(f"task file '{where}': lengths must be a list of whole numbers.")
+        raise InputError(f"task file {shown(where)}: lengths must be a list of whole numbers.")
     if "lengths" in table:
         table["lengths"] = tuple(table["lengths"])  # as families that write no __init__ annotate them
     try:
         return family(**({"name": Path(where).stem} | table))
     except InputError as error:
-        raise InputError(f"task file '{where}': {error}") from None
+        raise InputError(f"task file {shown(where)}: {error}") from None
 
 
 def load_family(name: Any) -> type[Task]:
@@ -165,12 +163,14 @@ def load_family(name: Any) -> type[Task]:
         raise InputError(f"a family has a name in quotes, not {name!r}.")
     if name in FAMILIES:
         return _imported(FAMILIES[name])
-    points = {point.name: point for point in entry_points(group=FAMILIES_GROUP)}
+    points = {point.name: point for point in entry_points_of(FAMILIES_GROUP)}
     if name not in points:
         raise unknown_name("family of tasks", name, [*FAMILIES, *points])
     try:
         family = points[name].load()
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
         raise InputError(f"family '{name}'{_origin(points[name])} cannot be loaded: {reason_of(error)}") from error
     if not (isinstance(family, type) and issubclass(family, Task) and is_dataclass(family)):
         raise InputError(f"family '{name}'{_origin(points[name])} must be a dataclass that derives from Task.")
@@ -179,7 +179,7 @@ def load_family(name: Any) -> type[Task]:
 
 def family_names() -> dict[str, str]:
     """All families that a task file can name, and what they are in a line; those of packages are not imported."""
-    plugins = {point.name: origin(point) for point in entry_points(group=FAMILIES_GROUP)}
+    plugins = {point.name: origin(point) for point in entry_points_of(FAMILIES_GROUP)}
     return plugins | {name: _imported(target).kind for name, target in FAMILIES.items()}
 
 
@@ -211,7 +211,3 @@ def _suites() -> dict[str, Any]:
 
 def _data() -> Any:
     return resources.files("mdbench.tasks") / "data"
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or "it is not UTF-8 text"

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mdbench.core.errors import InputError, SequenceError
+from mdbench.core.errors import InputError, SequenceError, shown
 
 Whole = int | np.integer
 Real = float | int | np.floating | np.integer | numbers.Rational
@@ -25,6 +25,8 @@ Rows = np.ndarray | Sequence[Any]
 """Numbers as people give them: an array, or lists of them."""
 
 LONGEST = 1_000_000  # tokens in a context
+
+LONGEST_NAME = 200  # characters
 EXACT = 1e-12  # how far from one a row may sum by rounding in float64
 ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
 LENGTHS = (16, 32, 64, 128)  # of contexts, unless a task says otherwise
@@ -136,8 +138,12 @@ class Task(ABC):
     def check_labels(self) -> None:
         """Raise :class:`InputError` unless name, lengths and version are as they must be; lengths become a tuple."""
         object.__setattr__(self, "lengths", tuple(self.lengths))
-        if not isinstance(self.name, str) or not re.fullmatch(r"[^./\\][^/\\]*", self.name):
-            raise InputError(f"name must be text without slashes that does not begin with a dot, not {self.name!r}.")
+        printable = isinstance(self.name, str) and self.name.isprintable() and len(self.name) <= LONGEST_NAME
+        if not printable or not re.fullmatch(r"[^./\\][^/\\]*", self.name):
+            raise InputError(
+                f"name must be 1 to {LONGEST_NAME} printable characters without slashes that do not begin with a dot, "
+                f"not {shown(self.name)}."
+            )
         if not is_whole(self.version):
             raise InputError(f"version must be a whole number, not {self.version!r}.")
         if not self.lengths:
@@ -253,7 +259,12 @@ def check_transition(transition: Any, which: str = "the transition matrix") -> F
         InputError: it is not; the message names the row.
     """
     try:
-        matrix = np.array(transition, dtype=np.float64)
+        given = np.array(transition)
+        if given.dtype.kind not in "iufO":
+            raise InputError(f"{which} must be q rows of q numbers, not of {given.dtype}.")
+        matrix = given.astype(np.float64)
+    except InputError:
+        raise
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{which} must be q rows of q numbers.") from None
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:

@@ -15,6 +15,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
+from hypothesis import HealthCheck, settings
 
 _jaxtyped, CHECKED_CALLS = jaxtyping.jaxtyped, 500
 
@@ -50,6 +51,18 @@ jaxtyping.install_import_hook("mdbench", "mdbench_typechecker.check")
 
 from mdbench import cli  # noqa: E402
 from mdbench.tasks import MTD, load_task  # noqa: E402
+
+# Examples of each property: few in `make test`, many in .ci/run (`--hypothesis-profile=ci`); the same every time.
+for _profile, _n in (("default", 22), ("ci", 220)):
+    settings.register_profile(
+        _profile,
+        max_examples=_n,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+    )
+settings.load_profile("default")
 
 
 @pytest.fixture(autouse=True, scope="session")

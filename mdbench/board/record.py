@@ -194,7 +194,7 @@ class Record(Strict):
     def to_json(self) -> str:
         """As it is written: the same but for ``host`` whenever the run is repeated on the same machine."""
         # Records of before had no such fields.
-        without = {"reference": self.reference is None, "host": {"isolation": self.host.isolation is None}}
+        without: Any = {"reference": self.reference is None, "host": {"isolation": self.host.isolation is None}}
         content = json_ready(self.model_dump(mode="json", exclude=without))
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 

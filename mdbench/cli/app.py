@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, shown
 
 app = typer.Typer(
     help="The benchmark suite for in-context inference in sequence models.",
@@ -89,4 +89,6 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
     try:
         return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        raise InputError(f"{option} takes whole numbers separated by commas, as in 1,2,16, not '{text}'.") from None
+        raise InputError(
+            f"{option} takes whole numbers separated by commas, as in 1,2,16, not {shown(text)}."
+        ) from None

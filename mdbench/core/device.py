@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, shown
 
 
 def check_device(device: str) -> str:
@@ -24,7 +24,7 @@ def check_device(device: str) -> str:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"device '{device}' cannot be used here: {reason}; use cpu.") from None
+        raise InputError(f"device {shown(device)} cannot be used here; use cpu. ({reason})") from None
     return device
 
 

@@ -6,10 +6,10 @@ import ast
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points, version
 from typing import Any, ClassVar, TypeVar
 
-from mdbench.core.errors import InputError, foreign, origin, unknown_name, warn_once
+from mdbench.core.errors import InputError, foreign, origin, reason_of, shown, unknown_name, warn_once
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,33 @@ class Entry:
 E = TypeVar("E", bound=Entry)
 
 
+def entry_points_of(group: str) -> list[EntryPoint]:
+    """The entry points of a group, of all distributions whose metadata can be read; of the others a warning."""
+    try:
+        points = list(entry_points(group=group))
+        for point in points:
+            origin(point)
+        return points
+    except Exception:  # one of them is broken: which?
+        return [point for distribution in distributions() for point in _readable(distribution, group)]
+
+
+def _readable(distribution: Distribution, group: str) -> list[EntryPoint]:
+    try:
+        points = [point for point in distribution.entry_points if point.group == group]
+        for point in points:
+            origin(point)
+        return points
+    except Exception as error:
+        where = getattr(distribution, "_path", "an installed distribution")
+        warn_once(f"{where}: its metadata cannot be read, so nothing of it is used: {reason_of(error)}")
+        return []
+
+
 def with_plugins(group: str, kind: type[E], built_in: Mapping[str, E]) -> dict[str, E]:
     """Entry points and what is built in, which wins over an entry point of the same name, with a warning."""
     entries: dict[str, E] = {}
-    for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.dist.name if p.dist else "")):
+    for point in sorted(entry_points_of(group), key=lambda p: (p.name, p.dist.name if p.dist else "")):
         source = origin(point)
         entry = kind(point.name, point.value, source, distribution=point.dist.name if point.dist else None)
         if ":" in point.name:
@@ -85,14 +108,14 @@ def given_options(entry: Entry, rest: str) -> dict[str, Any]:
     Raises:
         InputError: it does not read so.
     """
-    text = f"{entry.kind} '{entry.name}:{rest}'"
+    text = f"{entry.kind} {shown(f'{entry.name}:{rest}')}"
     options: dict[str, Any] = {}
     for item in rest.split(",") if rest else []:
         key, equals, value = item.partition("=")
         if not equals:
-            raise InputError(f"{text}: write options as {entry.name}:option=value, not '{item}'.")
+            raise InputError(f"{text}: write options as {entry.name}:option=value, not {shown(item)}.")
         if key.strip() in options:
-            raise InputError(f"{text}: option '{key.strip()}' is given twice.")
+            raise InputError(f"{text}: option {shown(key.strip())} is given twice.")
         options[key.strip()] = literal(value.strip())
     return options
 
@@ -102,7 +125,7 @@ def check_options(entry: Entry, options: Mapping[str, Any], known: Mapping[str, 
     kind = entry.kind
     for key in options.keys() - known.keys():
         if not known:
-            raise InputError(f"{kind} '{entry.name}' takes no options, so not '{key}'.")
+            raise InputError(f"{kind} '{entry.name}' takes no options, so not {shown(key)}.")
         raise InputError(f"{kind} '{entry.name}': {unknown_name('option', key, known)}")
     for key, default in known.items():
         if default is inspect.Parameter.empty and key not in options:

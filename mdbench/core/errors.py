@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONGEST_SHOWN = 80  # characters of what somebody gave, in a message
+
 
 @functools.cache
 def warn_once(sentence: str) -> None:
@@ -73,6 +75,13 @@ def origin(point: EntryPoint) -> str:
     return f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
 
 
+def shown(given: object) -> str:
+    """What somebody gave, in a message: quoted, its end cut off."""
+    text = str(given)
+    text = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
+    return f"'{text}'" if text.isprintable() else ascii(text)
+
+
 def reason_of(error: BaseException) -> str:
     """What somebody else's code raised, in one line."""
     text = " ".join(str(error).split()).rstrip(".")
@@ -82,6 +91,6 @@ def reason_of(error: BaseException) -> str:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An :class:`InputError` for a name that nobody knows, with the nearest one that somebody does."""
     known = sorted(set(known))
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:LONGEST_SHOWN], known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
-    return InputError(f"no {kind} '{name}'; {hint}")
+    return InputError(f"no {kind} {shown(name)}; {hint}")

@@ -6,22 +6,27 @@ import contextlib
 import errno
 import functools
 import hashlib
+import json
 import math
 import os
 import platform
 import re
+import stat
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, shown
 
 TEMPORARY = ".mdbench-"  # how names of files begin that are still being written
+
+LARGEST = 2**24  # bytes of a file that is read whole
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
@@ -57,6 +62,53 @@ def _remove_leftovers(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def read_bytes(path: str | Path, what: str, largest: int = LARGEST) -> bytes:
+    """All of an ordinary file; ``what`` is what messages call it.
+
+    Raises:
+        InputError: it is none, is larger than ``largest`` bytes, or cannot be read.
+    """
+    name = f"{what} {shown(path)}"
+    try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):  # a pipe may never end
+            raise InputError(f"{name} is not an ordinary file.")
+        if about.st_size > largest:
+            raise InputError(f"{name} is larger than {largest} bytes.")
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or 'no such path'}.") from None
+
+
+def read_text(path: str | Path, what: str, largest: int = LARGEST) -> str:
+    """The same of a file of UTF-8 text."""
+    try:
+        return read_bytes(path, what, largest).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{what} {shown(path)} cannot be read: it is not UTF-8 text.") from None
+
+
+def read_json(path: str | Path, what: str, largest: int = LARGEST) -> Any:
+    """What a JSON file holds."""
+    text = read_text(path, what, largest)
+    with parsing(f"{what} {shown(path)} is not JSON"):
+        return json.loads(text)
+
+
+@contextlib.contextmanager
+def parsing(what: str) -> Iterator[None]:
+    """Turn what a parser says of a text (JSON, TOML) into one sentence."""
+    try:
+        yield
+    except RecursionError:
+        raise InputError(f"{what}: it is nested too deeply.") from None
+    except ValueError as error:
+        long = "Exceeds the limit" in str(error)  # of digits
+        raise InputError(f"{what}: {'a number in it has thousands of digits' if long else error}.") from None
+
+
 def write_text(path: str | Path, text: str) -> None:
     """:func:`write_whole` for text."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -87,6 +139,19 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot make the folder '{path}': {error.strerror}.") from None
     return Path(path)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which is moved to ``folder`` at the end: all of it is there, or nothing."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder.parent) as temporary:
+            unfinished = Path(temporary) / folder.name
+            unfinished.mkdir()
+            yield unfinished
+            os.rename(unfinished, folder)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {shown(folder)}: {error.strerror or error}.") from None
 
 
 def can_make(folder: Path) -> bool:

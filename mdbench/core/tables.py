@@ -8,10 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, shown
 
 LARGEST = 2**28  # bytes
-LONGEST_SHOWN = 80  # characters of a cell in a message
 SEPARATORS = {"tabs": "\t", "semicolons": ";", "commas": ",", "blanks": " "}
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
@@ -37,13 +36,6 @@ class Table:
     def refusal(self, row: int, what: str) -> InputError:
         """An error about one row."""
         return InputError(f"{self.source}, line {self.lines[row]}: {what}")
-
-
-def shown(cell: object) -> str:
-    """A cell in a message: quoted, its end cut off."""
-    text = str(cell)
-    text = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
-    return f"'{text}'" if text.isprintable() else ascii(text)
 
 
 def read_table(path: str | Path) -> Table:

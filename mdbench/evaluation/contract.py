@@ -18,6 +18,7 @@ import pandas as pd
 from jaxtyping import Int
 from scipy import stats
 
+from mdbench.core.device import check_device
 from mdbench.core.errors import InputError, PredictorError, Unsupported, foreign, reason_of
 from mdbench.core.files import as_dicts
 from mdbench.core.progress import Advance, no_advance
@@ -108,6 +109,7 @@ def check(
         PredictorError: it cannot be built.
     """
     loaded = as_task(task)
+    check_device(device)
     there: dict[int, np.ndarray] | PredictorError | None = None
     isolated = isinstance(predictor, str) and not is_built_in(predictor)
     if isinstance(predictor, str):

@@ -110,8 +110,17 @@ class Evaluation:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The results, one a row."""
-        return pd.DataFrame([result.to_dict() for result in self.results])
+        """The results, one a row; an interval is two columns, so that it comes back from a CSV file as two numbers."""
+        rows = []
+        for result in self.results:
+            row: dict[str, Any] = {}
+            for name, value in result.to_dict().items():
+                if name.endswith("_ci"):
+                    row |= dict(zip((f"{name}_low", f"{name}_high"), value or (None, None), strict=True))
+                else:
+                    row[name] = value
+            rows.append(row)
+        return pd.DataFrame(rows)
 
     @property
     def notes(self) -> list[str]:

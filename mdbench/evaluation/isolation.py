@@ -129,8 +129,8 @@ class Isolated:
                 pass_fds=(child_reads, child_writes, walls.fileno()),
                 start_new_session=True,  # so that what it starts ends with it
             )
-        for end in (child_reads, child_writes, child_prints):
-            os.close(end)
+        for descriptor in (child_reads, child_writes, child_prints):
+            os.close(descriptor)
         os.set_blocking(self._write_to, False)
         self._watch = _Watch(self._process, self._group, prints_from, self.limits, text)
         self._watch.start()

@@ -53,7 +53,9 @@ def answers(
     entry = identity.entry
     ours = is_built_in(text) and entry.name != "run"
     if entry.name == "run":
-        sources = [Path(identity.options["path"])]
+        from mdbench.predictors.training_config import CARD, WEIGHTS  # torch, which runs need and others do without
+
+        sources = [Path(identity.options["path"]) / file for file in (CARD, WEIGHTS)]
     elif isinstance(entry, FileEntry):
         sources = [Path(entry.target.rpartition(":")[0])]
     elif ours:

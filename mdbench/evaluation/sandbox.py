@@ -125,7 +125,8 @@ def _installed() -> list[Path]:
     paths += [Path(entry) for entry in sys.path if Path(entry).is_dir() and _is_of_packages(Path(entry))]
     for package in OWN:
         spec = importlib.util.find_spec(package)
-        paths += [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            paths += [Path(place), Path(place).resolve()]  # a link to it, and where that leads
     paths = [path.absolute() for path in dict.fromkeys(paths)]
     return [path for path in paths if not any(path != other and path.is_relative_to(other) for other in paths)]
 
@@ -184,7 +185,8 @@ def memory_of(pid: int) -> tuple[int, int]:
     """
     first = psutil.Process(pid)
     processes = [first, *first.children(recursive=True)]
-    resident, mapped, shared = 0, 0, {}
+    resident, mapped = 0, 0
+    shared: dict[tuple[int, int], int] = {}
     own_places: dict[int, int] = {}
     for process in processes:
         with contextlib.suppress(psutil.Error):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import jinja2
 
-from mdbench.core.errors import InputError
-from mdbench.core.files import make_folder, write_text
+from mdbench.core.errors import InputError, shown
+from mdbench.core.files import make_folder, whole_folder, write_text
 from mdbench.predictors.catalogue import BUILT_IN, predictor_entries
 
 FRAMEWORKS = {"numpy": ("mdbench", "numpy"), "jax": ("mdbench", "jax"), "torch": ("mdbench", "torch")}
@@ -25,11 +25,13 @@ def new_predictor(name: str, framework: str = "numpy", where: str | Path = ".") 
         InputError: the name is taken or cannot be one, or the folder exists.
     """
     if framework not in FRAMEWORKS:
-        raise InputError(f"framework must be one of {', '.join(FRAMEWORKS)}, not '{framework}'.")
+        raise InputError(f"framework must be one of {', '.join(FRAMEWORKS)}, not {shown(framework)}.")
     if keyword.iskeyword(name):
         raise InputError(f"'{name}' is a word of Python's own; take another name.")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise InputError(f"a name has small letters, digits and underscores, such as online_eg, unlike '{name}'.")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,79}", name):
+        raise InputError(
+            f"a name has up to 80 small letters, digits and underscores, such as online_eg, unlike {shown(name)}."
+        )
     if name in BUILT_IN:
         raise InputError(f"'{name}' is a built-in predictor, which would win; take another name.")
     folder = Path(where) / name
@@ -53,9 +55,13 @@ def new_predictor(name: str, framework: str = "numpy", where: str | Path = ".") 
         f"test_{name}.py": "test_predictor.py",
         f"src/{name}.py": f"{framework}.py",  # a folder `name` that Python is started beside would hide `name.py` in it
     }
-    make_folder(folder / "src")
+    texts = {}
     for file, template in files.items():
         source = (templates / f"{template}.jinja").read_text(encoding="utf-8")
-        text = jinja2.Template(source, keep_trailing_newline=True, undefined=jinja2.StrictUndefined).render(values)
-        write_text(folder / file, text)
+        made = jinja2.Template(source, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+        texts[file] = made.render(values)
+    with whole_folder(folder) as unfinished:
+        make_folder(unfinished / "src")
+        for file, text in texts.items():
+            write_text(unfinished / file, text)
     return folder

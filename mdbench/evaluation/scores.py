@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from mdbench.core import metrics
+from mdbench.core.entries import entry_points_of
 from mdbench.core.errors import InputError, foreign, origin, warn_once
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def all_scores() -> dict[str, Score]:
         InputError: one is neither.
     """
     known = dict(SCORES)
-    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
+    for point in sorted(entry_points_of(GROUP), key=lambda p: p.name):
         source = f"score '{point.name}' {origin(point)}"
         if point.name in SCORES or not point.name.isidentifier():
             warn_once(f"{source} is not used: scores have names of their own, such as 'brier'.")
@@ -68,7 +69,7 @@ def all_scores() -> dict[str, Score]:
 
 def score_names() -> dict[str, str]:
     """All that can be named, and what they are in a line; those of other packages are not imported."""
-    plugins = {point.name: origin(point) for point in entry_points(group=GROUP)}
+    plugins = {point.name: origin(point) for point in entry_points_of(GROUP)}
     return plugins | {name: score.about for name, score in SCORES.items()}
 
 

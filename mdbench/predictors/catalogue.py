@@ -215,8 +215,8 @@ def parse_name(text: str) -> tuple[Entry, dict[str, Any]]:
         if not os.path.isfile(path):  # False for whatever cannot be a path
             raise InputError(f"there is no file '{path}' for the predictor '{text}'.")
         name = f"{path}:{attribute}"
-        entry = FileEntry(name, name, "from a file")
-        return entry, given_options(entry, rest)
+        of_file = FileEntry(name, name, "from a file")
+        return of_file, given_options(of_file, rest)
     entry, rest = named(text, "predictor", predictor_entries())
     return entry, {"path": rest} if entry.name == "run" else given_options(entry, rest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,18 @@ from safetensors.torch import load
 from scipy.special import softmax
 
 from mdbench.core import metrics
-from mdbench.core.errors import InputError, Unsupported
+from mdbench.core.errors import InputError, Unsupported, shown
+from mdbench.core.files import read_bytes, read_json
 from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
 from mdbench.predictors.training_config import CARD, CROSS_ENTROPY, WEIGHTS, TrainingConfig, build_model
 from mdbench.predictors.transformer import Transformer, run_model
 from mdbench.tasks import Task
 
 SHOWN_OF_CARD = ("config", "seed", "device", "wall_seconds", "final_scores", "versions")  # where it is summarised
+LARGEST_WEIGHTS = 2**32  # bytes
+
+MOST_FOLDERS = 1000  # in which runs are looked for
+
 FLOOR = 1e-4  # a linear output is raised to this and divided by its sum; a declared property of the predictor
 
 
@@ -113,11 +118,23 @@ class Trained:
 def run_folder(task: Task, path: str, device: str = "cpu") -> TrainedModel:
     """The predictor ``run:FOLDER``: a run of one's own."""
     folder = Path(path)
-    if not path or not (folder / CARD).is_file():
-        inside = sorted(str(card.parent) for card in folder.glob(f"**/{CARD}")) if path else []
+    if not path or not os.path.isfile(folder / CARD):
+        inside = _runs_inside(path) if os.path.isdir(path) else []
         hint = f" Inside it there are: {', '.join(inside)}." if inside else ""
-        raise InputError(f"'{path}' is not a finished run of `mdbench train`: it has no {CARD}.{hint}")
+        raise InputError(f"{shown(path)} is not a finished run of `mdbench train`: it has no {CARD}.{hint}")
     return load_run(task, folder, device)[0]
+
+
+def _runs_inside(path: str) -> list[str]:
+    """Some runs in a folder, as `mdbench train` makes them; it may be anything, so not all of it is looked at."""
+    found: list[str] = []
+    for n_seen, (folder, folders, files) in enumerate(os.walk(path)):
+        if CARD in files:
+            found.append(folder)
+        if n_seen > MOST_FOLDERS or len(found) == 3:
+            break
+        folders.sort()
+    return found
 
 
 def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedModel, dict[str, Any]]:
@@ -128,23 +145,24 @@ def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedMode
         InputError: card or weights are damaged, or do not belong together.
     """
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = read_json(folder / CARD, "card")
         config, _ = TrainingConfig(**card["config"]), card["seed"]
         task_hash, weights_hash = card["task_hash"], card["weights_sha256"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (TypeError, KeyError, InputError) as error:
+        reason = str(error) if isinstance(error, InputError) else f"{error!r}."
         raise InputError(
-            f"'{folder / CARD}' is not a card that this version of `mdbench train` wrote: {error!r}."
+            f"{shown(folder / CARD)} is not a card that this version of `mdbench train` wrote: {reason}"
         ) from None
     if task_hash != task.task_hash:
         message = f"the weights in '{folder}' were trained on another task than '{task.name}' (their hashes differ)."
         raise Unsupported(message, label="other task")
     model = build_model(task, config)
     try:
-        content = (folder / WEIGHTS).read_bytes()
+        content = read_bytes(folder / WEIGHTS, "file of weights", LARGEST_WEIGHTS)
         model.load_state_dict(load(content))
         if hashlib.sha256(content).hexdigest() != weights_hash:
             raise RuntimeError("their SHA-256 is another")
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+    except (RuntimeError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"'{folder / WEIGHTS}' does not hold the weights of its card: {reason}.") from None
+        raise InputError(f"{shown(folder / WEIGHTS)} does not hold the weights of its card: {reason}.") from None
     return TrainedModel(model.to(device).requires_grad_(False), config, card, f"'{folder}'"), card

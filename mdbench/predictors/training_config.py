@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+import torch
+
 from mdbench.core.errors import InputError
 from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, Transformer
 from mdbench.tasks import Task
@@ -24,6 +26,20 @@ SHAPES = {DISENTANGLED: ("model", "d_rel"), STANDARD: ("model", "width", "heads"
 CONSTANT, COSINE, RESTARTS = "constant", "cosine", "restarts"
 
 DEEPEST = {DISENTANGLED: 10, STANDARD: 100}  # each layer of a disentangled model doubles its width
+
+LARGEST = {  # of what is counted; beyond it no machine of today goes
+    "length": 2**16,
+    "depth": 100,
+    "d_rel": 2**12,
+    "width": 2**14,
+    "heads": 2**10,
+    "steps": 10**9,
+    "batch": 2**20,
+    "reuse": 10**6,
+    "candidates": 1000,
+}
+
+MOST_PARAMETERS = 2**30
 
 LOSS_EVERY = 100  # steps averaged into one point of the loss curve
 
@@ -89,17 +105,16 @@ class TrainingConfig:
         for name, choices in self.CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not '{getattr(self, name)}'.")
-        counts = ("length", "depth", "d_rel", "width", "heads", "steps", "batch", "reuse", "candidates")
-        for name in (*counts, "start_length"):
+        for name in (*LARGEST, "start_length"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise InputError(f"{name} must be a whole number (int), not {value!r}.")
         for name in ("learning_rate", "init_scale"):
             if not isinstance(getattr(self, name), (int, float)):
                 raise InputError(f"{name} must be a number (float), not {getattr(self, name)!r}.")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name, largest in LARGEST.items():
+            if not 1 <= getattr(self, name) <= largest:
+                raise InputError(f"{name} must be at least 1 and at most {largest}, not {getattr(self, name)}.")
         if self.depth > DEEPEST[self.model]:
             raise InputError(f"depth of a {self.model} model must be at most {DEEPEST[self.model]}, not {self.depth}.")
         if self.model == STANDARD and self.width % self.heads:
@@ -154,7 +169,19 @@ class TrainingConfig:
 
 
 def build_model(task: Task, config: TrainingConfig) -> Transformer:
-    """The model that is trained, not yet initialised."""
-    if config.model == DISENTANGLED:
-        return DisentangledTransformer(task.n_states, config.length, config.depth, config.d_rel)
-    return StandardTransformer(task.n_states, config.length, config.depth, config.width, config.heads)
+    """The model that is trained, not yet initialised.
+
+    Raises:
+        InputError: it would be too large.
+    """
+
+    def build() -> Transformer:
+        if config.model == DISENTANGLED:
+            return DisentangledTransformer(task.n_states, config.length, config.depth, config.d_rel)
+        return StandardTransformer(task.n_states, config.length, config.depth, config.width, config.heads)
+
+    with torch.device("meta"):  # shapes alone
+        n_parameters = sum(p.numel() for p in build().parameters())
+    if n_parameters > MOST_PARAMETERS:
+        raise InputError(f"the model would have {n_parameters} parameters; {MOST_PARAMETERS} are the most.")
+    return build()

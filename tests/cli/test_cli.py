@@ -430,3 +430,60 @@ def test_an_error_has_an_end(run):
     found = run("evaluate", "--predictor", "x" * 100_000)
     assert found.code == 2
     assert len(found.err) <= 320
+
+
+# --------------------------------------------------------------------------------------- streams, and what is installed
+
+
+def mdbench_(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "mdbench", *arguments], capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "md1"]])
+def test_output_that_cannot_be_written_is_said(command):
+    run_it = [sys.executable, "-m", "mdbench", *command]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(run_it, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "mdbench: the output cannot be written: No space left on device.\n")
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *run_it], stderr=subprocess.PIPE, text=True)
+    assert (closed.returncode, closed.stderr) == (1, "mdbench: the output cannot be written: Bad file descriptor.\n")
+    silent = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *run_it], stdout=subprocess.PIPE, text=True)
+    assert (silent.returncode, silent.stdout) == (0, mdbench_(*command).stdout)
+
+
+BROKEN = {
+    "METADATA": (b"Name: \xff\xfe", b"[mdbench.predictors]\nevil = x:y\n"),
+    "entry points": (b"Metadata-Version: 2.1\nName: evil\nVersion: 1\n", b"[mdbench.predictors]\n\xff = x:y\n"),
+    "no assignment": (b"Metadata-Version: 2.1\nName: evil\nVersion: 1\n", b"[mdbench.predictors]\nsome text\n"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_distribution_that_is_broken_ends_no_command(tmp_path, kind):
+    for name, files in (("evil", BROKEN[kind]), ("good", (b"Metadata-Version: 2.1\nName: good\nVersion: 1\n",
+                                                         b"[mdbench.predictors]\nmine = mine:f\n"))):  # fmt: skip
+        about = tmp_path / f"{name}-1.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_bytes(files[0])
+        (about / "entry_points.txt").write_bytes(files[1])
+    done = mdbench_("list", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0
+    assert "mine" in done.stdout
+    assert "evil" not in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "evil-1.dist-info: its metadata cannot be read, so nothing of it is used" in line
+
+
+def test_whatever_a_plugin_raises_is_a_sentence(tmp_path):
+    about = tmp_path / "odd-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[mdbench.tasks]\nraising = odd:task\nitself = odd:name\n")
+    (tmp_path / "odd.py").write_text(
+        "class Odd(BaseException):\n    pass\n\n\nname = 'itself'\n\n\ndef task():\n    raise Odd('no')\n"
+    )
+    for task, said in (("raising", "cannot be loaded: Odd: no."), ("itself", "is str, not a task")):
+        done = mdbench_("show", task, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert len(done.stderr) < 320
