@@ -42,7 +42,7 @@ from mdbench.core.files import json_ready, make_folder, write_text, write_whole
 from mdbench.core.progress import Progress, no_progress
 from mdbench.evaluation.cell import cells
 from mdbench.evaluation.evaluation import Evaluation
-from mdbench.evaluation.isolation import Isolation, isolation
+from mdbench.evaluation.isolation import Isolation, how_isolated
 from mdbench.evaluation.results import Result, score_cell, summarise
 from mdbench.predictors.catalogue import is_built_in, row_identity
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences
@@ -69,7 +69,7 @@ def record_evaluation(
             row = row_of(identity)
             command = command_of(row, task, [r.length for r in results], results[0].n_sequences, reference)
             card = evaluation.cards.get((label, task))
-            how = isolation() if label in evaluation.defaults else None
+            how = how_isolated() if label in evaluation.defaults else None
             paths.append(_write(folder, row, results, probs, left_out, command, card, device, reference, how))
     return paths
 

@@ -75,7 +75,7 @@ class Limits:
                 raise InputError(f"the {what} must be positive and finite {name}, not {getattr(self, name)}.")
 
 
-def isolation() -> Isolation:
+def how_isolated() -> Isolation:
     """How predictors are isolated here: in a sandbox by bubblewrap, or in a process alone, which is said once."""
     missing = sandbox.missing()
     if missing is None:
@@ -105,7 +105,7 @@ class Isolated:
         child_reads, self._write_to = os.pipe()
         self._read_from, child_writes = os.pipe()
         prints_from, child_prints = os.pipe()
-        self._sandboxed = isolation() == BUBBLEWRAP
+        self._sandboxed = how_isolated() == BUBBLEWRAP
         # The user's cache holds gold, and code that we run: it has one of its own, which ends with it.
         own = tempfile.TemporaryDirectory(prefix="mdbench-isolated-")
         place = sandbox.SCRATCH if self._sandboxed else own.name

@@ -151,7 +151,7 @@ def _name(given: Tokens, k: int) -> str | None:
     return None if given.names is None else given.names[k]
 
 
-def _joined(tokens: Sequence[Int[np.ndarray, " T"]]) -> Int[np.ndarray, " n"]:
+def _joined(tokens: Sequence[Int[np.ndarray, " _"]]) -> Int[np.ndarray, " _"]:
     """One sequence with a gap between each two, which no transition crosses."""
     parts = [part for sequence in tokens for part in (np.array([GAP]), sequence)]
     return np.concatenate(parts[1:])

@@ -162,7 +162,7 @@ def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedMode
         model.load_state_dict(load(content))
         if hashlib.sha256(content).hexdigest() != weights_hash:
             raise RuntimeError("their SHA-256 is another")
-    except (RuntimeError, safetensors.SafetensorError) as error:
+    except (RuntimeError, safetensors.SafetensorError, InputError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"{shown(folder / WEIGHTS)} does not hold the weights of its card: {reason}.") from None
     return TrainedModel(model.to(device).requires_grad_(False), config, card, f"'{folder}'"), card

@@ -29,12 +29,12 @@ DEEPEST = {DISENTANGLED: 10, STANDARD: 100}  # each layer of a disentangled mode
 
 LARGEST = {  # of what is counted; beyond it no machine of today goes
     "length": 2**16,
-    "depth": 100,
+    "depth": 2**10,  # of no model: DEEPEST says more
     "d_rel": 2**12,
     "width": 2**14,
     "heads": 2**10,
     "steps": 10**9,
-    "batch": 2**20,
+    "batch": 2**30,
     "reuse": 10**6,
     "candidates": 1000,
 }

@@ -14,7 +14,7 @@ import pytest
 import mdbench
 from mdbench.core.errors import InputError, PredictorError, Unsupported
 from mdbench.evaluation import sandbox
-from mdbench.evaluation.isolation import Isolated, Limits, isolation
+from mdbench.evaluation.isolation import Isolated, Limits, how_isolated
 from mdbench.predictors.catalogue import build_predictor, row_identity
 from mdbench.tasks import load_task, sample
 
@@ -246,7 +246,7 @@ def test_a_record_of_a_predictor_from_a_file_is_isolated_by_default(run, file, t
     assert "hello there" in capsys.readouterr().err
     (path,) = (tmp_path / "records" / TASK.name).glob("*.json")
     content = json.loads(path.read_text())
-    assert content["host"]["isolation"] == isolation()
+    assert content["host"]["isolation"] == how_isolated()
     assert (content["predictor"]["kind"], content["predictor"]["distribution"]) == ("contributed", None)
     assert run("verify", path).code == 0
     assert run("verify", path, "--rerun").code == 0

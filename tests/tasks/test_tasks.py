@@ -237,7 +237,7 @@ GOOD = {"order": "2", "transition": "[[0.5, 0.5], [0.1, 0.9]]", "lengths": "[8]"
         ({"transition": "[[0.5, 0.5]]"}, "must be square"),
         ({"transition": "[[0.5, 0.5], [1.0]]"}, "must be q rows of q numbers"),
         ({"transition": '"no"'}, "must be q rows of q numbers"),
-        ({"name": '"../x"'}, "name must be text without slashes"),
+        ({"name": '"../x"'}, "name must be 1 to 200 printable characters without slashes"),
         ({"version": "1.5"}, "version must be a whole number"),
         ({"ordre": "2"}, "did you mean 'order'?"),
         ({"order": ""}, "is not TOML"),
@@ -288,7 +288,7 @@ def test_tasks_of_other_distributions_go_wherever_a_built_in_goes(monkeypatch, t
     names = ("A_TASK", "a_task", "A_FILE", "NOT_A_TASK", "raises", "absent")
     points = [EntryPoint(f"plugin-{name}", f"{__name__}:{name}", module.GROUP) for name in names]
     points.append(EntryPoint("mtd-q3-m2", "not.there:task", module.GROUP))
-    monkeypatch.setattr(module, "entry_points", lambda **_: points)
+    monkeypatch.setattr(module, "entry_points_of", lambda group: points)
     module._from_plugin.cache_clear()
     for name in names[:3]:
         assert load_task(f"plugin-{name}").order == 1
