@@ -11,7 +11,8 @@ from mdbench.core.errors import InputError
 from mdbench.tasks import MTD, lag_likelihoods, load_task, next_token_probs, sample
 
 
-@pytest.mark.parametrize("name", ["mtd-q5-m3", pytest.param("mtd-q10-m4", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mtd-q5-m3", "mtd-q10-m4"])
 def test_intervals_cover_the_truth_as_often_as_they_claim(name):
     task = load_task(name)
     contexts = sample(task, 64, 200, seed=0).contexts

@@ -327,29 +327,63 @@ def test_what_ends_or_hangs_fails_once_and_does_nothing_here(name, said, tmp_pat
     assert said in found["fresh process"]
 
 
-def test_nothing_of_what_is_not_built_in_runs_here(tmp_path, monkeypatch):
-    """One that rewrites the clauses where it runs, one that ends in the middle, and what its process has optionally."""
+HOSTILE = """
+import os
+os.environ["IT_WAS_HERE"] = "1"
+from mdbench.evaluation import contract
+import numpy as np
+contract.CLAUSES.clear()
+seen = 0
+
+def changes(contexts):
+    contexts[0, 0] = 1 - contexts[0, 0]
+    return np.full((len(contexts), 3), 1 / 3)
+
+def ends_later(contexts):
+    global seen
+    seen += 1
+    if seen == 9:
+        os._exit(4)
+    return np.full((len(contexts), 3), 1 / 3)
+
+class All:
+    def __init__(self, task):
+        pass
+    def predict(self, contexts):
+        return np.full((len(contexts), 3), 1 / 3)
+    def predict_all(self, contexts):
+        return np.full((*contexts.shape, 3), 1 / 3)
+    def runs(self, length):
+        return [self]
+"""
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """One that rewrites the clauses where it runs."""
     monkeypatch.delenv("IT_WAS_HERE", raising=False)
-    (tmp_path / "hostile.py").write_text(
-        "import os\nos.environ['IT_WAS_HERE'] = '1'\nfrom mdbench.evaluation import contract\n"
-        "import numpy as np\ncontract.CLAUSES.clear()\n\n\nseen = 0\n\n\n"
-        "def f(contexts):\n    contexts[0, 0] = 1 - contexts[0, 0]\n    return np.full((len(contexts), 3), 1 / 3)\n\n\n"
-        "def later(contexts):\n    global seen\n    seen += 1\n    if seen == 9:\n        os._exit(4)\n"
-        "    return np.full((len(contexts), 3), 1 / 3)\n\n\n"
-        "class All:\n    def __init__(self, task):\n        pass\n\n"
-        "    def predict(self, contexts):\n        return np.full((len(contexts), 3), 1 / 3)\n\n"
-        "    def predict_all(self, contexts):\n        return np.full((*contexts.shape, 3), 1 / 3)\n\n"
-        "    def runs(self, length):\n        return [self]\n"
-    )
-    assert set(failed(f"{tmp_path / 'hostile.py'}:f")) == {"input"}
-    found = check(f"{tmp_path / 'hostile.py'}:later", TASK, [16])
+    (tmp_path / "hostile.py").write_text(HOSTILE)
+    yield tmp_path / "hostile.py"
+    assert "IT_WAS_HERE" not in os.environ
+
+
+def test_nothing_of_what_is_not_built_in_runs_here(hostile):
+    assert set(failed(f"{hostile}:changes")) == {"input"}
+
+
+@pytest.mark.slow
+def test_what_its_process_has_optionally_is_held_too(hostile):
+    verdicts = {c.name: c.verdict for c in check(f"{hostile}:All", TASK, [16])}
+    assert verdicts["predict_all"] == verdicts["runs"] == "pass"
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_in_the_middle_fails_one_clause(hostile):
+    found = check(f"{hostile}:ends_later", TASK, [16])
     bad = [c for c in found if c.verdict == "fail"]
     assert len(bad) == 1
     assert "exit code 4" in bad[0].found
     assert all(c.found == f"mend '{bad[0].name}' first" for c in found[found.index(bad[0]) + 1 :])
-    verdicts = {c.name: c.verdict for c in check(f"{tmp_path / 'hostile.py'}:All", TASK, [16])}
-    assert verdicts["predict_all"] == verdicts["runs"] == "pass"
-    assert "IT_WAS_HERE" not in os.environ
 
 
 def test_batches_of_the_size_that_evaluate_gives_are_tried():

@@ -130,6 +130,7 @@ def test_a_sequence_that_fails_its_gates_is_refused():
         gold_predictive(TASK, CONTEXTS, [20], "nuts:draws=8")
 
 
+@pytest.mark.slow
 def test_noisy_gold_says_how_far_it_is_off():
     """Against reference as gold, every excess KL is within the stated error of that against exact."""
     scores = {}

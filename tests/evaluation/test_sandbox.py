@@ -205,8 +205,11 @@ def test_no_daemon_outlives_it(run, hostile, capsys):
 FILLS = ["fills_memfd", "fills_shm", "fills_by_children"]
 
 
-@pytest.mark.parametrize("name", FILLS)
-@pytest.mark.parametrize("group", [True, False], ids=["cgroup", "polling"])
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [(name, False) for name in FILLS] + [pytest.param(name, True, marks=pytest.mark.slow) for name in FILLS],
+    ids=lambda value: {True: "cgroup", False: "polling"}.get(value, value),
+)
 def test_memory_is_counted_wherever_it_lies(run, hostile, capsys, monkeypatch, name, group):
     if not group:
         monkeypatch.setattr(sandbox.MemoryGroup, "make", lambda _limit: None)

@@ -34,13 +34,13 @@ class Bigrams:
     ("predictor", "algorithm"),
     [
         ("constructed_l3", "md1"),
-        ("md2", "md2"),
+        pytest.param("md2", "md2", marks=pytest.mark.slow),
         ("md:steps=4,eta=0.07", "md4"),
-        ("bayes", "bayes"),
+        pytest.param("bayes", "bayes", marks=pytest.mark.slow),
         ("em", "em"),
-        ("laplace", "laplace"),
-        ("constructed_l5", "l5"),
-        ("uniform", "uniform"),
+        pytest.param("laplace", "laplace", marks=pytest.mark.slow),
+        pytest.param("constructed_l5", "l5", marks=pytest.mark.slow),
+        pytest.param("uniform", "uniform", marks=pytest.mark.slow),
     ],
 )
 def test_known_algorithms_come_out_as_themselves(predictor, algorithm):

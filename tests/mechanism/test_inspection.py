@@ -138,7 +138,7 @@ def test_a_standard_model_has_maps_of_every_head_and_probes(tmp_path):
     assert "Linear probes" in render(found, "mdbench inspect")
 
 
-@pytest.mark.parametrize("name", ["trained_l3", "constructed_l4"])
+@pytest.mark.parametrize("name", ["trained_l3", pytest.param("constructed_l4", marks=pytest.mark.slow)])
 def test_the_page_is_whole_and_harmless(name):
     found = inspect(name, length=LENGTH, n_sequences=20)
     page = render(found, "mdbench inspect <script>alert(1)</script>")

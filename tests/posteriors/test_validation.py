@@ -69,8 +69,8 @@ def test_an_honest_sampler_passes():
     ("fault", "caught_by"),
     [
         pytest.param("swapped lags", ["z-scores", "ranks"], marks=pytest.mark.slow),
-        ("wrong prior", ["z-scores", "ranks"]),
-        ("few draws", ["gates"]),
+        pytest.param("wrong prior", ["z-scores", "ranks"], marks=pytest.mark.slow),
+        pytest.param("few draws", ["gates"], marks=pytest.mark.slow),
         ("never moves", ["gates", "z-scores", "ranks"]),
         pytest.param("too narrow", ["ranks"], marks=pytest.mark.slow),
         # Its ranks of λ are uniform, since the prior is calibrated on average over the data.

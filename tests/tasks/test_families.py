@@ -160,6 +160,7 @@ def test_nuts_takes_a_familys_own_model():
     assert min(ranks.p) > 1e-3
 
 
+@pytest.mark.slow
 def test_variational_inference_takes_a_familys_own_model():
     """Of one Dirichlet row each a logistic normal is a good guide; validation holds it to the closed form."""
     task = Markov("m", 3, 1, 0.5)

@@ -288,7 +288,7 @@ def test_tasks_of_other_distributions_go_wherever_a_built_in_goes(monkeypatch, t
     names = ("A_TASK", "a_task", "A_FILE", "NOT_A_TASK", "raises", "absent")
     points = [EntryPoint(f"plugin-{name}", f"{__name__}:{name}", module.GROUP) for name in names]
     points.append(EntryPoint("mtd-q3-m2", "not.there:task", module.GROUP))
-    monkeypatch.setattr(module, "entry_points_of", lambda group: points)
+    monkeypatch.setattr(module, "entry_points_of", lambda _group: points)
     module._from_plugin.cache_clear()
     for name in names[:3]:
         assert load_task(f"plugin-{name}").order == 1

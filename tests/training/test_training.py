@@ -303,7 +303,9 @@ def test_a_tiny_model_learns(tmp_path):
     np.testing.assert_allclose(card["final_scores"]["excess_kl"], excess, rtol=1e-6)
 
 
-@pytest.mark.parametrize("model", [{"model": "disentangled"}, {"model": "standard", "width": 16}])
+@pytest.mark.parametrize(
+    "model", [{"model": "disentangled"}, pytest.param({"model": "standard", "width": 16}, marks=pytest.mark.slow)]
+)
 def test_cross_entropy_and_the_standard_model_learn_too(tmp_path, model):
     config = preset_config("conditional", 8, loss="cross_entropy", target="bayes", steps=600, batch=64, **model)
     (run,) = train(TASK, config, tmp_path)
