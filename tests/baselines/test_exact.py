@@ -212,8 +212,8 @@ def report(m, length, alpha, ratios):
     print(f"\nm={m} T={length} alpha={alpha:g}: {len(ratios)} sequences, {ratios.min():.2g} .. {ratios.max():.2g}")
 
 
-FAST = [(2, 16), (2, 64), (2, 128), (2, 256), (3, 16), (3, 64), (4, 16), (4, 32)]
-SLOW = [(3, 128), (3, 256), (4, 64), (4, 128)]
+FAST = [(2, 16), (2, 64), (3, 16), (3, 64), (4, 16)]
+SLOW = [(2, 128), (2, 256), (4, 32), (3, 128), (3, 256), (4, 64), (4, 128)]
 
 
 @needs_extended

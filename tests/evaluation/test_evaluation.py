@@ -216,7 +216,11 @@ def test_without_references_a_length_without_weights_is_left_out_too():
     [
         (MTD("one-lag", np.array([[0.5, 0.5], [0.1, 0.9]]), order=1, lengths=(2, 9)), 5),
         (MTD("shortest", np.array([[0.5, 0.5], [0.1, 0.9]]), order=3, lengths=(4,)), 1),
-        (MTD("flat", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e3, lengths=(9,)), 5),
+        pytest.param(
+            MTD("flat", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e3, lengths=(9,)),
+            5,
+            marks=pytest.mark.slow,
+        ),
         (MTD("spiky", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e-3, lengths=(9,)), 5),
     ],
     ids=lambda value: getattr(value, "name", None),
@@ -260,7 +264,7 @@ def test_a_task_of_ones_own(tmp_path):
     ("name", "lengths", "factor", "opponent"),
     [
         pytest.param("trained_l3", None, 1.1, "md1", marks=pytest.mark.slow),
-        ("trained_l3", [192, 256], 1.1, "md1"),
+        pytest.param("trained_l3", [192, 256], 1.1, "md1", marks=pytest.mark.slow),
         pytest.param("trained_l5", [16, 32, 64, 128], 1.3, "md2", marks=pytest.mark.slow),
     ],
 )

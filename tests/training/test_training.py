@@ -507,6 +507,7 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
         train(TASK, TrainingConfig(length=6, depth=1, steps=10, batch=2), tmp_path)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_what_they_are_alone(tmp_path, monkeypatch):
     """Bit by bit, whatever their processes print. And they differ from one another."""
     (tmp_path / "sitecustomize.py").write_text("print('hello')\n")
