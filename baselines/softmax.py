@@ -54,8 +54,10 @@ def draw_log_gamma(a: Float[np.ndarray, "..."], size: tuple[int, ...], rng: np.r
     return log_gamma
 
 
-def find_mode(x: Float[np.ndarray, "B n m"], concentration: float) -> Mode:
+def find_mode(x: Float[np.ndarray, "B n m"], concentration: float | Float[np.ndarray, " m"]) -> Mode:
     """The modes of some sequences, by Newton's method with the metric JᵀHJ (never indefinite) and halved steps.
+
+    The prior is Dirichlet(``concentration``), one number for all lags or one for each.
 
     Raises:
         FloatingPointError: a sequence does not converge.
@@ -74,7 +76,7 @@ def find_mode(x: Float[np.ndarray, "B n m"], concentration: float) -> Mode:
         step = np.linalg.solve(precision, gradient[..., None])[..., 0]
         decrement = (gradient * step).sum(axis=-1)
         if (decrement < TOLERANCE).all():
-            return Mode(u, precision, value + log_dirichlet_normaliser(np.full(m, concentration)))
+            return Mode(u, precision, value + log_dirichlet_normaliser(np.broadcast_to(concentration, m)))
         size = np.minimum(1.0, 3.0 / np.abs(step).max(axis=-1, keepdims=True, initial=1e-300))
         for _ in range(40):
             better = _log_density(u + size * step, x, concentration)[0] >= value - 1e-12 * np.abs(value)
@@ -86,10 +88,10 @@ def find_mode(x: Float[np.ndarray, "B n m"], concentration: float) -> Mode:
 
 
 def _log_density(
-    u: Float[np.ndarray, "B d"], x: Float[np.ndarray, "B n m"], concentration: float
+    u: Float[np.ndarray, "B d"], x: Float[np.ndarray, "B n m"], concentration: float | Float[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, "B m"]]:
-    """Log p(y | λ) + α Σ log λ_g, and λ."""
+    """Log p(y | λ) + Σ α_g log λ_g, and λ."""
     log_weights = log_softmax(u @ basis(x.shape[2]).T, axis=-1)
     weights = np.exp(log_weights)
     likelihood = np.log(np.einsum("btg,bg->bt", x, weights)).sum(axis=-1)
-    return likelihood + concentration * log_weights.sum(axis=-1), weights
+    return likelihood + (concentration * log_weights).sum(axis=-1), weights

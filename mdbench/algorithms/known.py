@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mdbench.algorithms.approximations import cvb0, tierney_kadane
 from mdbench.algorithms.maximum_likelihood import maximise_likelihood
 from mdbench.algorithms.mirror_descent import descend
 from mdbench.algorithms.reweighting import n_scalars, responsibilities, reweighted, start
@@ -145,6 +146,14 @@ def _hard_counts(x: Lags, scalars: Scalars, _alpha: Alpha) -> Weights:
     return counts / counts.sum(axis=-1, keepdims=True)
 
 
+def _cvb0(x: Lags, _scalars: Scalars, alpha: Alpha) -> Weights:
+    return cvb0(x, alpha)
+
+
+def _tierney_kadane(x: Lags, _scalars: Scalars, alpha: Alpha) -> Weights:
+    return jnp.asarray(tierney_kadane(np.asarray(x), float(alpha)))
+
+
 def _reweighting(x: Lags, scalars: Scalars, _alpha: Alpha, stages: str) -> Weights:
     return reweighted(x, scalars, stages)
 
@@ -191,4 +200,10 @@ ALGORITHMS: Sequence[Algorithm] = (
     _constructed(5, "SR"),
 )
 
-BY_NAME = {algorithm.name: algorithm for algorithm in ALGORITHMS}
+APPROXIMATIONS: Sequence[Algorithm] = (
+    Algorithm("tierney_kadane", "ratios of Laplace's evidences", estimate=_tierney_kadane),
+    Algorithm("cvb0", "collapsed variational inference of zero order", estimate=_cvb0),
+)
+"""Known by name, not of the family that ``identify`` fits."""
+
+BY_NAME = {algorithm.name: algorithm for algorithm in (*ALGORITHMS, *APPROXIMATIONS)}

@@ -3,12 +3,17 @@ r"""k steps of Mirror Descent on λ with the negative-entropy potential (docs/mo
     λ⁰ = (1/m, .., 1/m),    λ^{j+1}_g ∝ λ^j_g exp(η ∂_g ℓ(λ^j)),    ∂_g ℓ(λ) = Σ_t x_t(g) / ⟨λ, x_t⟩
 
 The same update is EG_η of Helmbold, Schapire, Singer and Warmuth (Machine Learning 27:97-119, 1997).
+
+One step whose size depends on the sequence (docs/approximations.md), with d_t = γ_t - 1/m, S = Σ_t |d_t|²:
+
+    adaptive: λ = softmax(m Σ_t d_t / (a + b S)),    matrix: λ = softmax((a I + b Σ_t d_t d_tᵀ)⁻¹ m Σ_t d_t)
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +25,8 @@ from mdbench.core.errors import InputError
 TracedFloat = float | Float[Array, ""]  # as compiled code gets them
 TracedInt = int | Int[Array, ""]
 STEP_SIZES = ("tuned", "theory", "smooth")
+ADAPTIVE, ADAPTIVE_TUNED, MATRIX = "adaptive", "adaptive_tuned", "matrix"
+OF_ONE_STEP = ("theory", ADAPTIVE, ADAPTIVE_TUNED, MATRIX)
 
 MOST_STEPS = 100_000
 
@@ -55,6 +62,55 @@ def descend(x: Float[Array, "batch n m"], etas: Float[Array, " k"]) -> Float[Arr
     """λ^k with a step size for each step; differentiable in them."""
     log_x = jnp.log(x)
     return jnp.exp(jax.lax.scan(lambda log_weights, eta: (_step(log_x, log_weights, eta), None), _start(x), etas)[0])
+
+
+def adaptive_constants(m: int, alpha: float) -> tuple[float, float]:
+    """Those of ``adaptive``: prior precision, and information that counts as isotropic."""
+    return m * alpha + 1, m / (m - 1) if m > 1 else 0.0
+
+
+def adaptive_step(
+    x: Float[Any, "batch n m"], constants: Float[Any, " 2"], matrix: bool = False
+) -> Float[Array, "batch m"]:
+    """λ after one step of ``adaptive`` or ``matrix``, a and b its ``constants``; differentiable in them."""
+    d = _deviations(jnp.asarray(x))
+    spread = jnp.einsum("btg,bth->bgh", d, d) if matrix else (d**2).sum(axis=(1, 2))[:, None, None]
+    return _adapted(d.sum(axis=1), spread, constants, matrix)
+
+
+def one_step_prefixes(
+    x: Float[Any, "batch n m"], etas: Float[Array, " n_and_one"]
+) -> Float[Array, "batch n_and_one m"]:
+    """λ of one step after 0, .., n transitions, with a step size for each."""
+    total = _with_none(jnp.cumsum(_deviations(x), axis=1))
+    return jax.nn.softmax(etas[:, None] * x.shape[2] * total, axis=-1)
+
+
+def adaptive_prefixes(x: Float[Array, "batch n m"], constants: Float[Any, " 2"]) -> Float[Array, "batch n_and_one m"]:
+    """λ of ``adaptive`` after 0, .., n transitions."""
+    d = _deviations(x)
+    spread = _with_none(jnp.cumsum((d**2).sum(axis=-1, keepdims=True), axis=1))
+    return _adapted(_with_none(jnp.cumsum(d, axis=1)), spread[..., None], constants, False)
+
+
+def _deviations(x: Float[Array, "batch n m"]) -> Float[Array, "batch n m"]:
+    """d_t = γ_t - 1/m."""
+    return x / x.sum(axis=-1, keepdims=True) - 1 / x.shape[2]
+
+
+def _with_none(sums: Float[Array, "batch n k"]) -> Float[Array, "batch n_and_one k"]:
+    """With the sum of no transition in front."""
+    return jnp.pad(sums, ((0, 0), (1, 0), (0, 0)))
+
+
+def _adapted(
+    total: Float[Array, "... m"], spread: Float[Array, "... k k"], constants: Float[Any, " 2"], matrix: bool
+) -> Float[Array, "... m"]:
+    a, b = constants
+    m = total.shape[-1]
+    if matrix:
+        return jax.nn.softmax(jnp.linalg.solve(a * jnp.eye(m) + b * spread, m * total[..., None])[..., 0], axis=-1)
+    return jax.nn.softmax(m * total / (a + b * spread[..., 0]), axis=-1)
 
 
 def _start(x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:

@@ -21,7 +21,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdbench.algorithms.fitting import fit, fit_positive, kl, lag_rows, mix
-from mdbench.algorithms.mirror_descent import check_steps, descend_evenly
+from mdbench.algorithms.mirror_descent import (
+    MATRIX,
+    adaptive_constants,
+    adaptive_step,
+    check_steps,
+    descend_evenly,
+)
 from mdbench.algorithms.reweighting import STAGES, n_scalars, reweighted, start
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core import metrics
@@ -51,10 +57,16 @@ ETA, SCALARS = "eta", "scalars"
 
 
 class Wanted(NamedTuple):
-    """What to tune: the step size η of ``number`` steps, or the scalars of ``number`` layers."""
+    """What to tune: the step size η of ``number`` steps, the scalars of ``number`` layers, or a and b of one step."""
 
-    kind: str  # ETA or SCALARS
+    kind: str  # ETA, SCALARS, ADAPTIVE or MATRIX
     number: int
+
+    def __str__(self) -> str:
+        return {
+            ETA: f"η for {self.number} steps",
+            SCALARS: f"the scalars of {self.number} layers",
+        }.get(self.kind, f"a and b of the {self.kind} step")
 
 
 def tuned_step_size(task: DirichletMixture, steps: int, length: int) -> float:
@@ -67,6 +79,11 @@ def tuned_scalars(task: DirichletMixture, depth: int, length: int) -> list[float
     return list(tuned(task, Wanted(SCALARS, depth), length))
 
 
+def tuned_constants(task: DirichletMixture, kind: str, length: int) -> list[float]:
+    """The constants a and b of one ``adaptive`` or ``matrix`` step at this length."""
+    return list(tuned(task, Wanted(kind, 1), length))
+
+
 @functools.lru_cache(maxsize=256)
 def tuned(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
     """The stored value, tuned now if nobody did before."""
@@ -74,14 +91,13 @@ def tuned(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
     value = shipped.get(task.task_hash, {}).get(wanted.kind, {}).get(str(wanted.number), {}).get(str(length))
     if value is not None:
         return value
-    what = f"η for {wanted.number} steps" if wanted.kind == ETA else f"the scalars of {wanted.number} layers"
     path = cache_file(task, wanted, length)
     try:
         return json.loads(path.read_text(encoding="utf-8"))[wanted.kind]
     except FileNotFoundError:
-        log.info("%s, T = %d: tuning %s ...", task.name, length, what)
+        log.info("%s, T = %d: tuning %s ...", task.name, length, wanted)
     except (OSError, ValueError, TypeError, KeyError):
-        log.warning("'%s' is damaged; tuning %s anew ...", path, what)
+        log.warning("'%s' is damaged; tuning %s anew ...", path, wanted)
     value = tune_one(task, wanted, length)
     try:
         cache(task, wanted, length, value)
@@ -92,7 +108,11 @@ def tuned(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
 
 def tune_one(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
     """Tune it anew."""
-    return (tune_step_size if wanted.kind == ETA else tune_scalars)(task, wanted.number, length)
+    if wanted.kind == ETA:
+        return tune_step_size(task, wanted.number, length)
+    if wanted.kind == SCALARS:
+        return tune_scalars(task, wanted.number, length)
+    return tune_constants(task, wanted.kind, length)
 
 
 def tune_step_size(task: DirichletMixture, steps: int, length: int) -> float:
@@ -131,6 +151,28 @@ def tune_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]
     return best.tolist()
 
 
+def tune_constants(task: DirichletMixture, kind: str, length: int) -> list[float]:
+    """The positive a and b that minimise mean KL(p_B ‖ p̂) over the calibration sequences, from where theory has them.
+
+    Of ``matrix`` from two starts: information of each transition as it is, and as it counts in the isotropic step.
+    """
+    x, contexts, bayes = _calibration(task, length)
+    a, b = adaptive_constants(task.n_components, task.concentration)
+    starts = [np.log([a, max(start, 1.0)]) for start in ((b, task.n_components) if kind == MATRIX else (b,))]
+    best = fit(_excess_kl_adaptive(kind), starts, jnp.asarray(x), lag_rows(task, contexts), jnp.asarray(bayes))
+    if best is None:
+        raise InputError(f"task '{task.name}', length {length}: no {kind} step has a finite excess KL.")
+    return np.exp(best).tolist()
+
+
+@functools.lru_cache
+def _excess_kl_adaptive(kind: str) -> Callable[..., Float[jax.Array, ""]]:
+    def mean_kl(logarithms: Array, x: Array, rows: Array, bayes: Array) -> Float[Array, ""]:
+        return kl(bayes, mix(adaptive_step(x, jnp.exp(logarithms), kind == MATRIX), rows)).mean()
+
+    return mean_kl
+
+
 @functools.lru_cache
 def _excess_kl(stages: str) -> Callable[..., Float[jax.Array, ""]]:
     def mean_kl(scalars: Array, x: Array, rows: Array, bayes: Array) -> Float[Array, ""]:
@@ -162,7 +204,7 @@ class Tuned:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        number = {ETA: "steps", SCALARS: "depth"}[self.wanted.kind]
+        number = "depth" if self.wanted.kind == SCALARS else "steps"
         return {
             "task": self.task,
             "length": self.length,
@@ -241,14 +283,19 @@ def cache_file(task: DirichletMixture, wanted: Wanted, length: int) -> Path:
     return cache_folder() / "tuned" / name
 
 
+def calibration_contexts(task: DirichletMixture, length: int) -> Int[np.ndarray, "N T"]:
+    """The sequences that everything is tuned on, and nothing is evaluated on."""
+    from mdbench.tasks import Stream, sample  # NumPyro, which a table of tuned numbers does without
+
+    return sample(task, length, N_CALIBRATION, SEED, stream=Stream.CALIBRATION).contexts
+
+
 @functools.lru_cache(maxsize=2)
 def _calibration(
     task: DirichletMixture, length: int
 ) -> tuple[Float[np.ndarray, "N n m"], Int[np.ndarray, "N T"], Float[np.ndarray, "N q"]]:
     """(lag likelihoods, contexts, p_B) of the calibration sequences."""
-    from mdbench.tasks import Stream, sample  # NumPyro, which a table of tuned numbers does without
-
-    contexts = sample(task, length, N_CALIBRATION, SEED, stream=Stream.CALIBRATION).contexts
+    contexts = calibration_contexts(task, length)
     baseline = build_baseline("exact")
     try:
         if task.n_components > HIGHEST_QUICK_ORDER:

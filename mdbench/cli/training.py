@@ -100,7 +100,11 @@ def tune(
     task: Tasks = None,
     lengths: Lengths = None,
     steps: Annotated[
-        str | None, typer.Option(help="Numbers of Mirror Descent's steps, separated by commas (without either: 1,2,5).")
+        str | None,
+        typer.Option(
+            help="Numbers of Mirror Descent's steps, adaptive and matrix (their a and b), separated by commas (without "
+            "either option: 1,2,5,adaptive,matrix)."
+        ),
     ] = None,
     depths: Annotated[
         str | None, typer.Option(help="Numbers of layers of constructed transformers, likewise (4,5,7).")
@@ -116,8 +120,11 @@ def tune(
     from mdbench.pages.bars import progress_bars
 
     if steps is None and depths is None:
-        steps, depths = "1,2,5", "4,5,7"
-    wanted = [tuning.Wanted(tuning.ETA, k) for k in whole_numbers(steps, "--steps") or []]
+        steps, depths = "1,2,5,adaptive,matrix", "4,5,7"
+    named = [word for word in (steps or "").split(",") if word in (tuning.ADAPTIVE, tuning.MATRIX)]
+    numbers = ",".join(word for word in (steps or "").split(",") if word not in named) or None
+    wanted = [tuning.Wanted(tuning.ETA, k) for k in whole_numbers(numbers, "--steps") or []]
+    wanted += [tuning.Wanted(kind, 1) for kind in named]
     wanted += [tuning.Wanted(tuning.SCALARS, depth) for depth in whole_numbers(depths, "--depths") or []]
     with progress_bars() as progress:
         tuned = list(tuning.tune_tasks(task, whole_numbers(lengths, "--lengths"), wanted, out, progress))

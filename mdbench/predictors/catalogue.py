@@ -43,10 +43,25 @@ _BUILT_IN = [
     Entry("bayes", _POSTERIOR_MEAN, "p at the exact posterior mean, by the urn", {"baseline": "urn"}),
     Entry("oracle", "mdbench.predictors.reference:Oracle", "told θ, the weights λ of a mixture; not ranked"),
     Entry("uniform", "mdbench.predictors.reference:Uniform", "θ at its prior mean, such as λ = 1/m: infers nothing"),
-    Entry("md", _MD, "Mirror Descent; options steps and eta (tuned, theory, smooth or a number)"),
+    Entry("md", _MD, "Mirror Descent; options steps and eta (tuned, theory, smooth or a number; `mdbench show md`)"),
     Entry("md1", _MD, "one step of Mirror Descent, tuned η", {"steps": 1}),
     Entry("md2", _MD, "two steps of Mirror Descent, tuned η", {"steps": 2}),
     Entry("md5", _MD, "five steps of Mirror Descent, tuned η", {"steps": 5}),
+    Entry(
+        "md1_adaptive",
+        _MD,
+        "one step of a size that each sequence decides, nothing tuned",
+        {"steps": 1, "eta": "adaptive"},
+    ),
+    Entry("ep", f"{_ESTIMATORS}:ExpectationPropagation", "expectation propagation with Dirichlet sites"),
+    Entry("adf", f"{_ESTIMATORS}:AssumedDensityFilter", "one pass that keeps a Dirichlet; option split, for small α"),
+    *(
+        Entry(name, f"{_ESTIMATORS}:Known", summary, {"algorithm": name})
+        for name, summary in (
+            ("tierney_kadane", "ratios of Laplace's evidences"),
+            ("cvb0", "collapsed variational inference of zero order"),
+        )
+    ),
     Entry("em", f"{_ESTIMATORS}:MaximumLikelihood", "maximum likelihood, EM's limit"),
     Entry("quasi_bayes", f"{_ESTIMATORS}:Known", "one pass: λ += (γ - λ)/(mα + t)", {"algorithm": "quasi_bayes"}),
     *(
