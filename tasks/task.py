@@ -284,6 +284,6 @@ def check_row(row: Float[np.ndarray, " q"], which: str) -> None:
         raise InputError(f"{which} holds {worst:g}; probabilities are 0 to 1.")
     off = abs(row.sum() - 1)
     if off > ROUNDED * len(row):
-        raise InputError(f"{which} sums to {row.sum():.9g}; it must sum to 1.")
+        raise InputError(f"{which} sums to {row.sum():.9g}; it must sum to 1 (give more digits, or fractions).")
     if off > EXACT:
         row /= row.sum()

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from mdbench.board.record import MOST_RUNS
-from mdbench.core.errors import InputError, reason_of
+from mdbench.core.errors import InputError, reason_of, shown
+from mdbench.core.tables import number_in, read_table
 from mdbench.predictors.predictor import check_output
 from mdbench.tasks import Task, public_sequences
 
@@ -72,7 +72,7 @@ def read_predictions(path: Path, task: Task) -> dict[int, np.ndarray]:
 def _unpacked(path: Path, pattern: str) -> dict[str, np.ndarray]:
     """The arrays of an .npz by name, which are of that pattern."""
     if not path.is_file():
-        raise InputError(f"'{path}' is not an ordinary file.")
+        raise InputError(f"{shown(path)} {'is not an ordinary file' if path.exists() else 'does not exist'}.")
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -101,29 +101,36 @@ def _unpacked(path: Path, pattern: str) -> dict[str, np.ndarray]:
 
 
 def read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
-    """Probabilities (N, q) by length."""
+    """Probabilities (N, q) by length, from a table with these columns in any order (and pandas' index)."""
+    if not path.is_file():
+        raise InputError(f"{shown(path)} is no file.")
+    table = read_table(path)
     wanted = ["length", "sequence", *(f"p{b}" for b in range(task.n_states))]
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise InputError(f"'{path}' cannot be read as CSV: {str(error)[:200]}.") from None
-    if list(frame.columns) != wanted:
-        raise InputError(f"'{path}' must have the columns {','.join(wanted)}, not {','.join(map(str, frame.columns))}.")
-    if frame.empty:
+    header, rows = table.rows[0], table.rows[1:]
+    if sorted(name for name in header if name) != sorted(wanted):
+        there = ",".join(header)[:80]
+        mend = "; of several training seeds give an .npz with seed0/T16, seed1/T16" if "seed" in header else ""
+        raise InputError(f"'{path}' must have the columns {','.join(wanted)}, not {there}{mend}.")
+    if not rows:
         raise InputError(f"'{path}' has a header and no rows.")
-    for column in ("length", "sequence"):
-        if frame[column].dtype.kind not in "iu":
-            bad = next((v for v in frame[column] if not str(v).isdecimal()), frame[column].iloc[0])
-            raise InputError(f"'{path}': {column} must be a whole number, not {str(bad)[:80]}.")
-    try:
-        frame = frame.astype({"length": np.int64, "sequence": np.int64} | dict.fromkeys(wanted[2:], np.float64))
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"'{path}': {str(error)[:200]}.") from None
+    values = np.empty((len(rows), len(wanted)))
+    for k, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise table.refusal(k, f"{len(row)} cells, but the header has {len(header)}.")
+        for column, name in enumerate(wanted):
+            number = number_in(cell := row[header.index(name)], decimal_comma=table.separator != "commas")
+            if number is None:
+                raise table.refusal(k, f"{name} is {shown(cell)}, not a number.")
+            if name in wanted[:2] and not (number.is_integer() and 0 <= number < 2**31):
+                raise table.refusal(k, f"{name} must be a whole number, not {shown(cell)}.")
+            values[k - 1, column] = number
     arrays = {}
-    for length, rows in frame.groupby("length"):
-        if sorted(rows["sequence"]) != list(range(len(rows))):
-            raise InputError(f"'{path}': at length {length} the sequences must be 0, 1, .., each once.")
-        arrays[int(length)] = rows.sort_values("sequence")[wanted[2:]].to_numpy()
+    for length in np.unique(values[:, 0]):
+        of = values[values[:, 0] == length]
+        of = of[np.argsort(of[:, 1])]
+        if not np.array_equal(of[:, 1], np.arange(len(of))):
+            raise InputError(f"'{path}': at length {int(length)} the sequences must be 0, 1, .., each once.")
+        arrays[int(length)] = of[:, 2:]
     return arrays
 
 
@@ -139,8 +146,8 @@ def checked(name: str, length: int, array: np.ndarray, task: Task) -> Float[np.n
         raise InputError(f"{where} are of {array.shape[0]} training seeds; a record has at most {MOST_RUNS}.")
     if array.ndim != 3 or array.shape[2] != task.n_states or not np.issubdtype(array.dtype, np.floating):
         raise InputError(
-            f"{where} must be floats of shape (N, {task.n_states}) or (R, N, {task.n_states}), "
-            f"not {array.dtype} of shape {array.shape}."
+            f"{where} must be floats of shape (N, {task.n_states}), one row a sequence, not {array.dtype} of shape "
+            f"{array.shape[1:] if array.ndim == 3 and len(array) == 1 else array.shape}."
         )
     if not array.shape[0] or not 1 <= array.shape[1] <= len(public):
         raise InputError(f"{where} are for {array.shape[1]} sequences; there are {len(public)}.")

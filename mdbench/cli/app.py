@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,9 @@ LEADERBOARD = Path("leaderboard")
 def emit(as_json: bool, content: Callable[[], Any], show: Callable[[], None]) -> None:
     """The result of a command on stdout: its content as JSON, or what ``show`` prints."""
     if as_json:
-        print(json.dumps(content(), indent=1, ensure_ascii=False, allow_nan=False))
+        # Elsewhere what cannot be printed comes as escapes, and JSON has its own.
+        unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        print(json.dumps(content(), indent=1, ensure_ascii=not unicode, allow_nan=False))
     else:
         show()
 
@@ -87,6 +90,8 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
     if text is None:
         return None
     try:
+        if not re.fullmatch(r"[-+0-9, ]*", text):  # int() takes more
+            raise ValueError
         return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise InputError(

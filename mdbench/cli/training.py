@@ -116,12 +116,13 @@ def tune(
 ) -> None:
     """Tune step sizes and constructed transformers' scalars anew on calibration sequences and store them."""
     from mdbench.algorithms import tuning
+    from mdbench.algorithms.mirror_descent import ADAPTIVE, MATRIX
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
 
     if steps is None and depths is None:
         steps, depths = "1,2,5,adaptive,matrix", "4,5,7"
-    named = [word for word in (steps or "").split(",") if word in (tuning.ADAPTIVE, tuning.MATRIX)]
+    named = [word for word in (steps or "").split(",") if word in (ADAPTIVE, MATRIX)]
     numbers = ",".join(word for word in (steps or "").split(",") if word not in named) or None
     wanted = [tuning.Wanted(tuning.ETA, k) for k in whole_numbers(numbers, "--steps") or []]
     wanted += [tuning.Wanted(kind, 1) for kind in named]

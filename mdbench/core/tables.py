@@ -12,6 +12,9 @@ from mdbench.core.errors import InputError, shown
 
 LARGEST = 2**28  # bytes
 SEPARATORS = {"tabs": "\t", "semicolons": ";", "commas": ",", "blanks": " "}
+COMMENT = " "  # stands for a line of one: blank, but not empty
+_NO_COMMENT = r"(?:N/A|NV|NA|NULL!|VALUE!|REF!|NUM!|NAME\?|DIV/0!)"
+_NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})([eE][+-]?\d{1,4})?")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
@@ -56,15 +59,28 @@ def parse_table(text: str, source: str) -> Table:
         raise InputError(
             f"{source}, line {line}: it has the character {bad[0]!a}, which no table has; save it as text."
         )
+    if text.lstrip()[:1] == "[":
+        text = _bracketed(re.sub(r"\[,?(\d+),?\]", r"\1", text) if re.search(r"\[\d+,\]", text) else text)
     numbered = [(k, _without_comment(line)) for k, line in enumerate(text.split("\n"), start=1)]
-    numbered = [(k, line) for k, line in numbered if line.strip()]
-    if not numbered:
+    while numbered and not numbered[-1][1].strip():
+        numbered.pop()
+    lines = [line for _, line in numbered if line.strip()]
+    if not lines:
         raise InputError(f"{source} is empty.")
-    if numbered[0][1].lstrip().startswith(">"):
-        return _fasta(numbered, source)
+    if lines[0].lstrip().startswith((">", ";")) and any(line.lstrip().startswith(">") for line in lines):
+        return _fasta([(k, line) for k, line in numbered if line.strip()], source)
+    told = re.fullmatch(r"sep=(.)", lines[0].strip())  # as Excel says it
+    separator = _separator(lines)
+    if told:
+        numbered = [(k, line) for k, line in numbered if line.strip() != lines[0].strip()]
+        separator = next((name for name, s in SEPARATORS.items() if s == told[1]), separator)
+    if separator is None:  # in a column alone an empty line is an empty cell
+        started = next(k for k, (_, line) in enumerate(numbered) if line.strip())
+        numbered = [pair for pair in numbered[started:] if pair[1] != COMMENT]
+        return Table(source, [[_unquoted(line)] for _, line in numbered], [k for k, _ in numbered], None)
+    numbered = [(k, line) for k, line in numbered if line.strip()]
     lines = [line for _, line in numbered]
-    separator = next((name for name, s in SEPARATORS.items() if any(s in line.strip() for line in lines)), None)
-    delimiter = SEPARATORS[separator] if separator else ","
+    delimiter = SEPARATORS[separator]
     reader = csv.reader((line.strip(" ") for line in lines), delimiter=delimiter, skipinitialspace=True)
     rows, at = [], []
     try:
@@ -78,6 +94,8 @@ def parse_table(text: str, source: str) -> Table:
 
 
 def _read_text(path: str | Path, source: str) -> str:
+    if str(path) == "-" and sys.stdin is None:
+        raise InputError("standard input is closed; name a file.")
     try:
         if str(path) == "-":
             content = sys.stdin.buffer.read(LARGEST + 1)
@@ -98,7 +116,31 @@ def _read_text(path: str | Path, source: str) -> str:
 
 
 def _without_comment(line: str) -> str:
-    return "" if line.lstrip().startswith("#") else re.split(r"\s#", line, maxsplit=1)[0]
+    """A line of a comment alone becomes ``COMMENT``; Excel's #N/A is none."""
+    if re.match(rf"\s*#(?!{_NO_COMMENT})", line):
+        return COMMENT
+    return re.split(rf'\s#(?!{_NO_COMMENT})(?=[^"]*(?:"[^"]*"[^"]*)*$)', line, maxsplit=1)[0]
+
+
+def _separator(lines: list[str]) -> str | None:
+    """What stands between cells, outside quotes; None where a line is one cell."""
+    bare = [re.sub(r'"[^"]*"', '""', line.strip()) for line in lines]
+    if all(re.fullmatch(r"[+-]?\d+,\d+( +[+-]?\d+,\d+)+", line) for line in bare):
+        return "blanks"  # between decimal commas
+    return next((name for name, s in SEPARATORS.items() if any(s in line for line in bare)), None)
+
+
+def _unquoted(line: str) -> str:
+    cell = line.strip()
+    return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def _bracketed(text: str) -> str:
+    """Rows in brackets, as JSON and numpy write them, one a line; R's row names [1,] are numbers by now."""
+    rows = re.findall(r"\[([^\[\]]*)\]", text)
+    if re.sub(r"\[[^\[\]]*\]|[\s,\[\]]", "", text):
+        return text
+    return "\n".join(" ".join(row.split()) for row in rows)
 
 
 def _fasta(numbered: list[tuple[int, str]], source: str) -> Table:
@@ -106,10 +148,33 @@ def _fasta(numbered: list[tuple[int, str]], source: str) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
     for k, line in numbered:
+        if line.lstrip().startswith(";"):
+            continue  # a comment
         if line.lstrip().startswith(">"):
             names.append(line.strip()[1:].strip() or str(len(names) + 1))
             rows.append([])
             lines.append(k)
         else:
-            rows[-1] += [letter for letter in line if not letter.isspace()]
+            rows[-1] += _letters(line)
     return Table(source, rows, lines, None, names)
+
+
+def _letters(line: str) -> list[str]:
+    """Without blanks, and without the position numbers that stand beside letters."""
+    digits = not any(map(str.isalpha, line))
+    return [letter for letter in line if not letter.isspace() and (digits or not letter.isdigit())]
+
+
+def number_in(cell: str, decimal_comma: bool) -> float | None:
+    """A number, a percentage or a fraction; None if it is neither."""
+    text = cell.replace(",", ".") if decimal_comma and cell.count(",") == 1 and "." not in cell else cell
+    if _NUMBER.fullmatch(text) and text.isascii():
+        return float(text)
+    if text.endswith("%") and (part := number_in(text[:-1].strip(), False)) is not None:
+        return part / 100
+    above, slash, below = text.partition("/")
+    if slash:
+        parts = number_in(above.strip(), False), number_in(below.strip(), False)
+        if parts[0] is not None and parts[1]:
+            return parts[0] / parts[1]
+    return None

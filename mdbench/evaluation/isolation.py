@@ -470,7 +470,7 @@ def _serve(read_from: int, write_to: int) -> None:
                 refuse("failure", f"failed: {error}")
         except SystemExit as error:
             refuse("failure", f"called sys.exit({error.code!r}).")
-        except Exception as error:
+        except BaseException as error:  # of whatever it raises
             refuse("failure", f"failed: {error if isinstance(error, PredictorError) else reason_of(error)}")
 
 

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 
 from mdbench.core.errors import InputError
+from mdbench.core.files import cache_folder
 
 TMPFS = 2**30  # bytes of each of its file systems in memory
 
@@ -39,7 +41,9 @@ MOST_PROCESSES = 512
 
 INIT = "__init__.py"
 
-MOST_HIDDEN = 2000  # entries of a folder that must be hidden one by one
+MOST_HIDDEN = 2000  # files and folders that must be hidden one by one
+
+MOST_FOLDERS = 20_000  # that are looked through for them
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store", "/opt")
 
@@ -81,7 +85,7 @@ def command(shown: Iterable[Path], device: str) -> list[str]:
 
     The first is the name of the program, the last ``--``; bubblewrap takes those between from a file too (``--args``).
     """
-    arguments = [*_bwrap(), "--proc", "/proc", "--dev", "/dev"]
+    arguments = [*_bwrap(), "--proc", "/proc", *_of_the_kernel(), "--dev", "/dev"]
     for place in WRITABLE:
         arguments += ["--size", str(TMPFS), "--tmpfs", place]
     for place in (*SYSTEM, PROCESSORS, *(f"/etc/{name}" for name in SETTINGS)):
@@ -139,13 +143,27 @@ def _projects() -> list[Path]:
     """Folders of packages that are installed from where their authors change them, and those of PYTHONPATH."""
     paths = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     for distribution in importlib.metadata.distributions():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # of any package, however broken
+        with contextlib.suppress(Exception):  # of any package, however broken
             if distribution.metadata["Name"] == "mdbench":
                 continue
             origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-            if origin.get("dir_info", {}).get("editable"):
+            if origin["dir_info"]["editable"]:
                 paths.append(Path(unquote(urlsplit(origin["url"]).path)))
-    return [path for path in dict.fromkeys(paths) if path.is_dir()]
+    return [path for path in dict.fromkeys(paths) if path.is_dir() and path != Path(path.anchor)]
+
+
+def _of_the_kernel() -> list[str]:
+    """Settings of the machine in /proc read-only, and nothing of what is root's alone: who is root stays root there."""
+    arguments = []
+    for path in sorted(Path("/proc").iterdir()):
+        if path.name.isdecimal() or path.is_symlink():
+            continue
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode) or mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+            arguments += ["--ro-bind-try", str(path), str(path)]
+        if not stat.S_ISDIR(mode) and not mode & stat.S_IROTH:
+            arguments += ["--ro-bind-try", "/dev/null", str(path)]
+    return arguments
 
 
 def _bound(path: Path) -> list[str]:
@@ -155,20 +173,36 @@ def _bound(path: Path) -> list[str]:
     if path == Path(path.anchor):
         raise InputError("a predictor that is isolated cannot lie in '/': put it in a folder of its own.")
     arguments = ["--ro-bind", str(path.resolve()), str(path)]
-    hidden = 0
-    with os.scandir(path) as entries:
-        for entry in entries:
-            is_folder = entry.is_dir(follow_symlinks=False)
-            if not entry.name.startswith(".") and not (is_folder and Path(entry.path, "records").is_dir()):
-                continue
-            hidden += 1
-            if hidden > MOST_HIDDEN:
-                raise InputError(f"'{path}' has too many hidden files to isolate what is in it: put it elsewhere.")
-            if is_folder:
-                arguments += ["--size", "4096", "--tmpfs", entry.path]
-            elif entry.is_file(follow_symlinks=False):
-                arguments += ["--ro-bind", "/dev/null", entry.path]
+    for n, hidden in enumerate(_to_hide(path), start=1):
+        if n > MOST_HIDDEN:
+            raise InputError(f"'{path}' has too many hidden files to isolate what is in it: put it elsewhere.")
+        if hidden.is_dir(follow_symlinks=False):
+            arguments += ["--size", "4096", "--tmpfs", hidden.path, "--remount-ro", hidden.path]
+        elif hidden.is_file(follow_symlinks=False):
+            arguments += ["--ro-bind", "/dev/null", hidden.path]
     return arguments
+
+
+def _to_hide(path: Path) -> Iterator[os.DirEntry[str]]:
+    """What a folder has of hidden files and folders, boards and our cache, at any depth."""
+    cache = cache_folder().resolve()
+    waiting = [path]
+    for n in itertools.count(1):
+        if not waiting:
+            return
+        if n > MOST_FOLDERS:
+            raise InputError(
+                f"'{path}' has more than {MOST_FOLDERS} folders: isolate what is in it from another place."
+            )
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if entry.name.startswith(".") or (
+                    is_folder and (Path(entry.path, "records").is_dir() or Path(entry.path).resolve() == cache)
+                ):
+                    yield entry
+                elif is_folder:
+                    waiting.append(Path(entry.path))
 
 
 # ---------------------------------------------------------------------------------------------------------- memory

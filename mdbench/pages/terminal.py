@@ -311,8 +311,9 @@ def print_posterior(report: dict[str, Any]) -> None:
         print_table(title, ("sequence", "prefix", "E[λ]"), by_prefix)
         return
     pooled = report.get("pooled")
-    rows = [_posterior_row(name, s, s) for name, s in zip(names, sequences, strict=True)]
-    if pooled is not None:
+    if pooled is None:
+        rows = [_posterior_row(name, s, s) for name, s in zip(names, sequences, strict=True)]
+    else:
         length = sum(s["length"] for s in sequences)
         rows = [_posterior_row("all", {"length": length}, pooled)]
     headings = ("sequence", "length", "log evidence", "E[λ]", "sd", "next token", "error of E[λ]", "gates")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int
 from mdbench.baselines import Baseline, Gate, Posterior
 from mdbench.baselines.baseline import MEMORY_LIMIT
 from mdbench.baselines.catalogue import build_baseline
-from mdbench.core.errors import InputError, SequenceError
+from mdbench.core.errors import InputError, SequenceError, shown
 from mdbench.core.files import check_writable, write_whole
 from mdbench.core.progress import Advance
 from mdbench.posteriors.gapped import Gapped
@@ -72,13 +73,20 @@ def posterior(
     Raises:
         InputError: bad numbers, or an impossible sequence; the message names it.
     """
+    for name, value in (("normalise", normalise), ("pooled", pooled), ("prefixes", prefixes)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise InputError(f"{name} must be True or False, not {shown(repr(value))[1:-1]}.")
+    if not isinstance(method, str):
+        raise InputError(f"method must be the name of a baseline, not {shown(repr(method))[1:-1]}.")
+    if out is not None and (isinstance(out, bool) or not isinstance(out, (str, os.PathLike))):
+        raise InputError(f"out must be the path of a file, not {shown(repr(out))[1:-1]}.")
     baseline = build_baseline(method)
     check_order(order)
     order = int(order)  # which json.dumps takes
     matrix = transition if isinstance(transition, Matrix) else as_transition(transition, normalise)
     given = sequences
     if not isinstance(given, Tokens):
-        given = as_sequences(sequences, matrix, states, first_state)
+        given = as_sequences(sequences, matrix, states, first_state, order)
     task = MTD("posterior", matrix.values, order, concentration, lengths=(order + 1,))
     tokens = [_check_sequence(task, k, sequence) for k, sequence in enumerate(given.sequences)]
     if not tokens:
@@ -111,7 +119,7 @@ def posterior(
             if prefixes:
                 by_prefix = of_group.mean[row].tolist()
                 reports[k]["prefixes"] = {"length": list(of_group.lengths), "posterior_mean": by_prefix}
-    shown = [{"name": _name(given, k), "length": len(sequence)} for k, sequence in enumerate(tokens)]
+    described = [{"name": _name(given, k), "length": len(sequence)} for k, sequence in enumerate(tokens)]
     result: dict[str, Any] = {
         "method": baseline.label,
         "order": order,
@@ -120,12 +128,12 @@ def posterior(
         "understood": [*matrix.notes, *given.notes],
     }
     if not pooled:
-        return result | {"sequences": [about | report for about, report in zip(shown, reports, strict=True)]}
-    for about, sequence in zip(shown, tokens, strict=True):
+        return result | {"sequences": [about | report for about, report in zip(described, reports, strict=True)]}
+    for about, sequence in zip(described, tokens, strict=True):
         known = (sequence[-order:] != GAP).all()
         about["next_token"] = task.truth(means[0][None], sequence[None])[0].tolist() if known else None
     of_all = {key: value for key, value in reports[0].items() if not key.startswith("next_token")}
-    return result | {"pooled": of_all, "sequences": shown}
+    return result | {"pooled": of_all, "sequences": described}
 
 
 def _check_method(baseline: Baseline[Any], task: DirichletMixture, length: int) -> None:

@@ -6,7 +6,7 @@ import functools
 import math
 import numbers
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,39 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.core.errors import InputError, SequenceError
-from mdbench.core.tables import Table, read_table, shown
+from mdbench.core.tables import Table, number_in, read_table, shown
+from mdbench.posteriors.layout import Cells, lay_out
 from mdbench.tasks.task import ROUNDED
 
 GAP = -1  # stands for a token that is missing
-NO_VALUE = {"", "na", "n/a", "nan", "none", "null", "nil", "<na>", ".", "?", "-", "*"}
-_NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})([eE][+-]?\d{1,4})?")
-_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?")
-_IDS = {
-    "id",
-    "name",
-    "subject",
-    "sequence",
-    "seq",
-    "unit",
-    "individual",
-    "person",
-    "patient",
-    "animal",
-    "group",
-    "index",
+NO_VALUE = {
+    "",
+    "#n/a",
+    "#na",
+    "#null!",
+    "#num!",
+    "#nv",
+    "#ref!",
+    "#value!",
+    "*",
+    "-",
+    ".",
+    "<na>",
+    "?",
+    "missing",
+    "n.a.",
+    "n/a",
+    "na",
+    "nan",
+    "nil",
+    "none",
+    "null",
 }
-_TIMES = {"t", "time", "date", "datetime", "step", "visit", "wave", "year", "month", "day", "hour", "position", "pos"}
+NUCLEOTIDES = frozenset("acgtu")
+AMBIGUOUS = frozenset("nxrywskmbdhv")  # IUPAC codes, in lower case
+MISSING_MEND = "what is missing is left empty, or NA"
+PANEL_MEND = "of a panel the columns are called id, time and state"
+_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ def _square(table: Table) -> tuple[Float[np.ndarray, "rows columns"], tuple[str,
     """The numbers of a table, and the labels of its header and row names."""
     rows = _without_empty_ends(table.rows)
     decimal_comma = table.separator != "commas"
-    number = functools.partial(_number, decimal_comma=decimal_comma)
+    number = functools.partial(number_in, decimal_comma=decimal_comma)
     width = max(map(len, rows))
     header: list[str] | None = None
     named = len(rows) > 1 and all(row and number(row[0]) is None for row in rows)
@@ -128,6 +139,13 @@ def _square(table: Table) -> tuple[Float[np.ndarray, "rows columns"], tuple[str,
     return values, labels, notes
 
 
+def _unnamed(labels: Sequence[str]) -> bool:
+    """Whether they only count, as R has it: 1, 2, ..; V1, V2, ..; [1,], [2,], .."""
+    return len({re.sub(r"\d+", "", label) for label in labels}) == 1 and [
+        re.sub(r"\D+", "", label) for label in labels
+    ] in ([str(k) for k in range(len(labels))], [str(k + 1) for k in range(len(labels))])
+
+
 def _counts(n: int) -> list[list[float]]:
     """How states are numbered where somebody numbers them."""
     return [[float(k) for k in range(n)], [float(k) for k in range(1, n + 1)]]
@@ -136,13 +154,19 @@ def _counts(n: int) -> list[list[float]]:
 def _agreed(rows: Sequence[str] | None, columns: Sequence[str] | None, source: str) -> tuple[str, ...] | None:
     """The labels of the states: those of the rows, if the columns have no others; none where they only count from 0."""
     labels = list(rows if rows is not None else columns or [])
+    if rows is not None and columns is not None and _unnamed(rows) and _unnamed(columns):
+        return tuple(rows) if list(rows) == list(columns) and not _counts_from_zero(rows) else None
     if rows is not None and columns is not None and sorted(rows) != sorted(columns):
         raise InputError(
             f"{source}: its rows are called {_listed(rows)} and its columns {_listed(columns)}; both are the states."
         )
     if len(set(labels)) < len(labels):
         raise InputError(f"{source}: two states have the same label among {_listed(labels)}.")
-    return None if labels == [str(k) for k in range(len(labels))] else tuple(labels) or None
+    return None if _counts_from_zero(labels) else tuple(labels) or None
+
+
+def _counts_from_zero(labels: Sequence[str]) -> bool:
+    return list(labels) == [str(k) for k in range(len(labels))]
 
 
 def _settled(
@@ -163,6 +187,8 @@ def _settled(
             f"row {k + 1} of {source} holds {values[k, g]:g}; probabilities are 0 to 1, and counts are not negative."
         )
     sums, within = values.sum(axis=1), ROUNDED * len(values)
+    if not np.isfinite(sums).all():
+        raise InputError(f"row {int(np.argmin(np.isfinite(sums))) + 1} of {source} is too large to be summed.")
     off = np.abs(sums - 1)
     if off.max() <= within:
         return Matrix(values, labels, (*said,))
@@ -184,21 +210,6 @@ def _settled(
     return Matrix(values / sums[:, None], labels, (*said,))
 
 
-def _number(cell: str, decimal_comma: bool) -> float | None:
-    """A number, a percentage or a fraction; None if it is neither."""
-    text = cell.replace(",", ".") if decimal_comma and cell.count(",") == 1 and "." not in cell else cell
-    if _NUMBER.fullmatch(text) and text.isascii():
-        return float(text)
-    if text.endswith("%") and (part := _number(text[:-1].strip(), False)) is not None:
-        return part / 100
-    above, slash, below = text.partition("/")
-    if slash:
-        parts = _number(above.strip(), False), _number(below.strip(), False)
-        if parts[0] is not None and parts[1]:
-            return parts[0] / parts[1]
-    return None
-
-
 def _without_empty_ends(rows: list[list[str]]) -> list[list[str]]:
     """Without the columns that a separator at the end of every line makes."""
     while all(len(row) > 1 and row[-1] == "" for row in rows):
@@ -209,63 +220,91 @@ def _without_empty_ends(rows: list[list[str]]) -> list[list[str]]:
 # ------------------------------------------------------------------------------------------------------ sequences
 
 
-def read_sequences(path: str | Path, order: int, matrix: Matrix, **how: Any) -> Tokens:
+def read_sequences(
+    path: str | Path,
+    order: int,
+    matrix: Matrix,
+    states: Sequence[str] | None = None,
+    first_state: int | None = None,
+) -> Tokens:
     """The sequences in a file, for that matrix: one a line, one long column, a panel, letters, FASTA.
 
-    ``how`` are ``states`` and ``first_state``, as :func:`as_sequences` takes them.
+    ``states`` and ``first_state`` are as :func:`as_sequences` takes them.
 
     Raises:
         InputError: they cannot be read; the message says where, and what would be right.
     """
-    table = read_table(path)
-    rows, names, notes = _rows_of(table, order, matrix)
-    return _understood(rows, names, notes, matrix, table.source, **how)
+    table, alphabet = read_table(path), _Alphabet.of(matrix, states, first_state)
+    return _understood(*lay_out(table, order, alphabet.cells), alphabet, table.source)
 
 
 def as_sequences(
-    given: Any, matrix: Matrix, states: Sequence[str] | None = None, first_state: int | None = None
+    given: Any,
+    matrix: Matrix,
+    states: Sequence[str] | None = None,
+    first_state: int | None = None,
+    order: int = 1,
 ) -> Tokens:
-    """The sequences in lists, arrays (masked ones, too), a DataFrame (a row each) or a Series, or a single one.
+    """The sequences in lists, arrays (masked ones, too), a dict by name, a Series or a DataFrame, or a single one.
+
+    A DataFrame has a sequence a row, or an observation a row, where its columns are called id, time and state.
 
     Args:
         given: the sequences.
         matrix: of their states.
         states: the labels of its rows; those that the matrix has, if none are given.
         first_state: 0 or 1: what states that are numbers begin with; found if None.
+        order: of the model.
 
     Raises:
         InputError: they are none.
     """
-    names = None
+    names, alphabet = None, _Alphabet.of(matrix, states, first_state)
     if hasattr(given, "columns") and hasattr(given, "to_numpy"):  # a DataFrame
-        names = tuple(str(k) for k in given.index)
-        rows = [list(row) for row in given.astype(object).to_numpy()]
+        cells = [list(row) for row in given.astype(object).to_numpy()]
+        header = [str(name) for name in given.columns]
+        if any(isinstance(name, str) for name in given.columns) or len(header) == 1:
+            body = [[_text(cell) for cell in row] for row in cells]
+            table = Table("the DataFrame", [header, *body], [*range(len(body) + 1)], "commas")
+            if len(header) == 1:
+                return _understood([[row[0] for row in cells]], None, [], alphabet, table.source)
+            return _understood(*lay_out(table, order, alphabet.cells, headed=True), alphabet, table.source)
+        names, rows = tuple(str(k) for k in given.index), cells
+    elif isinstance(given, Mapping):
+        names, rows = tuple(map(str, given)), _nested(list(given.values()), alphabet)
     elif hasattr(given, "index") and hasattr(given, "to_numpy"):  # a Series: one sequence, or several in it
-        rows = _nested(list(given))
+        rows = _nested(list(given), alphabet)
     elif isinstance(given, str):
         rows = [list(given)]
     elif isinstance(given, np.ma.MaskedArray):
-        whole = np.atleast_2d(given)
-        rows = [_cells_of(row) for row in whole]
+        if given.ndim > 2:
+            raise InputError(f"an array of sequences has a row each, not {given.ndim} axes.")
+        rows = [_cells_of(row) for row in np.atleast_2d(given)]
     else:
         try:
-            rows = _nested(list(given))
+            rows = _nested(list(given), alphabet)
         except TypeError:
             raise InputError("sequences must be lists of states, or one of them.") from None
     default = names == tuple(str(k) for k in range(len(rows)))
-    return _understood(
-        rows, None if default else names, [], matrix, "sequences", states=states, first_state=first_state
-    )
+    return _understood(rows, None if default else names, [], alphabet, "sequences")
 
 
-def _nested(items: list[Any]) -> list[list[Any]]:
+def _text(cell: Any) -> str:
+    """A cell of a DataFrame as a file would have it."""
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType") or cell != cell:
+        return ""
+    return str(cell)
+
+
+def _nested(items: list[Any], alphabet: _Alphabet) -> list[list[Any]]:
     """Rows of cells: of one sequence, or of several."""
     if any(_is_row(item) for item in items):
         for k, item in enumerate(items):
             if not _is_row(item):
                 raise SequenceError(k, "it must be a list of states.")
         return [_cells_of(item) for item in items]
-    if items and all(isinstance(item, str) and len(item) > 1 for item in items):
+    words = bool(items) and all(isinstance(item, str) and len(item) > 1 for item in items)
+    if words and not all(map(alphabet.is_state, items)):
         return [list(item) for item in items]
     return [items] if items else []
 
@@ -280,98 +319,86 @@ def _cells_of(item: Any) -> list[Any]:
     return list(np.asarray(item).tolist()) if hasattr(item, "dtype") and not hasattr(item, "index") else list(item)
 
 
-def _rows_of(table: Table, order: int, matrix: Matrix) -> tuple[list[list[Any]], tuple[str, ...] | None, list[str]]:
-    """The sequences of a table as rows of cells: their names, if they have some, and how they were found."""
-    q, labels = len(matrix.values), set(matrix.labels or ())
-    if table.names is not None:
-        return [*table.rows], tuple(table.names), ["FASTA"]
-
-    def is_state(cell: str) -> bool:
-        plain = _plain(cell)
-        return plain is None or (0 <= plain <= q if isinstance(plain, int) else plain in labels)
-
-    rows = table.rows
-    header = _header_of(rows, is_state)
-    rows = rows[1:] if header else rows
-    if not rows:
-        raise InputError(f"{table.source} has a header and no rows.")
-    notes = ["header left out"] if header else []
-    if max(map(len, rows)) == 1:
-        return _of_one_column([row[0] for row in rows], is_state, labels, q, notes)
-    lowered = [cell.lower() for cell in header or []]
-    panel = _panel(rows, lowered, order)
-    if panel is not None:
-        by_id, how = panel
-        return list(by_id.values()), tuple(by_id) if len(by_id) > 1 else None, [*notes, how]
-    notes.append("one sequence a line")
-    ids = [row[0] for row in rows]
-    called = lowered[:1] in ([""], *([name] for name in _IDS))
-    strange = len(set(ids)) == len(ids) and not any(map(is_state, ids)) and all(map(is_state, _rest(rows)))
-    if called or strange:
-        return [row[1:] for row in rows], tuple(ids), [*notes, "first column as names"]
-    return rows, None, notes
-
-
-def _rest(rows: list[list[str]]) -> list[str]:
-    return [cell for row in rows for cell in row[1:]]
-
-
-def _header_of(rows: list[list[str]], is_state: Callable[[str], bool]) -> list[str] | None:
-    """The first row, if it is one: its cells are no states, and what stands below are others."""
-    if not any(rows[0]):
-        return None
-    first, below = [cell for cell in rows[0] if cell], {cell for row in rows[1:] for cell in row}
-    known = {cell.lower() for cell in first} & (_IDS | _TIMES | {"state", "states", "value", "x", "y"})
-    if len(rows) == 1:
-        return rows[0] if known and not any(map(is_state, first)) else None
-    if any(is_state(cell) for cell in first) or below & set(first):
-        return None
-    words = all(_plain(cell) is None or not isinstance(_plain(cell), int) for cell in first)
-    if not words:
-        return None
-    rest = _rest(rows[1:]) or [*below]  # the first column may be names
-    numbers_below = all(_plain(cell) is None or isinstance(_plain(cell), int) for cell in rest)
-    return rows[0] if numbers_below or known or all(map(is_state, rest)) else None
-
-
-def _of_one_column(
-    cells: list[str], is_state: Callable[[str], bool], labels: set[str], q: int, notes: list[str]
-) -> tuple[list[list[Any]], None, list[str]]:
-    """One cell a line: one sequence, or one of letters a line."""
-    letters = {c for cell in cells for c in cell if _plain(c) is not None}
-    known = len(letters) <= q and (not labels or letters <= labels or all(map(str.isdigit, letters)))
-    if all(map(is_state, cells)) or not known or all(len(cell) <= 1 for cell in cells):
-        return [[*cells]], None, [*notes, "one sequence, a state a line"]
-    return [list(cell) for cell in cells], None, [*notes, "a letter a state"]
-
-
-def _panel(rows: list[list[str]], header: list[str], order: int) -> tuple[dict[str, list[Any]], str] | None:
-    """Sequences by id, where each row is one observation; None where it is not."""
-    width = len(rows[0])
-    if width not in (2, 3) or any(len(row) != width for row in rows):
-        return None
-    ids = header[0] in _IDS if header else width == 2 and order >= 2 and len({row[0] for row in rows}) < len(rows)
-    times = bool(header) and header[0] in _TIMES and width == 2
-    timed = width == 3 and bool(header) and header[0] in _IDS and header[1] in _TIMES
-    if times:
-        ordered = sorted(rows, key=lambda row: _order_of(row[0]))
-        return {"": [row[1] for row in ordered]}, "one sequence by time"
-    if not (ids and width == 2) and not timed:
-        return None
-    by_id: dict[str, list[list[str]]] = {}
-    for row in rows:
-        by_id.setdefault(row[0], []).append(row)
-    if timed:
-        by_id = {name: sorted(of, key=lambda row: _order_of(row[1])) for name, of in by_id.items()}
-    return {name: [row[-1] for row in of] for name, of in by_id.items()}, f"a panel of {len(by_id)} sequences"
-
-
-def _order_of(cell: str) -> tuple[int, float, str]:
-    value = _number(cell, False)
-    return (0, value, "") if value is not None else (1, 0.0, cell)
-
-
 # ---------------------------------------------------------------------------------------------------------- states
+
+
+@dataclass(frozen=True)
+class _Alphabet:
+    """What cells may be: how many states there are, what they are called, and who says so.
+
+    Attributes:
+        q: how many.
+        labels: of the states, if they have any.
+        named: whether ``--states`` gave the labels, and not the matrix.
+        first_state: the number of the first state, if it was given.
+        by_spelling: which state a text is: its label, that in another case, U for T.
+    """
+
+    q: int
+    labels: tuple[str, ...] | None
+    named: bool
+    first_state: int | None
+    by_spelling: dict[str, int]
+
+    @classmethod
+    def of(cls, matrix: Matrix, states: Sequence[str] | None, first_state: int | None) -> _Alphabet:
+        q = len(matrix.values)
+        if first_state not in (None, 0, 1) or isinstance(first_state, bool):
+            raise InputError(f"first_state must be 0 or 1, not {first_state!r}.")
+        if states is not None and (isinstance(states, str) or not isinstance(states, Iterable)):
+            raise InputError("states must be a list of labels, one for each row of the matrix.")
+        given = tuple(str(label).strip() for label in states) if states is not None else None
+        if given is not None and (len(given) != q or len(set(given)) < q):
+            raise InputError(f"there are {q} states, so as many different labels, not {_listed(given)}.")
+        labels = given if given is not None else matrix.labels
+        return cls(q, labels, given is not None, first_state, _spellings(labels or ()))
+
+    @property
+    def cells(self) -> Cells:
+        return Cells(self.is_state, self.is_letter, self.q)
+
+    def plain(self, cell: Any) -> int | str | None:
+        """A state's label, a whole number, None where a value is missing, or a text that is none of these.
+
+        Raises:
+            InputError: it is neither number nor text.
+        """
+        if isinstance(cell, str) and cell.strip() in self.by_spelling:
+            return self._label(cell.strip())
+        value = _plain(cell)
+        if value is not None and str(value) in self.by_spelling:
+            return self._label(str(value))
+        return None if isinstance(value, str) and self._may_be_any(value) else value
+
+    def is_state(self, cell: str) -> bool:
+        """Whether a text is a state or a missing one."""
+        value = self.plain(cell)
+        return value is None or (0 <= value <= self.q if isinstance(value, int) else value in (self.labels or ()))
+
+    def is_letter(self, letter: str) -> bool:
+        """Whether one letter can be a state or a missing one, where states are letters."""
+        return self.is_state(letter) or (self.labels is None and letter.isalpha())
+
+    def _label(self, text: str) -> str:
+        assert self.labels is not None, "there are no spellings without labels"
+        return self.labels[self.by_spelling[text]]
+
+    def _may_be_any(self, text: str) -> bool:
+        return bool(self.labels) and set(map(str.lower, self.labels or ())) <= NUCLEOTIDES and text.lower() in AMBIGUOUS
+
+
+def _spellings(labels: Sequence[str]) -> dict[str, int]:
+    """Labels as they are, then in other cases, then U as T, where that is not another label."""
+    exact = {label.strip(): k for k, label in enumerate(labels)}
+    others: dict[str, int] = {}
+    for text, k in exact.items():
+        for other in (text.lower(), text.upper(), text.capitalize(), text.casefold()):
+            others[other] = k if others.get(other, k) == k else -1
+    if set(map(str.lower, exact)) <= NUCLEOTIDES:
+        for a, b in (("t", "u"), ("u", "t")):
+            if a in others and b not in others:
+                others |= {b: others[a], b.upper(): others[a]}
+    return {text: k for text, k in others.items() if k >= 0} | exact
 
 
 def _plain(cell: Any) -> int | str | None:
@@ -400,85 +427,84 @@ def _plain(cell: Any) -> int | str | None:
 
 
 def _understood(
-    rows: Sequence[Sequence[Any]],
-    names: tuple[str, ...] | None,
-    notes: Sequence[str],
-    matrix: Matrix,
-    source: str,
-    states: Sequence[str] | None = None,
-    first_state: int | None = None,
+    rows: Sequence[Sequence[Any]], names: tuple[str, ...] | None, notes: Sequence[str], alphabet: _Alphabet, source: str
 ) -> Tokens:
     """Cells to states, with what that took."""
-    q, cells = len(matrix.values), []
+    cells = []
     for k, row in enumerate(rows):
         try:
-            cells.append([_plain(cell) for cell in row])
+            cells.append([alphabet.plain(cell) for cell in row])
         except InputError as error:
             raise SequenceError(k, str(error)) from None
     there = {cell for row in cells for cell in row if cell is not None}
-    if states is None and matrix.labels is None and any(isinstance(cell, int) for cell in there):
-        for k, row in enumerate(cells):
-            for t, cell in enumerate(row):
-                if isinstance(cell, str):
-                    raise SequenceError(k, f"{shown(cell)} at position {t + 1} is not a state (a whole number).")
-    labels, by_label, said = _states(there, matrix, source, states, first_state)
+    labels, state_of, said = _states(there, alphabet, source)
     sequences = []
     for k, row in enumerate(cells):
         tokens = []
         for t, cell in enumerate(row):
-            if cell is not None and cell not in by_label:
-                raise SequenceError(k, _strange(cell, t, q, labels, by_label))
-            tokens.append(GAP if cell is None else by_label[cell])
+            if cell is not None and cell not in state_of:
+                raise SequenceError(k, _strange(cell, t, alphabet.q, labels, state_of))
+            state = None if cell is None else state_of[cell]
+            tokens.append(GAP if state is None else state)
         sequences.append(_without_padding(np.array(tokens, dtype=np.int64)))
     gaps = sum(int((tokens == GAP).sum()) for tokens in sequences)
     missing = [f"{gaps} missing states, as gaps that no transition crosses"] if gaps else []
     return Tokens(sequences, names, labels, (*notes, *said, *missing))
 
 
-def _strange(cell: int | str, t: int, q: int, labels: tuple[str, ...] | None, by_label: dict[Any, int]) -> str:
-    if labels is None:
-        first = min((key for key in by_label if isinstance(key, int)), default=0)
-        return f"state {shown(cell)[1:-1]} at position {t + 1} is outside {first}..{first + q - 1}."
-    return f"{shown(cell)} at position {t + 1} is none of the states {_listed(labels)}."
+def _strange(
+    cell: int | str, t: int, q: int, labels: tuple[str, ...] | None, state_of: Mapping[Any, int | None]
+) -> str:
+    if labels is not None:
+        return f"{shown(cell)} at position {t + 1} is none of the states {_listed(labels)}; {MISSING_MEND}."
+    if isinstance(cell, str):
+        return f"{shown(cell)} at position {t + 1} is not a state (a whole number); {PANEL_MEND}."
+    first = min((key for key in state_of if isinstance(key, int)), default=0)
+    return f"state {shown(cell)[1:-1]} at position {t + 1} is outside {first}..{first + q - 1}; {MISSING_MEND}."
 
 
 def _states(
-    there: set[int | str], matrix: Matrix, source: str, states: Sequence[str] | None, first_state: int | None
-) -> tuple[tuple[str, ...] | None, dict[Any, int], list[str]]:
+    there: set[int | str], alphabet: _Alphabet, source: str
+) -> tuple[tuple[str, ...] | None, dict[Any, int | None], list[str]]:
     """The labels of the states if they have any, what each cell means, and what is to be said of it."""
-    q = len(matrix.values)
-    if first_state not in (None, 0, 1) or isinstance(first_state, bool):
-        raise InputError(f"first_state must be 0 or 1, not {first_state!r}.")
-    given = tuple(map(str, states)) if states is not None else None
-    if given is not None and (len(given) != q or len(set(given)) < q):
-        raise InputError(f"there are {q} states, so as many different labels, not {_listed(given)}.")
-    for labels in (given, matrix.labels):
-        if labels is None or first_state is not None:
-            continue
-        by_label: dict[Any, int] = {_plain(label): k for k, label in enumerate(labels)}
-        if given is not None or there <= by_label.keys():
-            return labels, by_label, [f"states {_listed(labels)}"]
+    q, labels, first = alphabet.q, alphabet.labels, alphabet.first_state
     numbered = {cell for cell in there if isinstance(cell, int)}
-    if len(numbered) == len(there):
-        first = first_state
-        said = []
+    if labels is not None and first is None:
+        own = {label: k for k, label in enumerate(labels)}
+        by_number = len(numbered) == len(there) and not alphabet.named and not any(map(_is_number, labels))
+        if there <= own.keys() or not by_number:
+            return labels, {**own}, [f"states {_listed(labels)}"]
+    if numbered or not there:
+        said = [f"states numbered as the rows {_listed(labels)}"] if labels is not None else []
         if first is None:
             first = 1 if numbered and 0 not in numbered and max(numbered) == q else 0
-            unclear = first == 0 and bool(numbered) and min(numbered) >= 1
-            said = [f"states counted from {first}"] if first or unclear else []
-            said = ["states counted from 0, though none is 0: first state 1 says otherwise"] if unclear else said
+            if first == 0 and numbered and min(numbered) >= 1:
+                said.append("states counted from 0, though none is 0: first state 1 says otherwise")
+            elif first:
+                said.append("states counted from 1")
         return None, {first + k: k for k in range(q)}, said
-    found = sorted(map(str, there))
-    if len(found) == q:
-        return (
-            tuple(found),
-            {_plain(label): k for k, label in enumerate(found)},
-            [f"states in the order {_listed(found)}"],
-        )
+    words = {str(cell) for cell in there}
+    for how, spelled in (
+        ("", {word: word for word in words}),
+        (", in any case", {word: word.upper() for word in words}),
+    ):
+        found = sorted(set(spelled.values()))
+        if len(found) == q:
+            state_of = {word: found.index(label) for word, label in spelled.items()}
+            return tuple(found), {**state_of}, [f"states in the order {_listed(found)}{how}"]
+    nucleotides = {word: word.upper().replace("U", "T") for word in words if word.lower() in NUCLEOTIDES}
+    if q == len(set(nucleotides.values())) == 4 and all(w in nucleotides or w.lower() in AMBIGUOUS for w in words):
+        return tuple("ACGT"), {w: "ACGT".find(nucleotides[w]) if w in nucleotides else None for w in words}, [
+            "states in the order A, C, G, T; codes for several of them are missing states"
+        ]  # fmt: skip
     raise InputError(
-        f"{source}: the states {_listed(found)} are not the {q} of the matrix; name them in the order of its rows "
-        "(--states, or states=)."
+        f"{source}: the states {_listed(sorted(words))} are not the {q} of the matrix; name them in the order of its "
+        f"rows (--states, or states=); {PANEL_MEND}."
     )
+
+
+def _is_number(text: str) -> bool:
+    return _WHOLE.fullmatch(text) is not None
 
 
 def _listed(labels: Sequence[Any]) -> str:

@@ -154,6 +154,9 @@ def validate(
         InputError: an unknown name, a method that is not made for a task, or a number that cannot be.
     """
     loaded = [as_task(t) for t in tasks or load_suite("core").tasks]
+    for task in loaded:
+        for at in (length, calibration_length):
+            task.check_length(at)
     names = list(methods or [name for name in baseline_entries() if name != "exact"])
     for task in loaded:
         if not isinstance(task, (DirichletMixture, ClosedForm)):

@@ -194,7 +194,10 @@ def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.nda
     ):
         if bad.any():
             row = int(np.argmax(bad))
-            raise PredictorError(f"predictor '{name}' returned {what} for sequence {row + 1} of a batch: {probs[row]}.")
+            mend = "; divide each row by its sum" if "sum" in what else ""
+            raise PredictorError(
+                f"predictor '{name}' returned {what} for sequence {row + 1} of a batch: {probs[row]}{mend}."
+            )
     return metrics.normalise(probs)
 
 
@@ -214,7 +217,7 @@ def to_numpy(output: Any) -> np.ndarray:
     array = np.asarray(output)
     if array.dtype.name.startswith(("bfloat", "float8")):  # of other libraries, which numpy takes for raw bytes
         return array.astype(np.float64)
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "iuf":
         raise TypeError(f"it is {array.dtype}, not real numbers")
     return array
 

@@ -556,7 +556,7 @@ def test_bad_predictions_are_refused_with_a_sentence(arrays, said, tmp_path):
         ("length,sequence,p0,p1\n16,0,0.5,0.5\n", "columns"),
         ("length,sequence,p0,p1,p2\n16,1,0.5,0.5,0\n", "0, 1"),
         ("length,sequence,p0,p1,p2\n16,0,0.5,0.5,0\n16,0,0.5,0.5,0\n", "0, 1"),
-        ("length,sequence,p0,p1,p2\n16,x,0.5,0.5,0\n", "sequence must be a whole number, not x"),
+        ("length,sequence,p0,p1,p2\n16,x,0.5,0.5,0\n", "sequence is 'x', not a number"),
     ],
 )
 def test_bad_csv_is_refused_with_a_sentence(text, said, tmp_path):
@@ -1019,8 +1019,8 @@ def test_predictions_name_their_seeds(run, tmp_path):
     ("text", "said"),
     [
         ("length,sequence,p0,p1,p2\n", "has a header and no rows"),
-        ("length,sequence,p0,p1,p2\n16.7,0,0.2,0.3,0.5\n", "length must be a whole number, not 16.7"),
-        ("length,sequence,p0,p1,p2\n16,0.5,0.2,0.3,0.5\n", "sequence must be a whole number, not 0.5"),
+        ("length,sequence,p0,p1,p2\n16.7,0,0.2,0.3,0.5\n", "length must be a whole number, not '16.7'"),
+        ("length,sequence,p0,p1,p2\n16,0.5,0.2,0.3,0.5\n", "sequence must be a whole number, not '0.5'"),
         ("length,sequence,p0,p1,p2\n16,9999999999999999999999999,0.2,0.3,0.5\n", "sequence must be a whole number"),
     ],
 )

@@ -116,6 +116,26 @@ def gets_rights(contexts):
         answers.append(subprocess.run(command, capture_output=True).returncode)
     said(all(answers), [line for line in open("/proc/self/status") if line.startswith("CapEff")])
 
+def changes_the_machine(contexts):
+    # Opens everything in /proc that is not of a process for writing, and writes nothing.
+    opened = []
+    for folder, folders, files in os.walk("/proc"):
+        folders[:] = [name for name in folders if not (folder == "/proc" and name.isdecimal())]
+        folders[:] = [name for name in folders if name not in ("self", "thread-self")]
+        for name in files:
+            try:
+                os.close(os.open(os.path.join(folder, name), os.O_WRONLY | os.O_NONBLOCK))
+                opened.append(os.path.join(folder, name))
+            except OSError:
+                pass
+    said("opened", opened)
+
+class Unlike(BaseException):
+    pass
+
+def raises_what_nobody_catches(contexts):
+    raise Unlike("of its own")
+
 def devices(contexts):
     said(sorted(os.listdir("/dev")))
 """
@@ -129,17 +149,21 @@ def hostile(tmp_path, monkeypatch):
         (project / folder).mkdir(parents=True)
         (project / folder / "kept").write_text("kept")
     (project / ".token").write_text("secret")
+    for deep in ("package/deep/.ssh", "package/deep/leaderboard/records", "package/cache"):
+        (project / deep).mkdir(parents=True)
+        (project / deep / "kept").write_text("kept")
     board = tmp_path / "board"
     (board / "records").mkdir(parents=True)
-    cache, home = tmp_path / "cache", tmp_path / "home"
+    cache, home = project / "package/cache", tmp_path / "home"
     for folder in (cache, home):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "kept").write_text("kept")
     monkeypatch.setenv("MDBENCH_CACHE", str(cache))
     monkeypatch.setenv("HOME", str(home))
     places = [str(place) for place in (cache, home, board, project, project / "leaderboard/records")]
     places += [os.path.dirname(sandbox.__file__), "/usr/lib", "/etc"]
-    hidden = [str(project / ".token"), str(project / ".secret"), "/etc/shadow", "/var", "/home", "/root/.ssh"]
+    hidden = [str(project / "package" / deep) for deep in ("deep/.ssh", "deep/leaderboard", "cache")]
+    hidden += [str(project / ".token"), str(project / ".secret"), "/etc/shadow", "/var", "/home", "/root/.ssh"]
     path = project / "hostile.py"
     path.write_text(f"PLACES = {places!r}\nHIDDEN = {hidden!r}\nPORT = 0\n{HOSTILE}")
     return path
@@ -161,6 +185,7 @@ SEEN = {
     "reads_command_lines": r"RuntimeError: \[\]\.$",
     "signals_others": r"RuntimeError: \[\] \| 1\.$",
     "writes": "nothing written",
+    "changes_the_machine": r"opened \| \[\]\.$",
     "gets_rights": r"True \| \['CapEff:\\t0000000000000000",
 }
 
@@ -177,6 +202,28 @@ def test_it_sees_its_own_folder_without_what_is_hidden_there_and_no_board(run, h
     assert set(json.loads(there.replace("'", '"'))) <= set(visible)
     assert files == "[]"
     assert "package" in beside
+
+
+def test_whatever_it_raises_is_its_own_failure(run, hostile, capfd):
+    assert "failed: Unlike: of its own" in reason(run, hostile, "raises_what_nobody_catches", capfd)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "[]",
+        '{"url": 5, "dir_info": {"editable": true}}',
+        "[" * 100_000,
+        '{"url": "file:///", "dir_info": {"editable": true}}',
+    ],
+    ids=["list", "number", "deep", "root"],
+)
+def test_what_another_distribution_says_of_its_origin_ends_nothing(tmp_path, monkeypatch, origin):
+    (tmp_path / "evil-1.dist-info").mkdir()
+    (tmp_path / "evil-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1\n")
+    (tmp_path / "evil-1.dist-info" / "direct_url.json").write_text(origin)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert str(tmp_path) not in sandbox.command([], "cpu")
 
 
 def test_it_has_no_network(run, hostile, capsys):

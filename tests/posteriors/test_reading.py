@@ -38,6 +38,12 @@ MATRICES = {  # all are PI
     "comments": "# my matrix\n0.75,0.25  # first\n0.35,0.65\n# end\n",
     "fractions": "3/4,1/4\n7/20,13/20\n",
     "percentages": "75%,25%\n35 %,65 %\n",
+    "R's print": "     [,1] [,2]\n[1,] 0.75 0.25\n[2,] 0.35 0.65\n",
+    "R's write.csv without names": '"","V1","V2"\n"1",0.75,0.25\n"2",0.35,0.65\n',
+    "JSON": "[[0.75, 0.25], [0.35, 0.65]]\n",
+    "numpy's print": "[[0.75 0.25]\n [0.35 0.65]]\n",
+    "Excel's separator": "sep=;\n0,75;0,25\n0,35;0,65\n",
+    "decimal commas between blanks": "0,75 0,25\n0,35 0,65\n",
     "exponents": "7.5e-1,2.5E-1\n+.35,6.5e-01\n",
 }
 OFF = {"counts": "75,25\n35,65\n", "rounded": "0.750,0.251\n0.35,0.65\n"}
@@ -66,6 +72,43 @@ SEQUENCES = {  # all are FIRST and SECOND
     "a panel without header": "".join(f"a;{s}\n" for s in FIRST) + "".join(f"b;{s}\n" for s in SECOND),
     "a panel with times": "id,time,state\n"
     + "".join(f"{n},{t},{s}\n" for n, of in (("a", FIRST), ("b", SECOND)) for t, s in reversed([*enumerate(of)])),
+    "pandas' to_csv": ",0,1,2,3,4,5,6\n0,0,1,1,0,1,1,0\n1,1,1,0,0,1,,\n",
+    "pandas' to_csv without index": "0,1,2,3,4,5,6\n0,1,1,0,1,1,0\n1,1,0,0,1,,\n",
+    "R's write.table with row names": '"V1" "V2" "V3" "V4" "V5" "V6" "V7"\n"1" 0 1 1 0 1 1 0\n"2" 1 1 0 0 1 NA NA\n',
+    "TraMineR's STS": "0-1-1-0-1-1-0\n1-1-0-0-1\n",
+    "a name and letters": "one,ABBABBA\ntwo,BBAAB\n",
+    "JSON": "[[0, 1, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1]]\n",
+    "labels in several cases": "Dry,wet,wet,dry,WET,wet,dry\nwet,Wet,dry,dry,wet\n",
+    "states with decimal commas": "0,0;1,0;1,0;0,0;1,0;1,0;0,0\n1,0;1,0;0,0;0,0;1,0\n",
+    "Excel's missing value": "0,1,1,0,1,1,0\n1,1,0,0,1,#N/A,#NV\n",
+    "a sequence a column": "time,one,two\n"
+    + "".join(f"{t},{a},{b}\n" for t, (a, b) in enumerate(zip(FIRST, [*SECOND, "", ""], strict=True))),
+    **{
+        f"a panel called {columns}": columns
+        + "\n"
+        + "".join(
+            columns.replace(i, n).replace(w, str(t + 1)).replace(z, str(s)) + "\n"
+            for n, of in (("s1", FIRST), ("s2", SECOND))
+            for t, s in enumerate(of)
+        )
+        for columns, i, w, z in (
+            ("unit_id,obs,y", "unit_id", "obs", "y"),
+            ("Person;Welle;Zustand", "Person", "Welle", "Zustand"),
+            ("time,id,state", "id", "time", "state"),
+            ("state,id,visit", "id", "visit", "state"),
+            ("SubjectID,wave,status", "SubjectID", "wave", "status"),
+        )
+    },
+    "a numbered panel without header": "".join(
+        f"{n},{t},{s}\n" for n, of in ((4, FIRST), (7, SECOND)) for t, s in enumerate(of)
+    ),
+    "pandas' panel": ",id,time,state\n"
+    + "".join(
+        f"{k},{n},{t},{s}\n"
+        for k, (n, t, s) in enumerate((n, t, s) for n, of in (("a", FIRST), ("b", SECOND)) for t, s in enumerate(of))
+    ),
+    "a panel with one more column": "id,time,sex,state\n"
+    + "".join(f"{n},{t},f,{s}\n" for n, of in (("a", FIRST), ("b", SECOND)) for t, s in enumerate(of)),
     "comments": "# two\n0,1,1,0,1,1,0 # the first\n1,1,0,0,1\n",
 }
 COLUMNS = {  # all are FIRST alone
@@ -73,6 +116,23 @@ COLUMNS = {  # all are FIRST alone
     "with a header": "state\n" + "".join(f"{s}\n" for s in FIRST),
     "times and states": "time,state\n" + "".join(f"2020-01-{t + 1:02d},{s}\n" for t, s in enumerate(FIRST)),
     "labels a line": "".join(f"{'AB'[s]}\n" for s in FIRST),
+    "an index": '"","x"\n' + "".join(f'"{t + 1}",{s}\n' for t, s in enumerate(FIRST)),
+    "pandas' Series": ",0\n" + "".join(f"{t},{s}\n" for t, s in enumerate(FIRST)),
+    "R's write.table": '"x"\n' + "".join(f'"{t + 1}" {s}\n' for t, s in enumerate(FIRST)),
+    **{
+        f"times as {times[0]}": "time,state\n"
+        + "".join(
+            f"{t},{s}\n"
+            for t, s in sorted(zip(times, FIRST, strict=True))  # as text
+        )
+        for times in (
+            ["28.02.2020", "01.03.2020", "2.03.2020", "1.04.2020", "1.05.2020", "1.06.2020", "1.01.2021"],
+            [f"1/{day}/2020" for day in range(8, 15)],
+            [f"v{k}" for k in range(5, 12)],
+            ["Jan", "Feb", "March", "April", "May", "June", "July"],
+            [str(k) for k in range(7, 14)],
+        )
+    },
     "one row": ",".join(map(str, FIRST)) + "\n",
 }
 OBJECTS = {  # all are FIRST and SECOND
@@ -89,6 +149,14 @@ OBJECTS = {  # all are FIRST and SECOND
     "strings": ["ABBABBA", "BBAAB"],
     "a Series of lists": pd.Series([FIRST, SECOND]),
     "counted from 1": [[s + 1 for s in FIRST], [s + 1 for s in SECOND]],
+    "a dict": {"one": FIRST, "two": SECOND},
+    "a DataFrame of observations": pd.DataFrame(
+        [(n, t, s) for n, of in (("a", FIRST), ("b", SECOND)) for t, s in enumerate(of)],
+        columns=["id", "time", "state"],
+    ),
+    "a DataFrame with names": pd.DataFrame(
+        [["a", *FIRST], ["b", *SECOND, None, None]], columns=["id", *map(str, range(7))]
+    ),
 }
 
 
@@ -172,6 +240,71 @@ def test_states_are_named_or_numbered(tmp_path, matrix_file, run):
     matrix = as_transition(PI)
     assert as_sequences([[1, 1, 1, 1]], matrix, first_state=1).sequences[0].tolist() == [0] * 4
     assert as_sequences([[1, 1, 1, 1]], matrix).sequences[0].tolist() == [1] * 4
+
+
+WEATHER = ",sun,rain\nsun,0.75,0.25\nrain,0.35,0.65\n"
+DNA = "".join(f"{row}\n" for row in ("\tT\tC\tA\tG", *(f"{s}\t0.25\t0.25\t0.25\t0.25" for s in "TCAG")))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "text", "tokens"),
+    [
+        (WEATHER, "Rain,Sun,Sun,RAIN,rain\n", [1, 0, 0, 1, 1]),  # in the order of the matrix, not of the alphabet
+        (WEATHER, "1,0,0,1\n", [1, 0, 0, 1]),
+        (DNA, ">a\nacgu\n; a comment\n5 TTNR-A 10\n", [2, 1, 3, 0, 0, 0, GAP, GAP, GAP, 2]),
+        (DNA, "ACGTN\nTTTTT\n", [2, 1, 3, 0]),
+        (",none,mild\nnone,0.75,0.25\nmild,0.35,0.65\n", "none,mild,none,NA,mild,none\n", [0, 1, 0, GAP, 1, 0]),
+        (",-,+\n-,0.75,0.25\n+,0.35,0.65\n", "-,+,+,-\n", [0, 1, 1, 0]),
+        ("0.75,0.25\n0.35,0.65\n", "0\n1\n1\n\n0\n1\n\n", [0, 1, 1, GAP, 0, 1]),
+        ("0.75,0.25\n0.35,0.65\n", "time,state\n1,0\n2,1\n5,1\n6,0\n", [0, 1, GAP, GAP, 1, 0]),
+        ("0.75,0.25\n0.35,0.65\n", "id,time,state\na,3,1\na,1,0\na,2,1\n", [0, 1, 1]),
+    ],
+)
+def test_what_a_state_is_and_where_one_is_missing(tmp_path, matrix, text, tokens):
+    for name, content in (("pi.csv", matrix), ("s.csv", text)):
+        (tmp_path / name).write_text(content)
+    found = read_sequences(tmp_path / "s.csv", 1, read_transition(tmp_path / "pi.csv"))
+    assert found.sequences[0].tolist() == tokens
+
+
+@pytest.mark.parametrize(
+    ("matrix", "text", "said"),
+    [
+        (WEATHER, "sonne,regen,sonne\n", "'sonne' at position 1 is none of the states sun, rain"),
+        (WEATHER, "sun,rain,snow\n", "'snow' at position 3 is none of the states sun, rain"),
+        (",1,2\n1,0.75,0.25\n2,0.35,0.65\n", "0,1,1,0\n", "'0' at position 1 is none of the states 1, 2"),
+        ("", "0,1,-9,1\n", "state -9 at position 3 is outside 0..1; what is missing is left empty, or NA"),
+        ("", "time,state\n1/2/2020,0\n3/4/2020,1\n", "can be read in two ways; write 2020-01-31"),
+        ("", "time,state\nfirst,0\nthen,1\n", "the time 'first' has no order; write numbers, or dates such as"),
+        ("", "id,time,state\na,1,0\na,1,1\n", "two observations of 'a' at the time '1'; which comes first?"),
+        ("", "time,state\n0,0\n1,1\n999999999,1\n", "times jump from 1 to 1e+09"),
+        ("", "id,time,pain,mood\na,1,0,1\na,2,1,1\n", "which of its columns is the state (pain, mood)?"),
+        ("", "who,when,what\n4,1,0\n4,2,1\n5,1,0\n", "of a panel call them id, time and state"),
+        ("", "@r1\nACGT\n+\nIIII\n", "looks like FASTQ"),
+        ("", "a,b\nb,c\na,c\n", "the states a, b, c are not the 2 of the matrix"),
+    ],
+)
+def test_what_can_be_meant_in_several_ways_is_refused(tmp_path, run, matrix, text, said):
+    for name, content in (("pi.csv", matrix or MATRICES["plain"]), ("s.csv", text)):
+        (tmp_path / name).write_text(content)
+    refused = run("posterior", "--transition", tmp_path / "pi.csv", "--order", 1, "--sequences", tmp_path / "s.csv")
+    assert refused.code == 2
+    assert said in refused.err.splitlines()[-1]
+    assert len(refused.err.splitlines()[-1]) <= 300
+
+
+def test_the_table_of_a_pooled_posterior(run, tmp_path, matrix_file):
+    (tmp_path / "s.csv").write_text(SEQUENCES["plain"])
+    found = run("posterior", "--transition", matrix_file, "--order", 2, "--sequences", tmp_path / "s.csv", "--pooled")
+    pooled = mdbench.posterior(PI, 2, [FIRST, SECOND], pooled=True)
+    assert found.code == 0
+    assert f"{pooled['pooled']['log_evidence']:.6f}" in found.out
+
+
+def test_closed_standard_input(run, monkeypatch, matrix_file):
+    monkeypatch.setattr(sys, "stdin", None)
+    found = run("posterior", "--transition", matrix_file, "--order", 2, "--sequences", "-")
+    assert (found.code, "standard input is closed" in found.err) == (2, True)
 
 
 def test_gaps_are_crossed_by_no_transition():
