@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 from mdbench.algorithms.approximations import cvb0, tierney_kadane
 from mdbench.algorithms.maximum_likelihood import maximise_likelihood
 from mdbench.algorithms.mirror_descent import descend
-from mdbench.algorithms.reweighting import n_scalars, responsibilities, reweighted, start
+from mdbench.algorithms.reweighting import N_SHARED, around, n_scalars, responsibilities, reweighted, start
 
 SEED, SPREAD, AROUND = 0, 3.0, 2  # of starts of a search: how far, and how many
 EM_STEPS, EM_TOLERANCE = 2000, 1e-10  # of Dirichlet-EM: the most, and the change of λ at which it has ended
@@ -62,8 +62,8 @@ class Algorithm:
         beta = fitted["md1"][0] * order * n
         derived = start(self.stages, order, beta)
         one_step = np.zeros_like(derived)
-        one_step[-len(self.stages) - 1] = beta
-        return [derived, one_step, *(derived + np.random.default_rng(SEED).normal(0.0, SPREAD, (AROUND, len(derived))))]
+        one_step[:N_SHARED], one_step[-len(self.stages) - 1] = derived[:N_SHARED], beta
+        return [derived, one_step, *around(derived, n, SPREAD, AROUND, np.random.default_rng(SEED))]
 
     def carried(self, scalars: Sequence[float], n: int, to: int) -> tuple[float, ...]:
         """Scalars fitted on n transitions for sequences of another number: step sizes go as 1/n, all else stays."""
@@ -159,7 +159,7 @@ def _reweighting(x: Lags, scalars: Scalars, _alpha: Alpha, stages: str) -> Weigh
 
 
 def _constructed(depth: int, stages: str) -> Algorithm:
-    names = tuple(f"a{k + 1}" for k in range(n_scalars(stages)))
+    names = ("τ", "b", *(f"a{k + 1}" for k in range(n_scalars(stages) - N_SHARED)))
     return Algorithm(
         f"l{depth}",
         f"the algorithm of constructed_l{depth}: transitions reweighted",

@@ -28,7 +28,7 @@ from mdbench.algorithms.mirror_descent import (
     check_steps,
     descend_evenly,
 )
-from mdbench.algorithms.reweighting import STAGES, n_scalars, reweighted, start
+from mdbench.algorithms.reweighting import STAGES, around, reweighted, start, with_sink
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core import metrics
 from mdbench.core.errors import InputError
@@ -36,7 +36,7 @@ from mdbench.core.files import cache_folder, check_writable, make_folder, write_
 from mdbench.core.progress import Progress, no_progress
 from mdbench.tasks import DirichletMixture, load_suite, load_task, suite_names, task_names
 
-VERSION = 3  # raised when another way of tuning makes cached values stale
+VERSION = 4  # raised when another way of tuning makes cached values stale
 
 N_CALIBRATION, SEED = 2048, 0
 
@@ -44,9 +44,9 @@ HIGHEST_QUICK_ORDER = 4  # above it `exact` takes a good part of a second a sequ
 
 FEWER = 256  # sequences there, by `reference`
 
-STARTS = 4  # of the search for scalars: as derived, and that many less one around it
+STARTS = 2  # of the search for scalars around those that are derived, and around those that are known already
 
-SPREAD = 3.0  # standard deviation of these
+SPREAD, NEAR = 3.0, 0.5  # standard deviations of these
 
 SHIPPED = Path(__file__).parent / "tuned.json"
 
@@ -87,8 +87,7 @@ def tuned_constants(task: DirichletMixture, kind: str, length: int) -> list[floa
 @functools.lru_cache(maxsize=256)
 def tuned(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
     """The stored value, tuned now if nobody did before."""
-    shipped = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.exists() else {}
-    value = shipped.get(task.task_hash, {}).get(wanted.kind, {}).get(str(wanted.number), {}).get(str(length))
+    value = shipped_value(task, wanted, length)
     if value is not None:
         return value
     path = cache_file(task, wanted, length)
@@ -104,6 +103,12 @@ def tuned(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
     except InputError as error:
         log.warning("%s It is tuned again next time.", error)
     return value
+
+
+def shipped_value(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
+    """What ``tuned.json`` has; None where it has nothing."""
+    shipped = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.exists() else {}
+    return shipped.get(task.task_hash, {}).get(wanted.kind, {}).get(str(wanted.number), {}).get(str(length))
 
 
 def tune_one(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
@@ -142,10 +147,13 @@ def tune_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]
     stages, m = STAGES[depth], task.n_components
     x, contexts, bayes = _calibration(task, length)
 
-    derived = start(stages, m, tuned_step_size(task, 1, length) * m * (length - task.given))
-    away = np.random.default_rng(SEED).normal(0.0, SPREAD, (STARTS, n_scalars(stages)))
-    away[0] = 0.0
-    best = fit(_excess_kl(stages), derived + away, x, lag_rows(task, contexts), jnp.asarray(bayes))
+    n, rng = length - task.given, np.random.default_rng(SEED)
+    derived = start(stages, m, tuned_step_size(task, 1, length) * m * n)
+    starts = [derived, with_sink(derived, n), *around(derived, n, SPREAD, STARTS, rng)]
+    known = shipped_value(task, Wanted(SCALARS, depth), length)
+    if known is not None:  # none gets worse
+        starts += [np.array(known), with_sink(np.array(known), n), *around(np.array(known), n, NEAR, STARTS, rng)]
+    best = fit(_excess_kl(stages), starts, x, lag_rows(task, contexts), jnp.asarray(bayes))
     if best is None:
         raise InputError(f"task '{task.name}', length {length}: no scalars of {depth} layers have a finite excess KL.")
     return best.tolist()

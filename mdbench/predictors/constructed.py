@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from mdbench.algorithms.reweighting import STAGES, split_scalars
+from mdbench.algorithms.reweighting import LOG_FLOOR, STAGES, split_scalars
 from mdbench.algorithms.tuning import tuned_scalars
 from mdbench.predictors.mirror_descent import MirrorDescent
 from mdbench.predictors.transformer import DisentangledAttention, DisentangledTransformer, run_model
 from mdbench.tasks import MTD
 
-LOG_FLOOR = -500.0  # stands in for log 0 where π has zeros: a lag that cannot be gets weight e^-500 beside one that can
 DELTA = 2000.0  # masks: beyond LOG_FLOOR by more than 745, so that a masked softmax weight is exactly 0 in float64
 
 
@@ -82,6 +81,7 @@ def construct(
         scalars: their coefficients; for three layers β = η m (T - m) alone.
     """
     q, m = task.n_states, task.order
+    temperature, sink, coefficients_of = split_scalars(np.asarray(scalars), stages)
     model = DisentangledTransformer(q, length, depth=len(stages) + 3, d_rel=m).double()
     first, second, *others = model.layers
     lags = torch.arange(m)
@@ -89,16 +89,14 @@ def construct(
     with torch.no_grad():
         # Layer 1: position i attends to i - g with weight γ_i(g), and R_V = e_g stores these as Γ_i.
         log_transition = np.log(np.maximum(task.transition, np.exp(LOG_FLOOR)))
-        first.attend.copy_(torch.from_numpy(log_transition.T))
+        first.attend.copy_(torch.from_numpy(float(temperature) * log_transition.T))
         first.attend_offset.fill_(-DELTA)
         first.attend_offset[1 : m + 1] = 0.0
         first.value_offset[1 + lags, lags] = 1.0
         # Layer 2: position T averages positions m+1..T, so the mean of Γ stands where its values' Γ does.
         second.attend_offset[length - m :, :q] = -DELTA
         features = [width_before(second) + gamma]  # where position T holds them
-        for layer, stage, coefficients in zip(
-            others, stages + "S", split_scalars(np.asarray(scalars), stages), strict=True
-        ):
+        for layer, stage, coefficients in zip(others, stages + "S", coefficients_of, strict=True):
             width = width_before(layer)
             masked = -DELTA - 2 * float(np.abs(coefficients).sum())  # features lie in [0, 1]
             if stage == "S":
@@ -109,8 +107,10 @@ def construct(
                 layer.value_offset[lags, lags] = 1.0
                 features.append(2 * width)
             else:
-                # Position T attends to positions t > m with weight ∝ exp(-⟨v, Γ_t⟩).
+                # Position T attends to positions t > m with weight ∝ exp(-⟨v, Γ_t⟩), and to position 1, whose Γ is
+                # zero since it attends to itself in layer 1, with weight e^b.
                 layer.attend_offset[length - m :, :q] = masked
+                layer.attend_offset[length - 1, :q] = float(sink)
                 for feature, a in zip(features, coefficients, strict=True):
                     layer.attend[feature + lags, gamma + lags] = -float(a)
                 features.append(width + gamma)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mdbench.algorithms.mirror_descent import descend_evenly
-from mdbench.algorithms.reweighting import STAGES, n_scalars, reweighted
+from mdbench.algorithms.reweighting import N_SHARED, NO_SINK, STAGES, n_scalars, reweighted, start, with_sink
 from mdbench.algorithms.tuning import tune_scalars, tuned_scalars
 from mdbench.core.errors import InputError
 from mdbench.evaluation.comparison import compare
@@ -51,17 +51,28 @@ def test_a_construction_with_a_wrong_entry_is_not_one_step():
 # --------------------------------------------------------------------------------------------------------- more layers
 
 
+def some_scalars(stages, size):
+    """Coefficients of that size, a temperature, and a sink beside which transitions count."""
+    scalars = np.random.default_rng(0).normal(size=n_scalars(stages)) * size
+    if "R" in stages:
+        scalars[:N_SHARED] = 0.8, 2.0
+    return scalars
+
+
 def by_hand(x, scalars, stages):
     """One sequence in plain loops, from the module's definition."""
-    gamma = [row / row.sum() for row in x]
-    features, rest = [sum(gamma) / len(gamma)], list(scalars)
+    rest = list(scalars)
+    tau, sink = (rest.pop(0), rest.pop(0)) if "R" in stages else (1.0, -np.inf)
+    gamma = [row**tau / (row**tau).sum() for row in x]
+    features = [sum(gamma) / len(gamma)]
     for stage in stages + "S":
         v = sum(rest.pop(0) * feature for feature in list(features))
         if stage == "S":
             features.append(np.exp(v - v.max()) / np.exp(v - v.max()).sum())
         else:
             weights = np.array([np.exp(-(v @ g)) for g in gamma])
-            features.append(sum(w * g for w, g in zip(weights / weights.sum(), gamma, strict=True)))
+            weights = weights / (weights.sum() + np.exp(sink))
+            features.append(sum(w * g for w, g in zip(weights, gamma, strict=True)))
     assert not rest
     return features[-1]
 
@@ -69,7 +80,7 @@ def by_hand(x, scalars, stages):
 @pytest.mark.parametrize("stages", ["", "R", "SR", "SRSR"])
 def test_the_algorithms_in_plain_loops(core_task, stages):
     x = lag_likelihoods(core_task, sample(core_task, 20, 3, seed=0).contexts)
-    scalars = np.random.default_rng(0).normal(size=n_scalars(stages)) * 4
+    scalars = some_scalars(stages, 4)
     found = reweighted(jnp.asarray(x), jnp.asarray(scalars), stages)
     np.testing.assert_allclose(found, [by_hand(row, scalars, stages) for row in x], rtol=1e-11)
 
@@ -79,7 +90,7 @@ def test_the_algorithms_in_plain_loops(core_task, stages):
 def test_the_weights_do_what_the_algorithm_says(core_task, stages, length):
     length = core_task.order + 1 if length == "shortest" else length
     contexts = sample(core_task, length, 32, seed=0).contexts
-    scalars = np.random.default_rng(0).normal(size=n_scalars(stages)) * 20
+    scalars = some_scalars(stages, 20)
     weights = reweighted(jnp.asarray(lag_likelihoods(core_task, contexts)), jnp.asarray(scalars), stages)
     expected = next_token_probs(core_task, np.asarray(weights), contexts)
     found = run_model(construct(core_task, length, stages, scalars), contexts)
@@ -98,7 +109,7 @@ def test_the_shipped_scalars_too(core_task, depth, length):
 
 def test_with_zeros_in_pi(zeros_task):
     contexts = sample(zeros_task, 20, 50, seed=0).contexts
-    scalars = np.random.default_rng(0).normal(size=n_scalars("SR")) * 20
+    scalars = some_scalars("SR", 20)
     weights = reweighted(jnp.asarray(lag_likelihoods(zeros_task, contexts)), jnp.asarray(scalars), "SR")
     expected = next_token_probs(zeros_task, np.asarray(weights), contexts)
     found = run_model(construct(zeros_task, 20, "SR", scalars), contexts)
@@ -109,10 +120,31 @@ def test_a_wrong_entry_in_a_reweighting_layer_is_seen():
     """What the tests above would see: keys' Γ read one entry too far."""
     task = load_task("mtd-q5-m3")
     contexts = sample(task, 16, 8, seed=0).contexts
-    model = construct(task, 16, "R", [5.0, 3.0, 3.0])
+    model = construct(task, 16, "R", [0.9, 2.0, 5.0, 3.0, 3.0])
     right = run_model(model, contexts)
     model.layers[2].attend.data = model.layers[2].attend.data.roll(1, dims=1)
     assert np.abs(run_model(model, contexts) - right).max() > 1e-3
+
+
+def test_a_sink_gives_back_the_length_that_normalisation_loses():
+    """Of a large sink what is left is the reweighted sum itself, but for a factor; of none, the weights sum to one."""
+    task = load_task("mtd-q5-m3")
+    x = lag_likelihoods(task, sample(task, 32, 6, seed=0).contexts)
+    without = start("R", 3, 9.0)
+    assert without[1] == NO_SINK
+    last = np.array([0.0, 1.0])  # the last layer's softmax of the reweighted mean alone
+    log_ratio = {}
+    for b in (NO_SINK, 40.0):
+        scalars = np.array([1.0, b, 3.0, *(last * (np.exp(b) if b > 0 else 1.0))])
+        found = np.log(reweighted(jnp.asarray(x), jnp.asarray(scalars), "R"))
+        log_ratio[b] = found - found.mean(axis=1, keepdims=True)
+    gamma = x / x.sum(axis=-1, keepdims=True)
+    weights = np.exp(-3 * np.einsum("ntg,ng->nt", gamma, gamma.mean(axis=1)))
+    total = np.einsum("nt,ntg->ng", weights, gamma)
+    total -= total.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(log_ratio[40.0], total, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(log_ratio[NO_SINK], total / weights.sum(axis=1, keepdims=True), rtol=1e-10, atol=1e-12)
+    assert with_sink(without, 29)[1] == pytest.approx(np.log(29) - 2)
 
 
 def test_one_step_is_inside_every_algorithm(core_task):
@@ -121,6 +153,7 @@ def test_one_step_is_inside_every_algorithm(core_task):
     one_step = descend_evenly(x, 0.1, 1)
     for stages in ("", "R", "SR", "SRSR"):
         scalars = np.zeros(n_scalars(stages))
+        scalars[: N_SHARED if stages else 0] = 1.0  # τ; of what the last layer leaves out, b may be anything
         scalars[-len(stages) - 1] = 0.1 * m * n  # the last layer's coefficient of mean Γ
         np.testing.assert_allclose(reweighted(jnp.asarray(x), jnp.asarray(scalars), stages), one_step, rtol=1e-12)
 
@@ -135,7 +168,7 @@ def test_tuning_ends_where_the_shipped_scalars_are():
     [
         (lambda task: tune_scalars(task, 6, 16), "constructions with scalars of 4, 5, 7 layers, not 6"),
         (lambda task: tune_scalars(task, 3, 16), "constructions with scalars of 4, 5, 7 layers, not 3"),
-        (lambda task: construct(task, 16, "R", [1.0]), "the stages 'R' take 3 scalars, not 1"),
+        (lambda task: construct(task, 16, "R", [1.0]), "the stages 'R' take 5 scalars, not 1"),
     ],
 )
 def test_what_cannot_be_constructed(call, sentence):
