@@ -22,6 +22,8 @@ from jaxtyping import Array, Float, Int
 
 from mdbench.algorithms.fitting import fit, fit_positive, kl, lag_rows, mix
 from mdbench.algorithms.mirror_descent import (
+    ADAPTIVE,
+    ADAPTIVE_TUNED,
     MATRIX,
     adaptive_constants,
     adaptive_step,
@@ -29,12 +31,14 @@ from mdbench.algorithms.mirror_descent import (
     descend_evenly,
 )
 from mdbench.algorithms.reweighting import STAGES, around, reweighted, start, with_sink
+from mdbench.algorithms.token_weighting import one_step_weights, token_weighted
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core import metrics
 from mdbench.core.errors import InputError
 from mdbench.core.files import cache_folder, check_writable, make_folder, write_text
 from mdbench.core.progress import Progress, no_progress
-from mdbench.tasks import DirichletMixture, load_suite, load_task, suite_names, task_names
+from mdbench.tasks import MTD, DirichletMixture, load_suite, load_task, suite_names, task_names
+from mdbench.tasks.mixture import tokens_before
 
 VERSION = 4  # raised when another way of tuning makes cached values stale
 
@@ -140,9 +144,14 @@ def tune_step_size(task: DirichletMixture, steps: int, length: int) -> float:
 
 
 def tune_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]:
-    """The scalars that minimise mean KL(p_B ‖ p̂) over the calibration sequences, from several starts."""
+    """The scalars that minimise mean KL(p_B ‖ p̂) over the calibration sequences, from several starts.
+
+    Of three layers those of :mod:`mdbench.algorithms.token_weighting`; the paper's have a step size alone.
+    """
+    if depth == 3:
+        return _tune_token_weights(task, length)
     if STAGES.get(depth, "") == "":
-        known = ", ".join(str(depth) for depth, stages in STAGES.items() if stages)
+        known = ", ".join(map(str, STAGES))
         raise InputError(f"there are constructions with scalars of {known} layers, not {depth}.")
     stages, m = STAGES[depth], task.n_components
     x, contexts, bayes = _calibration(task, length)
@@ -181,6 +190,32 @@ def _excess_kl_adaptive(kind: str) -> Callable[..., Float[jax.Array, ""]]:
     return mean_kl
 
 
+def _tune_token_weights(task: DirichletMixture, length: int) -> list[float]:
+    if not isinstance(task, MTD):
+        raise InputError(
+            f"three layers with token weights are of a task with one transition matrix, not '{task.name}'."
+        )
+    x, contexts, bayes = _calibration(task, length)
+    beta = tuned_step_size(task, 1, length) * task.order * x.shape[1]
+    lagged = tokens_before(contexts, task.order, np.arange(task.order, length))
+    starts = [one_step_weights(task.transition, beta)]
+    known = shipped_value(task, Wanted(SCALARS, 3), length)
+    starts += [np.array(known)] if known is not None else []
+    given = lagged, contexts[:, task.order :], lag_rows(task, contexts), jnp.asarray(bayes)
+    best = fit(_excess_kl_of_tokens(task.n_states), starts, *given)
+    if best is None:
+        raise InputError(f"task '{task.name}', length {length}: no token weights have a finite excess KL.")
+    return best.tolist()
+
+
+@functools.lru_cache
+def _excess_kl_of_tokens(n_states: int) -> Callable[..., Float[jax.Array, ""]]:
+    def mean_kl(scalars: Array, lagged: Array, tokens: Array, rows: Array, bayes: Array) -> Float[Array, ""]:
+        return kl(bayes, mix(token_weighted(lagged, tokens, scalars, n_states), rows)).mean()
+
+    return mean_kl
+
+
 @functools.lru_cache
 def _excess_kl(stages: str) -> Callable[..., Float[jax.Array, ""]]:
     def mean_kl(scalars: Array, x: Array, rows: Array, bayes: Array) -> Float[Array, ""]:
@@ -209,6 +244,16 @@ class Tuned:
     length: int
     wanted: Wanted
     value: Any
+
+    @property
+    def predictor(self) -> str:
+        """The name of what takes it."""
+        kind, number = self.wanted
+        if kind == ETA:
+            return f"md{number}"
+        if kind == SCALARS:
+            return "constructed_l3_adaptive" if number == 3 else f"constructed_l{number}"
+        return f"md:steps=1,eta={ADAPTIVE_TUNED if kind == ADAPTIVE else kind}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -107,7 +107,7 @@ def tune(
         ),
     ] = None,
     depths: Annotated[
-        str | None, typer.Option(help="Numbers of layers of constructed transformers, likewise (4,5,7).")
+        str | None, typer.Option(help="Numbers of layers of constructed transformers, likewise (3,4,5,7).")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Table (JSON) to store them in; by default where they are looked up.")
@@ -121,7 +121,7 @@ def tune(
     from mdbench.pages.bars import progress_bars
 
     if steps is None and depths is None:
-        steps, depths = "1,2,5,adaptive,matrix", "4,5,7"
+        steps, depths = "1,2,5,adaptive,matrix", "3,4,5,7"
     named = [word for word in (steps or "").split(",") if word in (ADAPTIVE, MATRIX)]
     numbers = ",".join(word for word in (steps or "").split(",") if word not in named) or None
     wanted = [tuning.Wanted(tuning.ETA, k) for k in whole_numbers(numbers, "--steps") or []]

@@ -276,15 +276,17 @@ def _g(value: float) -> str:
     return f"{value:.4g}"
 
 
+MOST_TUNED = 20  # numbers of one predictor that a table shows
+
+
 def print_tuned(tuned: Sequence[Tuned]) -> None:
     """Step sizes, and scalars of constructed transformers."""
-    shown = [
-        (t.task, t.length, f"md{t.wanted.number}", f"η = {t.value:.6g}")
-        if t.wanted.kind == "eta"
-        else (t.task, t.length, f"constructed_l{t.wanted.number}", " ".join(f"{a:.4g}" for a in t.value))
-        for t in tuned
-    ]
-    print_table("tuned on calibration sequences", ("task", "T", "predictor", "tuned"), shown)
+    rows = []
+    for t in tuned:
+        values = [t.value] if isinstance(t.value, float) else t.value
+        more = f" .. ({len(values)} numbers)" if len(values) > MOST_TUNED else ""
+        rows.append((t.task, t.length, t.predictor, " ".join(f"{a:.6g}" for a in values[:MOST_TUNED]) + more))
+    print_table("tuned on calibration sequences", ("task", "T", "predictor", "tuned"), rows)
 
 
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -86,6 +86,11 @@ _BUILT_IN = [
         )
         for depth in (4, 5, 7)
     ),
+    Entry(
+        "constructed_l3_adaptive",
+        "mdbench.predictors.constructed:ConstructedL3Adaptive",
+        "three layers of our own: transitions weighted by their token, all tuned",
+    ),
     *(
         Entry(folder.name, _TRAINED, _of_weights(folder), {"name": folder.name})
         for folder in sorted(SHIPPED_WEIGHTS.iterdir())

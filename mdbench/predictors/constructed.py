@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 
 from mdbench.algorithms.reweighting import LOG_FLOOR, STAGES, split_scalars
+from mdbench.algorithms.token_weighting import TokenWeights
 from mdbench.algorithms.tuning import tuned_scalars
 from mdbench.predictors.mirror_descent import MirrorDescent
 from mdbench.predictors.transformer import DisentangledAttention, DisentangledTransformer, run_model
@@ -67,6 +68,35 @@ class ConstructedL3(Constructed):
     def scalars(self, length: int) -> Sequence[float]:
         """β = η m (T - m)."""
         return [self.step.step_size(length) * self.task.order * (length - self.task.order)]
+
+
+class ConstructedL3Adaptive(Constructed):
+    """Three layers of our own: a free matrix in layer 1, and in layer 2 a weight for each token, all tuned.
+
+    It computes what :func:`mdbench.algorithms.token_weighting.token_weighted` does: one step whose size adapts.
+
+    Args:
+        task: the task.
+        device: torch device of the model.
+    """
+
+    def __init__(self, task: MTD, device: str = "cpu") -> None:
+        super().__init__(task, depth=3, device=device)
+
+    def _build(self, length: int) -> DisentangledTransformer:
+        weights = TokenWeights.of(np.asarray(self.scalars(length)), self.task.n_states)
+        return construct_adaptive(self.task, length, weights).to(self.device)
+
+
+def construct_adaptive(task: MTD, length: int, weights: TokenWeights) -> DisentangledTransformer:
+    """The weights of :class:`ConstructedL3Adaptive`, in float64."""
+    model = construct(task, length, STAGES[3], [float(weights.beta)])
+    first, second, _ = model.layers
+    q = task.n_states
+    with torch.no_grad():
+        first.attend.copy_(torch.from_numpy(np.array(weights.evidence)))
+        second.attend[:q, :q] = torch.from_numpy(np.array(weights.log_weights))  # by the key's token alone
+    return model
 
 
 def construct(

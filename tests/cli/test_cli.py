@@ -224,7 +224,7 @@ def test_tuned_scalars_go_beside_the_step_sizes(run, tmp_path):
         assert (code, "mtd-q3-m2" in stdout) == (0, True)
     (of_task,) = json.loads(table.read_text()).values()
     assert of_task["eta"]["1"]["8"] > 0
-    assert len(of_task["scalars"]["4"]["8"]) == 3
+    assert len(of_task["scalars"]["4"]["8"]) == 5
 
 
 @pytest.mark.slow
@@ -289,7 +289,10 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
             "device 'cuda:99' cannot be used",
         ),
         (("tune", "--task", "nothing"), "no task 'nothing'"),
-        (("tune", "--task", TASK, "--depths", "6", "--out", "t.json"), "constructions with scalars of 4, 5, 7 layers"),
+        (
+            ("tune", "--task", TASK, "--depths", "6", "--out", "t.json"),
+            "constructions with scalars of 3, 4, 5, 7 layers",
+        ),
         (("identify", "oracle", "--task", TASK), "'oracle' is told θ"),
         (("identify", "md1", "--task", TASK, "--lengths", "a"), "--lengths takes whole numbers"),
         (("inspect", "md1", "--task", TASK), "'md1' is no transformer"),

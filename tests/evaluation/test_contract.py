@@ -491,6 +491,7 @@ SLOW = [
     "hard_counts:c=0.5",
     "md2",
     "md:steps=2,eta=smooth",
+    "constructed_l3_adaptive",
     "constructed_l4",
     "constructed_l7",
     "exact",

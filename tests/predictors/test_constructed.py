@@ -4,15 +4,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdbench.algorithms import tuning
 from mdbench.algorithms.mirror_descent import descend_evenly
 from mdbench.algorithms.reweighting import N_SHARED, NO_SINK, STAGES, n_scalars, reweighted, start, with_sink
+from mdbench.algorithms.token_weighting import TokenWeights, one_step_weights, token_weighted
 from mdbench.algorithms.tuning import tune_scalars, tuned_scalars
+from mdbench.core import metrics
 from mdbench.core.errors import InputError
 from mdbench.evaluation.comparison import compare
-from mdbench.predictors.constructed import Constructed, ConstructedL3, construct
+from mdbench.evaluation.evaluation import evaluate
+from mdbench.predictors.constructed import Constructed, ConstructedL3, construct, construct_adaptive
 from mdbench.predictors.mirror_descent import MirrorDescent
 from mdbench.predictors.transformer import run_model
 from mdbench.tasks import MTD, lag_likelihoods, load_task, next_token_probs, sample
+from mdbench.tasks.mixture import tokens_before
 
 # ---------------------------------------------------------------------------------------------- three layers, one step
 
@@ -158,16 +163,74 @@ def test_one_step_is_inside_every_algorithm(core_task):
         np.testing.assert_allclose(reweighted(jnp.asarray(x), jnp.asarray(scalars), stages), one_step, rtol=1e-12)
 
 
-def test_tuning_ends_where_the_shipped_scalars_are():
+# ------------------------------------------------------------------------------------- three layers of our own
+
+
+def token_weights(task):
+    """Some, far from one step of Mirror Descent."""
+    rng = np.random.default_rng(0)
+    q = task.n_states
+    return np.concatenate([rng.normal(size=q**2) * 2, rng.normal(size=q), [7.0]])
+
+
+@pytest.mark.parametrize("length", ["shortest", 16, 64])
+def test_token_weights_in_plain_loops_and_as_layers(core_task, length):
+    m, q = core_task.order, core_task.n_states
+    length = m + 1 if length == "shortest" else length
+    contexts = sample(core_task, length, 8, seed=0).contexts
+    scalars = token_weights(core_task)
+    evidence, weight, beta = scalars[: q**2].reshape(q, q), np.exp(scalars[q**2 : -1]), scalars[-1]
+    expected = []
+    for tokens in contexts:
+        total, norm = np.zeros(m), 0.0
+        for t in range(m, length):
+            gamma = np.exp([evidence[tokens[t], tokens[t - g]] for g in range(1, m + 1)])
+            total += weight[tokens[t]] * gamma / gamma.sum()
+            norm += weight[tokens[t]]
+        weights = np.exp(beta * total / norm)
+        expected.append(weights / weights.sum() @ core_task.transition[tokens[: -m - 1 : -1]])
+    lagged = tokens_before(contexts, m, np.arange(m, length))
+    found = np.asarray(token_weighted(lagged, contexts[:, m:], scalars, q))
+    np.testing.assert_allclose(next_token_probs(core_task, found, contexts), expected, rtol=1e-11)
+    layers = construct_adaptive(core_task, length, TokenWeights.of(scalars, q))
+    np.testing.assert_allclose(run_model(layers, contexts), expected, rtol=0, atol=1e-12)
+
+
+def test_it_begins_at_one_step_and_no_tuning_makes_it_worse(zeros_task):
+    contexts = sample(zeros_task, 20, 16, seed=0).contexts
+    start = one_step_weights(zeros_task.transition, 0.2 * zeros_task.order * (20 - zeros_task.order))
+    layers = construct_adaptive(zeros_task, 20, TokenWeights.of(start, zeros_task.n_states))
+    one_step = MirrorDescent(zeros_task, 1, 0.2).predict(contexts)
+    np.testing.assert_allclose(run_model(layers, contexts), one_step, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("length", "at_most"), [(16, 1.1e-4), (32, 1.9e-4)])
+def test_three_layers_do_better_than_one_step(length, at_most):
+    """On the public sequences, none of which it was tuned on."""
+    found = evaluate(
+        "constructed_l3_adaptive", task="mtd-q5-m3", lengths=[length], n_sequences=2048, references=["md1"]
+    )
+    ours, md1 = sorted(found.results, key=lambda r: r.excess_kl)
+    assert (ours.predictor, md1.predictor) == ("constructed_l3_adaptive", "md1")
+    assert ours.excess_kl <= at_most
+
+
+def test_tuning_never_makes_them_worse():
+    """What is shipped is among the starts."""
     task = load_task("mtd-q3-m2")
-    np.testing.assert_allclose(tune_scalars(task, 4, 16), tuned_scalars(task, 4, 16), rtol=1e-3)
+    x, contexts, bayes = tuning._calibration(task, 16)
+
+    def excess(scalars):
+        weights = np.asarray(reweighted(jnp.asarray(x), jnp.asarray(scalars), STAGES[4]))
+        return metrics.kl(bayes, next_token_probs(task, weights, contexts)).mean()
+
+    assert excess(tune_scalars(task, 4, 16)) <= excess(tuned_scalars(task, 4, 16)) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda task: tune_scalars(task, 6, 16), "constructions with scalars of 4, 5, 7 layers, not 6"),
-        (lambda task: tune_scalars(task, 3, 16), "constructions with scalars of 4, 5, 7 layers, not 3"),
+        (lambda task: tune_scalars(task, 6, 16), "constructions with scalars of 3, 4, 5, 7 layers, not 6"),
         (lambda task: construct(task, 16, "R", [1.0]), "the stages 'R' take 5 scalars, not 1"),
     ],
 )

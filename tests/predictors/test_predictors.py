@@ -83,9 +83,15 @@ def test_smooth_step_is_theorem_2():
         ({"steps": 0}, "steps must be a whole number"),
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"steps": True}, "steps must be a whole number"),
-        ({"steps": 1, "eta": "best"}, "eta must be tuned, theory, smooth or a number, not 'best'"),
-        ({"steps": 1, "eta": None}, "eta must be tuned, theory, smooth or a number, not None"),
-        ({"steps": 1, "eta": [1]}, "eta must be tuned, theory, smooth or a number"),
+        (
+            {"steps": 1, "eta": "best"},
+            "eta must be tuned, theory, smooth, adaptive, adaptive_tuned, matrix or a number, not 'best'",
+        ),
+        (
+            {"steps": 1, "eta": None},
+            "eta must be tuned, theory, smooth, adaptive, adaptive_tuned, matrix or a number, not None",
+        ),
+        ({"steps": 1, "eta": [1]}, "eta must be tuned, theory, smooth, adaptive, adaptive_tuned, matrix or a number"),
         ({"steps": 1, "eta": -0.1}, "eta must be positive"),
         ({"steps": 2, "eta": "theory"}, "single step"),
     ],
@@ -119,10 +125,10 @@ def test_tuned_values_are_stored_for_every_task_and_length_of_the_suites():
     for suite in map(load_suite, ("core", "long")):
         for name in suite.tasks:
             of_task = stored[load_task(name).task_hash]
-            for by_length in [*of_task["eta"].values(), *of_task["scalars"].values()]:
+            for by_length in (v for kind in ("eta", "scalars", "adaptive", "matrix") for v in of_task[kind].values()):
                 assert {str(length) for length in suite.lengths} <= by_length.keys()
             assert {"1", "2", "5"} <= of_task["eta"].keys()
-            assert {str(depth) for depth, stages in STAGES.items() if stages} == of_task["scalars"].keys()
+            assert {str(depth) for depth in STAGES} == of_task["scalars"].keys()
 
 
 def test_another_task_is_tuned_at_first_use_and_cached(caplog):
