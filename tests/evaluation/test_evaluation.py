@@ -214,7 +214,9 @@ def test_without_references_a_length_without_weights_is_left_out_too():
 @pytest.mark.parametrize(
     ("task", "n"),
     [
-        (MTD("one-lag", np.array([[0.5, 0.5], [0.1, 0.9]]), order=1, lengths=(2, 9)), 5),
+        pytest.param(
+            MTD("one-lag", np.array([[0.5, 0.5], [0.1, 0.9]]), order=1, lengths=(2, 9)), 5, marks=pytest.mark.slow
+        ),
         (MTD("shortest", np.array([[0.5, 0.5], [0.1, 0.9]]), order=3, lengths=(4,)), 1),
         pytest.param(
             MTD("flat", np.array([[0.5, 0.5], [0.1, 0.9]]), order=2, concentration=1e3, lengths=(9,)),

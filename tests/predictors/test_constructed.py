@@ -215,6 +215,7 @@ def test_three_layers_do_better_than_one_step(length, at_most):
     assert ours.excess_kl <= at_most
 
 
+@pytest.mark.slow
 def test_tuning_never_makes_them_worse():
     """What is shipped is among the starts."""
     task = load_task("mtd-q3-m2")

@@ -716,6 +716,7 @@ def test_recipes_are_carried_out_from_what_is_shipped(tmp_path, monkeypatch):
     assert commands([0], anew=True) == [("0", *begin), line("0", *l3), *(line("0", *pair) for pair in after)]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
     config = TrainingConfig(length=6, steps=1000, batch=4, learning_rate=1e30)
     with pytest.raises(FloatingPointError, match=r"seed 0 became (nan|inf) at step [23]; lower the learning rate"):
@@ -764,6 +765,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
         train(load_task("mtd-q5-m3"), config, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_what_its_card_says_is_refused(tmp_path):
     config = TrainingConfig(length=6, depth=1, steps=10, batch=2)
     run, other = train(TASK, config, tmp_path, seeds=(0, 1))
