@@ -136,7 +136,7 @@ def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Lai
         return _of_one_column([row[0] for row in rows], cells, notes)
     rows = [row for row in rows if row != [""]]
     width = len(rows[0]) if len({len(row) for row in rows}) == 1 else None
-    if header and width == len(header) <= WIDEST_PANEL:
+    if header and width == len(header):
         found = _by_header(header, rows, notes, table.source)
         if found is not None:
             return found
@@ -220,12 +220,15 @@ def _by_header(header: list[str], rows: list[list[str]], notes: list[str], sourc
     columns = range(index, len(header))
     if index and len(header) == 2:
         return Laid([[row[1] for row in rows]], None, [*notes, "one sequence, a state a line"])
+    rest = [header[k] for k in columns if not _parts(header[k]) & IDS]
+    if len(rest) > 1 and _alike(rest):
+        return None  # t1, t2, ..: one sequence a line, perhaps after its name
     state_like = [k for k in columns if _parts(header[k]) & STATES]
     times = [k for k in columns if _parts(header[k]) & TIMES and k not in state_like]
     ids = [k for k in columns if _parts(header[k]) & IDS and k not in (*state_like, *times)]
     others = [k for k in columns if k not in (*ids, *times)]
     if not ids and not times:
-        if len(columns) <= NARROW and not _alike([header[k] for k in columns]) and header[0] != "":
+        if len(columns) <= NARROW and header[0] != "":
             names = ", ".join(shown(name)[1:-1] for name in header)
             raise InputError(
                 f"{source} has columns {names}: of a panel call them id, time and state; of one sequence a line leave "
@@ -236,7 +239,7 @@ def _by_header(header: list[str], rows: list[list[str]], notes: list[str], sourc
         order, _ = _ordered([row[index] for row in rows], source)
         of_each = [[rows[k][column] for k in order] for column in others]
         return Laid(of_each, tuple(header[k] for k in others), [*notes, "one sequence a column, by time"])
-    if len(others) > 1 and _alike([header[k] for k in others]):
+    if len(columns) > WIDEST_PANEL and len(state_like) != 1:
         return None  # one sequence a line, after its name
     if len(others) != 1 and len(state_like) != 1:
         listed = ", ".join(shown(header[k])[1:-1] for k in others) or "none"
@@ -251,8 +254,8 @@ def _by_header(header: list[str], rows: list[list[str]], notes: list[str], sourc
 def _without_header(rows: list[list[str]], order: int, cells: Cells, notes: list[str]) -> Laid | None:
     """Two or three columns that say nothing of themselves."""
     ids = [row[0] for row in rows]
-    repeats = len(set(ids)) < len(ids)
     if len(rows[0]) == 2:
+        repeats = len(set(ids)) < len(ids)
         letters = [row[1] for row in rows]
         if (
             not repeats
@@ -264,7 +267,8 @@ def _without_header(rows: list[list[str]], order: int, cells: Cells, notes: list
     by_id: dict[str, list[str]] = {}
     for row in rows:
         by_id.setdefault(row[0], []).append(row[1])
-    if repeats and all(all(map(str.isdecimal, t)) and _counts(sorted(t, key=int)) for t in by_id.values()):
+    counted = all(all(map(str.isdecimal, t)) and _counts(sorted(t, key=int)) for t in by_id.values())
+    if counted and max(map(len, by_id.values())) > 2:
         return _panel(rows, 0, 1, 2, notes, "")
     return None
 

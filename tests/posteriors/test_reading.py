@@ -107,6 +107,12 @@ SEQUENCES = {  # all are FIRST and SECOND
         f"{k},{n},{t},{s}\n"
         for k, (n, t, s) in enumerate((n, t, s) for n, of in (("a", FIRST), ("b", SECOND)) for t, s in enumerate(of))
     ),
+    **{
+        f"columns called {stem}1 ..": f"{first},"
+        + ",".join(f"{stem}{k}" for k in range(1, 8))
+        + "\na,0,1,1,0,1,1,0\nb,1,1,0,0,1,,\n"
+        for first, stem in (("id", "month"), ("id", "t"), ("person", "wave_"), ("subject", "y"), ("", "2020-0"))
+    },
     "a panel with one more column": "id,time,sex,state\n"
     + "".join(f"{n},{t},f,{s}\n" for n, of in (("a", FIRST), ("b", SECOND)) for t, s in enumerate(of)),
     "comments": "# two\n0,1,1,0,1,1,0 # the first\n1,1,0,0,1\n",
@@ -116,6 +122,10 @@ COLUMNS = {  # all are FIRST alone
     "with a header": "state\n" + "".join(f"{s}\n" for s in FIRST),
     "times and states": "time,state\n" + "".join(f"2020-01-{t + 1:02d},{s}\n" for t, s in enumerate(FIRST)),
     "labels a line": "".join(f"{'AB'[s]}\n" for s in FIRST),
+    "a time a line, of many": "time,"
+    + ",".join(f"series{k}" for k in range(20))
+    + "\n"
+    + "".join(f"{t}," + ",".join([str(s)] * 20) + "\n" for t, s in enumerate(FIRST)),
     "an index": '"","x"\n' + "".join(f'"{t + 1}",{s}\n' for t, s in enumerate(FIRST)),
     "pandas' Series": ",0\n" + "".join(f"{t},{s}\n" for t, s in enumerate(FIRST)),
     "R's write.table": '"x"\n' + "".join(f'"{t + 1}" {s}\n' for t, s in enumerate(FIRST)),
@@ -195,8 +205,8 @@ def test_every_form_of_sequences_gives_the_same_posterior(run, tmp_path, matrix_
 def test_every_form_of_one_sequence(tmp_path, form):
     path = tmp_path / "sequences.csv"
     path.write_text(COLUMNS[form])
-    (found,) = read_sequences(path, 2, as_transition(PI)).sequences
-    assert found.tolist() == FIRST
+    for found in read_sequences(path, 2, as_transition(PI)).sequences:
+        assert found.tolist() == FIRST
 
 
 @pytest.mark.parametrize("form", OBJECTS)
