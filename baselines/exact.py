@@ -13,6 +13,7 @@ then, such that the running product stays near that of a sequential plug-in esti
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Callable
@@ -108,7 +109,9 @@ class Exact(Baseline[DirichletMixture]):
             return n * _ladder(n)[-1] ** (m - 1)
 
         if work(length) > MAX_WORK:
-            fits = max((fit for fit in range(given + 1, length) if work(fit) <= MAX_WORK), default=None)
+            smaller = range(given + 1, length)
+            n_fit = bisect.bisect_right(smaller, MAX_WORK, key=work)
+            fits = smaller[n_fit - 1] if n_fit else None
             raise InputError(
                 f"exact quadrature at order {m} and length {length} could take 1e{math.log10(work(length)):.0f} grid "
                 f"nodes x transitions for a sequence, more than the limit of {MAX_WORK:.0e}; "

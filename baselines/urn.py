@@ -12,6 +12,7 @@ from itself (lags m-1 and m) and from the rows with one count less (the other la
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,9 @@ class Urn(Baseline[DirichletMixture]):
         """Raise :class:`InputError` for counts that do not fit into memory, not even for one thread."""
         m, given = task.n_components, task.given
         if _threads(length - given, m) < 1:
-            fits = max((k for k in range(given + 1, length) if _threads(k - given, m) >= 1), default=given + 1)
+            smaller = range(given + 1, length)
+            n_fit = bisect.bisect_left(smaller, True, key=lambda k: _threads(k - given, m) < 1)
+            fits = smaller[max(n_fit, 1) - 1] if smaller else given + 1
             raise InputError(
                 f"the urn needs more than {MEMORY_LIMIT / 2**30:.0f} GiB for order {m} at length {length}; "
                 f"length {fits} would fit."

@@ -173,12 +173,13 @@ def _header_of(rows: list[list[str]], cells: Cells) -> tuple[list[str] | None, l
     if body and _numbered_header(first, body):
         return first, ["first line left out, which counts the columns"]
     named = [cell for cell in first if cell]
+    if any(map(cells.is_state, named)):
+        return None, []
     known = any(_parts(cell) & (IDS | TIMES | STATES) for cell in named)
-    a_state = any(map(cells.is_state, named))
     if not body:
-        return (first, ["header left out"]) if known and not a_state else (None, [])
+        return (first, ["header left out"]) if known else (None, [])
     below = {cell for row in body for cell in row}
-    if a_state or below & set(named) or any(_NUMBER.fullmatch(cell) for cell in named):
+    if below & set(named) or any(_NUMBER.fullmatch(cell) for cell in named):
         return None, []
     rest = [cell for row in body for cell in row[1:]] or [*below]  # the first column may be names
     if known or all(cells.is_state(cell) or _NUMBER.fullmatch(cell) for cell in rest):

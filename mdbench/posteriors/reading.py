@@ -96,7 +96,10 @@ def as_transition(given: Any, normalise: bool = False) -> Matrix:
         if labels is not None and columns != list(labels):
             given = given[:, [columns.index(label) for label in labels]]
     try:
-        if np.asarray(given).dtype.kind not in "iuf" and np.asarray(given).dtype != object:
+        if np.ma.is_masked(given):
+            raise InputError("the transition matrix has masked entries; all of it must be known.")
+        cells = np.array(given, dtype=object).ravel()  # as they were given: as numbers True would be 1
+        if any(isinstance(cell, (str, bytes, bool, np.bool_)) for cell in cells):
             raise TypeError
         values = np.array(given, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):

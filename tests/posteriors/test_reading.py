@@ -370,6 +370,23 @@ def test_a_transposed_matrix_is_suspected_aloud():
     assert "is it transposed" in as_transition(PI.T, normalise=True).notes[-1]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[True, 0.0], [0.5, 0.5]],
+        np.array([[True, False], [False, True]]),
+        pd.DataFrame([["0.75", "0.25"], ["0.35", "0.65"]]),
+        np.ma.masked_array(PI, [[True, False], [False, False]]),
+        [["a", "b"], ["c", "d"]],
+        [[0.5, 0.5], [1.0]],
+    ],
+    ids=["bool", "bools", "text", "masked", "words", "ragged"],
+)
+def test_a_matrix_is_of_numbers(given):
+    with pytest.raises(InputError, match=r"q rows of q numbers|masked entries"):
+        as_transition(given)
+
+
 def test_numpy_scalars_are_numbers():
     plain = mdbench.posterior(PI, 2, [FIRST], concentration=0.5)
     found = mdbench.posterior(PI, np.int64(2), [FIRST], concentration=np.float32(0.5))
