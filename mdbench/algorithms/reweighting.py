@@ -31,7 +31,7 @@ from mdbench.core.errors import InputError
 
 LOG_FLOOR = -500.0  # stands in for log 0 where π has zeros: a lag that cannot be gets weight e^-500 beside one that can
 
-NO_SINK = -60.0  # b: e^-60 is nothing beside a sum of transitions' weights
+NO_SINK = -1e9  # b: nothing beside transitions whatever their coefficients, which may be large and nearly cancel
 
 N_SHARED = 2  # scalars that all stages share: τ and b
 
