@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from mdbench.algorithms.mirror_descent import ADAPTIVE, MATRIX, adaptive_constants, adaptive_step
+from mdbench.algorithms.mirror_descent import ADAPTIVE, MATRIX, adaptive_constants, adaptive_step, deviations
 from mdbench.algorithms.tuning import calibration_contexts, tuned_constants, tuned_step_size
 from mdbench.baselines import Exact
 from mdbench.core.metrics import kl
@@ -28,7 +28,7 @@ N_DRAWS = 200_000
 
 def spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Σ_t d_t and S = Σ_t |d_t|² of each sequence, d_t = γ_t - 1/m."""
-    d = x / x.sum(axis=-1, keepdims=True) - 1 / x.shape[2]
+    d = np.asarray(deviations(x))
     return d.sum(axis=1), (d**2).sum(axis=(1, 2))
 
 

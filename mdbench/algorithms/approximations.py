@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,8 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.special import gammaln
 from scipy.special import softmax as np_softmax
 
-from mdbench.algorithms.mirror_descent import STRIDE, TracedFloat, TracedInt
+from mdbench.algorithms.mirror_descent import TracedFloat, TracedInt, padded
+from mdbench.algorithms.reweighting import responsibilities
 from mdbench.baselines.softmax import find_mode
 
 DAMPING = 0.7  # of EP after its first sweep
@@ -30,7 +32,7 @@ TOLERANCE = 1e-8  # largest change of E[λ] in a sweep after which EP has conver
 
 MOST_SPLITS = 8
 
-CVB0_TOLERANCE, CVB0_STEPS = 1e-10, 2000  # change of λ at which it has ended; the most steps
+FIXED_POINT_STEPS, FIXED_POINT_TOLERANCE = 2000, 1e-10  # the most, and the change of λ at which one has ended
 
 
 class Propagated(NamedTuple):
@@ -59,7 +61,7 @@ def filtered(x: Float[np.ndarray, "batch n m"], alpha: float, split: int = 0) ->
     counts = np.array([np.bincount(c, minlength=m) for c in _multisets(m, split)])
     log_prior = gammaln(split + 1) - gammaln(counts + 1).sum(axis=1) + gammaln(m * alpha) - gammaln(m * alpha + split)
     log_prior += (gammaln(alpha + counts) - gammaln(alpha)).sum(axis=1)
-    means = _filter(_padded(x), jnp.asarray(alpha + counts), jnp.asarray(log_prior))
+    means = _filter(padded(x), jnp.asarray(alpha + counts), jnp.asarray(log_prior))
     return np.asarray(means)[:, : x.shape[1] + 1]
 
 
@@ -73,7 +75,7 @@ def propagated(x: Float[np.ndarray, "batch n m"], alpha: float) -> Propagated:
     In sweeps: each site is taken out, the tilted distribution projected, and the difference put back; all of it in the
     first sweep, which is :func:`filtered`, and 70% of it afterwards.
     """
-    return Propagated(*(np.asarray(part) for part in _propagate(_padded(x), x.shape[1], alpha)))
+    return Propagated(*(np.asarray(part) for part in _propagate(padded(x), x.shape[1], alpha)))
 
 
 def tierney_kadane(x: Float[np.ndarray, "batch n m"], alpha: float) -> Float[np.ndarray, "batch m"]:
@@ -95,35 +97,38 @@ def cvb0(x: Float[Array, "batch n m"], alpha: TracedFloat) -> Float[Array, "batc
 
     Collapsed variational inference of zero order (Asuncion, Welling, Smyth and Teh, UAI 2009).
     """
-    batch, n, m = x.shape
-    start = x / x.sum(axis=-1, keepdims=True)
+    n, m = x.shape[1:]
 
-    def step(state: Any) -> Any:
-        k, gamma, going = state
-        total = gamma.sum(axis=1, keepdims=True)
-        new = x * (alpha + total - gamma)
-        new = new / new.sum(axis=-1, keepdims=True)
-        moved = jnp.abs(new.sum(axis=1) - total[:, 0]).max(axis=1) > CVB0_TOLERANCE * (m * alpha + n)
+    def weights(gamma: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
+        return (alpha + gamma.sum(axis=1)) / (m * alpha + n)
+
+    def step(gamma: Float[Array, "batch n m"]) -> Float[Array, "batch n m"]:
+        return responsibilities(x * (alpha + gamma.sum(axis=1, keepdims=True) - gamma))
+
+    return weights(fixed_point(step, responsibilities(x), weights))
+
+
+def fixed_point(step: Callable[[Any], Any], start: Any, weights: Callable[[Any], Any]) -> Any:
+    """Iterate ``step`` from ``start``, each sequence until its ``weights`` of the state, λ, stand still."""
+
+    def one(state: Any) -> Any:
+        k, value, going = state
+        new = step(value)
+        moved = jnp.abs(weights(new) - weights(value)).max(axis=1) > FIXED_POINT_TOLERANCE
         # A finished sequence stays where it is, whatever its neighbours need.
-        return k + 1, jnp.where(going[:, None, None], new, gamma), going & moved
+        still = going.reshape(-1, *(1,) * (new.ndim - 1))
+        return k + 1, jnp.where(still, new, value), going & moved
 
     def unfinished(state: Any) -> Bool[Array, ""]:
-        return (state[0] < CVB0_STEPS) & state[2].any()
+        return (state[0] < FIXED_POINT_STEPS) & state[2].any()
 
-    gamma = jax.lax.while_loop(unfinished, step, (0, start, jnp.full(batch, True)))[1]
-    return (alpha + gamma.sum(axis=1)) / (m * alpha + n)
-
-
-def _padded(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch more m"]:
-    """With transitions that say nothing, so that many lengths share compiled code."""
-    return np.pad(x, ((0, 0), (0, -x.shape[1] % STRIDE), (0, 0)), constant_values=1.0)
+    return jax.lax.while_loop(unfinished, one, (0, start, jnp.full(len(start), True)))[1]
 
 
 def _project(a: Float[Array, "batch m"], x: Float[Array, "batch m"]) -> Float[Array, "batch m"]:
     """The Dirichlet in the place of the tilted distribution."""
     s = a.sum(axis=-1, keepdims=True)
-    r = a * x
-    r = r / r.sum(axis=-1, keepdims=True)
+    r = responsibilities(a * x)
     mean = (a + r) / (s + 1)
     square = ((1 - r) * a * (a + 1) + r * (a + 1) * (a + 2)) / ((s + 1) * (s + 2))
     variance = (square - mean**2).sum(axis=-1, keepdims=True)

@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from mdbench.algorithms.approximations import cvb0, tierney_kadane
+from mdbench.algorithms.approximations import cvb0, fixed_point, tierney_kadane
 from mdbench.algorithms.maximum_likelihood import maximise_likelihood
 from mdbench.algorithms.mirror_descent import descend
 from mdbench.algorithms.reweighting import N_SHARED, around, n_scalars, responsibilities, reweighted, start
 
 SEED, SPREAD, AROUND = 0, 3.0, 2  # of starts of a search: how far, and how many
-EM_STEPS, EM_TOLERANCE = 2000, 1e-10  # of Dirichlet-EM: the most, and the change of λ at which it has ended
 
 Lags = Float[Array, "batch n m"]
 
@@ -29,7 +27,6 @@ Scalars = Float[Array, " k"]
 Alpha = float | Float[Array, ""]
 Weights = Float[Array, "batch m"]
 Estimate = Callable[[Lags, Scalars, Alpha], Weights]
-State = tuple[Any, Any, Bool[Array, "batch 1"]]  # step, λ, which sequences go on
 
 
 @dataclass(frozen=True)
@@ -104,17 +101,10 @@ def _dirichlet_em(x: Lags, scalars: Scalars, _alpha: Alpha) -> Weights:
     """λ_g = (c + Σ_t γ_t(g))/(m c + n), with the γ_t at λ: iterated to its fixed point."""
     n, m = x.shape[1:]
 
-    def step(state: State) -> State:
-        k, weights, going = state
-        new = (scalars[0] + responsibilities(weights[:, None] * x).sum(axis=1)) / (m * scalars[0] + n)
-        moved = jnp.abs(new - weights).max(axis=1, keepdims=True) > EM_TOLERANCE
-        # A finished sequence stays where it is, whatever its neighbours need.
-        return k + 1, jnp.where(going, new, weights), going & moved
+    def step(weights: Weights) -> Weights:
+        return (scalars[0] + responsibilities(weights[:, None] * x).sum(axis=1)) / (m * scalars[0] + n)
 
-    def unfinished(state: State) -> Bool[Array, ""]:
-        return (state[0] < EM_STEPS) & state[2].any()
-
-    return jax.lax.while_loop(unfinished, step, (0, _uniform(x, None, 1.0), jnp.full((len(x), 1), True)))[1]
+    return fixed_point(step, _uniform(x, None, 1.0), lambda weights: weights)
 
 
 @jax.jit

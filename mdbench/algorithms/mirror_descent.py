@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdbench.algorithms.reweighting import responsibilities
 from mdbench.core.errors import InputError
 
 TracedFloat = float | Float[Array, ""]  # as compiled code gets them
@@ -43,9 +44,12 @@ def check_steps(steps: int) -> None:
 
 def descend_evenly(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:
     """λ^k from the lag likelihoods, with one step size."""
-    n = x.shape[1]
-    filled = np.pad(x, ((0, 0), (0, -n % STRIDE), (0, 0)), constant_values=1.0)
-    return _descend_padded(filled, n, eta, steps)
+    return _descend_padded(padded(x), x.shape[1], eta, steps)
+
+
+def padded(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch more m"]:
+    """With transitions that say nothing, so that many lengths share compiled code."""
+    return np.pad(x, ((0, 0), (0, -x.shape[1] % STRIDE), (0, 0)), constant_values=1.0)
 
 
 @jax.jit
@@ -73,7 +77,7 @@ def adaptive_step(
     x: Float[Any, "batch n m"], constants: Float[Any, " 2"], matrix: bool = False
 ) -> Float[Array, "batch m"]:
     """λ after one step of ``adaptive`` or ``matrix``, a and b its ``constants``; differentiable in them."""
-    d = _deviations(jnp.asarray(x))
+    d = deviations(jnp.asarray(x))
     spread = jnp.einsum("btg,bth->bgh", d, d) if matrix else (d**2).sum(axis=(1, 2))[:, None, None]
     return _adapted(d.sum(axis=1), spread, constants, matrix)
 
@@ -82,20 +86,20 @@ def one_step_prefixes(
     x: Float[Any, "batch n m"], etas: Float[Array, " n_and_one"]
 ) -> Float[Array, "batch n_and_one m"]:
     """λ of one step after 0, .., n transitions, with a step size for each."""
-    total = _with_none(jnp.cumsum(_deviations(x), axis=1))
+    total = _with_none(jnp.cumsum(deviations(x), axis=1))
     return jax.nn.softmax(etas[:, None] * x.shape[2] * total, axis=-1)
 
 
 def adaptive_prefixes(x: Float[Array, "batch n m"], constants: Float[Any, " 2"]) -> Float[Array, "batch n_and_one m"]:
     """λ of ``adaptive`` after 0, .., n transitions."""
-    d = _deviations(x)
+    d = deviations(x)
     spread = _with_none(jnp.cumsum((d**2).sum(axis=-1, keepdims=True), axis=1))
     return _adapted(_with_none(jnp.cumsum(d, axis=1)), spread[..., None], constants, False)
 
 
-def _deviations(x: Float[Array, "batch n m"]) -> Float[Array, "batch n m"]:
+def deviations(x: Float[Any, "batch n m"]) -> Float[Array, "batch n m"]:
     """d_t = γ_t - 1/m."""
-    return x / x.sum(axis=-1, keepdims=True) - 1 / x.shape[2]
+    return responsibilities(x) - 1 / x.shape[2]
 
 
 def _with_none(sums: Float[Array, "batch n k"]) -> Float[Array, "batch n_and_one k"]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -154,18 +153,14 @@ def tune_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]
         known = ", ".join(map(str, STAGES))
         raise InputError(f"there are constructions with scalars of {known} layers, not {depth}.")
     stages, m = STAGES[depth], task.n_components
-    x, contexts, bayes = _calibration(task, length)
-
+    x = _calibration(task, length)[0]
     n, rng = length - task.given, np.random.default_rng(SEED)
     derived = start(stages, m, tuned_step_size(task, 1, length) * m * n)
     starts = [derived, with_sink(derived, n), *around(derived, n, SPREAD, STARTS, rng)]
     known = shipped_value(task, Wanted(SCALARS, depth), length)
     if known is not None:  # none gets worse
         starts += [np.array(known), with_sink(np.array(known), n), *around(np.array(known), n, NEAR, STARTS, rng)]
-    best = fit(_excess_kl(stages), starts, x, lag_rows(task, contexts), jnp.asarray(bayes))
-    if best is None:
-        raise InputError(f"task '{task.name}', length {length}: no scalars of {depth} layers have a finite excess KL.")
-    return best.tolist()
+    return _fitted(task, length, f"no scalars of {depth} layers have", reweighted, stages, starts, x).tolist()
 
 
 def tune_constants(task: DirichletMixture, kind: str, length: int) -> list[float]:
@@ -173,21 +168,15 @@ def tune_constants(task: DirichletMixture, kind: str, length: int) -> list[float
 
     Of ``matrix`` from two starts: information of each transition as it is, and as it counts in the isotropic step.
     """
-    x, contexts, bayes = _calibration(task, length)
+    x = _calibration(task, length)[0]
     a, b = adaptive_constants(task.n_components, task.concentration)
     starts = [np.log([a, max(start, 1.0)]) for start in ((b, task.n_components) if kind == MATRIX else (b,))]
-    best = fit(_excess_kl_adaptive(kind), starts, jnp.asarray(x), lag_rows(task, contexts), jnp.asarray(bayes))
-    if best is None:
-        raise InputError(f"task '{task.name}', length {length}: no {kind} step has a finite excess KL.")
-    return np.exp(best).tolist()
+    return np.exp(_fitted(task, length, f"no {kind} step has", _step_by_logs, kind == MATRIX, starts, x)).tolist()
 
 
-@functools.lru_cache
-def _excess_kl_adaptive(kind: str) -> Callable[..., Float[jax.Array, ""]]:
-    def mean_kl(logarithms: Array, x: Array, rows: Array, bayes: Array) -> Float[Array, ""]:
-        return kl(bayes, mix(adaptive_step(x, jnp.exp(logarithms), kind == MATRIX), rows)).mean()
-
-    return mean_kl
+def _step_by_logs(x: Float[Array, "N n m"], logarithms: Float[Array, " 2"], matrix: bool) -> Float[Array, "N m"]:
+    """With positive constants."""
+    return adaptive_step(x, jnp.exp(logarithms), matrix)
 
 
 def _tune_token_weights(task: DirichletMixture, length: int) -> list[float]:
@@ -195,31 +184,42 @@ def _tune_token_weights(task: DirichletMixture, length: int) -> list[float]:
         raise InputError(
             f"three layers with token weights are of a task with one transition matrix, not '{task.name}'."
         )
-    x, contexts, bayes = _calibration(task, length)
-    beta = tuned_step_size(task, 1, length) * task.order * x.shape[1]
+    contexts = _calibration(task, length)[1]
+    beta = tuned_step_size(task, 1, length) * task.order * (length - task.order)
     lagged = tokens_before(contexts, task.order, np.arange(task.order, length))
     starts = [one_step_weights(task.transition, beta)]
     known = shipped_value(task, Wanted(SCALARS, 3), length)
     starts += [np.array(known)] if known is not None else []
-    given = lagged, contexts[:, task.order :], lag_rows(task, contexts), jnp.asarray(bayes)
-    best = fit(_excess_kl_of_tokens(task.n_states), starts, *given)
+    data = lagged, contexts[:, task.order :]
+    return _fitted(task, length, "no token weights have", token_weighted, task.n_states, starts, *data).tolist()
+
+
+def _fitted(
+    task: DirichletMixture,
+    length: int,
+    none: str,
+    estimate: Callable[..., Float[Array, "N m"]],
+    option: Any,
+    starts: Iterable[Float[np.ndarray, " k"]],
+    *data: np.ndarray,
+) -> Float[np.ndarray, " k"]:
+    """Scalars with which ``estimate(*data, scalars, option)`` has the least mean KL(p_B ‖ p̂), from several starts."""
+    _, contexts, bayes = _calibration(task, length)
+    best = fit(
+        _excess_kl(estimate, option), starts, *map(jnp.asarray, data), lag_rows(task, contexts), jnp.asarray(bayes)
+    )
     if best is None:
-        raise InputError(f"task '{task.name}', length {length}: no token weights have a finite excess KL.")
-    return best.tolist()
+        raise InputError(f"task '{task.name}', length {length}: {none} a finite excess KL.")
+    return best
 
 
 @functools.lru_cache
-def _excess_kl_of_tokens(n_states: int) -> Callable[..., Float[jax.Array, ""]]:
-    def mean_kl(scalars: Array, lagged: Array, tokens: Array, rows: Array, bayes: Array) -> Float[Array, ""]:
-        return kl(bayes, mix(token_weighted(lagged, tokens, scalars, n_states), rows)).mean()
+def _excess_kl(estimate: Callable[..., Float[Array, "N m"]], option: Any) -> Callable[..., Float[Array, ""]]:
+    """One object for each, since it is compiled once for each."""
 
-    return mean_kl
-
-
-@functools.lru_cache
-def _excess_kl(stages: str) -> Callable[..., Float[jax.Array, ""]]:
-    def mean_kl(scalars: Array, x: Array, rows: Array, bayes: Array) -> Float[Array, ""]:
-        return kl(bayes, mix(reweighted(x, scalars, stages), rows)).mean()
+    def mean_kl(scalars: Array, *given: Array) -> Float[Array, ""]:
+        *data, rows, bayes = given
+        return kl(bayes, mix(estimate(*data, scalars, option), rows)).mean()
 
     return mean_kl
 

@@ -69,10 +69,14 @@ def read_predictions(path: Path, task: Task) -> dict[int, np.ndarray]:
     return {length: np.stack([of[seed] for seed in sorted(of)]) for length, of in by_length.items()}
 
 
+def _check_file(path: Path) -> None:
+    if not path.is_file():  # a pipe may never end
+        raise InputError(f"{shown(path)} {'is not an ordinary file' if path.exists() else 'does not exist'}.")
+
+
 def _unpacked(path: Path, pattern: str) -> dict[str, np.ndarray]:
     """The arrays of an .npz by name, which are of that pattern."""
-    if not path.is_file():
-        raise InputError(f"{shown(path)} {'is not an ordinary file' if path.exists() else 'does not exist'}.")
+    _check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -102,8 +106,7 @@ def _unpacked(path: Path, pattern: str) -> dict[str, np.ndarray]:
 
 def read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
     """Probabilities (N, q) by length, from a table with these columns in any order (and pandas' index)."""
-    if not path.is_file():
-        raise InputError(f"{shown(path)} is no file.")
+    _check_file(path)
     table = read_table(path)
     wanted = ["length", "sequence", *(f"p{b}" for b in range(task.n_states))]
     header, rows = table.rows[0], table.rows[1:]
@@ -113,12 +116,12 @@ def read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
         raise InputError(f"'{path}' must have the columns {','.join(wanted)}, not {there}{mend}.")
     if not rows:
         raise InputError(f"'{path}' has a header and no rows.")
-    values = np.empty((len(rows), len(wanted)))
+    values, at = np.empty((len(rows), len(wanted))), [header.index(name) for name in wanted]
     for k, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise table.refusal(k, f"{len(row)} cells, but the header has {len(header)}.")
         for column, name in enumerate(wanted):
-            number = number_in(cell := row[header.index(name)], decimal_comma=table.separator != "commas")
+            number = number_in(cell := row[at[column]], decimal_comma=table.separator != "commas")
             if number is None:
                 raise table.refusal(k, f"{name} is {shown(cell)}, not a number.")
             if name in wanted[:2] and not (number.is_integer() and 0 <= number < 2**31):

@@ -29,7 +29,6 @@ from mdbench.evaluation.scores import Score, all_scores
 from mdbench.predictors.catalogue import BUILT_IN, build_predictor
 from mdbench.predictors.predictor import (
     Given,
-    Parts,
     as_object,
     check_length,
     is_told,
@@ -345,13 +344,14 @@ def _evaluate_task(run: _Run, served: _Served) -> Evaluation:
             frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *s.scores.values]])
             predictions[name, task.name, cell.length] = s.probs
     built = {name: server.built for by_name in served.servers.values() for name, server in by_name.items()}
+    cards = {(name, task.name): getattr(one, "card", None) for name, one in built.items()}
     return Evaluation(
         results,
         served.skipped,
         failed,
         ties,
         pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
-        {(name, task.name): Parts.of(one).card for name, one in built.items() if Parts.of(one).card is not None},
+        {key: card for key, card in cards.items() if card is not None},
         {name: one.defaults for name, one in built.items() if isinstance(one, Isolated)},
         predictions,
     )

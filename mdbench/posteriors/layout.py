@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from mdbench.core.errors import InputError
-from mdbench.core.tables import Table, shown
+from mdbench.core.errors import InputError, shown
+from mdbench.core.tables import Table
 
 IDS = {
     "animal",
@@ -108,11 +108,10 @@ class Laid(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """What is known of the states: whether a cell can be one, whether a letter can, and how many there are."""
+    """What is known of the states: whether a cell can be one, and whether a letter can."""
 
     is_state: Callable[[str], bool]
     is_letter: Callable[[str], bool]
-    q: int
 
 
 def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Laid:
@@ -141,7 +140,7 @@ def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Lai
         if found is not None:
             return found
     elif not header and width in (2, 3):
-        found = _without_header(rows, order, cells, notes)
+        found = _without_header(rows, order, cells, notes, table.source)
         if found is not None:
             return found
     notes.append("one sequence a line")
@@ -149,7 +148,7 @@ def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Lai
     called = header is not None and (header[0] == "" or bool(_parts(header[0]) & IDS))
     rest = [cell for row in rows for cell in row[1:]]
     strange = len(set(ids)) == len(ids) and not any(map(cells.is_state, ids)) and all(map(cells.is_state, rest))
-    counted = width is not None and width > 2 and len(ids) > 2 and _counts(ids)
+    counted = width is not None and width > 2 and len(ids) > 2 and counts(ids)
     if called or strange or counted:
         return Laid([row[1:] for row in rows], tuple(ids), [*notes, "first column as names"])
     return Laid(rows, None, notes)
@@ -192,11 +191,11 @@ def _numbered_header(first: list[str], body: list[list[str]]) -> bool:
     if any(len(row) != len(first) for row in body):
         return False
     if first[0] == "":
-        return _counts(first[1:]) and _counts([row[0] for row in body])
+        return counts(first[1:]) and counts([row[0] for row in body])
     return len(first) > 2 and first == [str(k) for k in range(len(first))]
 
 
-def _counts(cells: Sequence[str]) -> bool:
+def counts(cells: Sequence[str]) -> bool:
     """Whether they are 0, 1, .. or 1, 2, .."""
     return any(list(cells) == [str(k + first) for k in range(len(cells))] for first in (0, 1))
 
@@ -207,7 +206,7 @@ def _parts(name: str) -> set[str]:
     return set(re.findall(r"[^\W\d_]+", spaced.lower()))
 
 
-def _alike(names: Sequence[str]) -> bool:
+def alike(names: Sequence[str]) -> bool:
     """Whether columns are numbered: V1, V2, .. or dates."""
     return len({re.sub(r"\d+", "0", name) for name in names}) == 1
 
@@ -217,12 +216,12 @@ def _alike(names: Sequence[str]) -> bool:
 
 def _by_header(header: list[str], rows: list[list[str]], notes: list[str], source: str) -> Laid | None:
     """What the names of the columns say; None where they say that lines are sequences."""
-    index = 1 if header[0] == "" and _counts([row[0] for row in rows]) else 0
+    index = 1 if header[0] == "" and counts([row[0] for row in rows]) else 0
     columns = range(index, len(header))
     if index and len(header) == 2:
         return Laid([[row[1] for row in rows]], None, [*notes, "one sequence, a state a line"])
     rest = [header[k] for k in columns if not _parts(header[k]) & IDS]
-    if len(rest) > 1 and _alike(rest):
+    if len(rest) > 1 and alike(rest):
         return None  # t1, t2, ..: one sequence a line, perhaps after its name
     state_like = [k for k in columns if _parts(header[k]) & STATES]
     times = [k for k in columns if _parts(header[k]) & TIMES and k not in state_like]
@@ -252,7 +251,7 @@ def _by_header(header: list[str], rows: list[list[str]], notes: list[str], sourc
     return _panel(rows, ids[0] if ids else None, times[0] if times else None, state, notes, source)
 
 
-def _without_header(rows: list[list[str]], order: int, cells: Cells, notes: list[str]) -> Laid | None:
+def _without_header(rows: list[list[str]], order: int, cells: Cells, notes: list[str], source: str) -> Laid | None:
     """Two or three columns that say nothing of themselves."""
     ids = [row[0] for row in rows]
     if len(rows[0]) == 2:
@@ -264,13 +263,13 @@ def _without_header(rows: list[list[str]], order: int, cells: Cells, notes: list
             and all(map(cells.is_letter, "".join(letters)))
         ):
             return Laid([list(word) for word in letters], tuple(ids), [*notes, "a name, then a letter a state"])
-        return _panel(rows, 0, None, 1, notes, "") if repeats and order >= 2 else None
+        return _panel(rows, 0, None, 1, notes, source) if repeats and order >= 2 else None
     by_id: dict[str, list[str]] = {}
     for row in rows:
         by_id.setdefault(row[0], []).append(row[1])
-    counted = all(all(map(str.isdecimal, t)) and _counts(sorted(t, key=int)) for t in by_id.values())
+    counted = all(all(map(str.isdecimal, t)) and counts(sorted(t, key=int)) for t in by_id.values())
     if counted and max(map(len, by_id.values())) > 2:
-        return _panel(rows, 0, 1, 2, notes, "")
+        return _panel(rows, 0, 1, 2, notes, source)
     return None
 
 
@@ -288,13 +287,13 @@ def _panel(
         if time is None:
             sequences[of] = [row[state] for row in group]
             continue
-        order, values = _ordered([row[time] for row in group], source or "the panel", of)
+        order, values = _ordered([row[time] for row in group], source, of)
         sequences[of] = [group[order[0]][state]]
         for k, (a, b) in zip(order[1:], pairwise(values), strict=True):
             gaps = round((b - a) / step) - 1 if step else 0
             filled += gaps
             if filled > MOST_FILLED * len(rows):
-                raise InputError(f"{source or 'the panel'}: times jump from {a:g} to {b:g}; number them consecutively.")
+                raise InputError(f"{source}: times jump from {a:g} to {b:g}; number them consecutively.")
             sequences[of] += [None] * gaps + [group[k][state]]
     how = f"a panel of {len(sequences)} sequences" if name is not None else "one sequence by time"
     missing = [f"{filled} missing times, as gaps"] if filled else []

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.core.errors import InputError, SequenceError
-from mdbench.core.tables import Table, number_in, read_table, shown
-from mdbench.posteriors.layout import Cells, lay_out
+from mdbench.core.errors import InputError, SequenceError, shown
+from mdbench.core.tables import Table, number_in, read_table
+from mdbench.posteriors.layout import Cells, alike, counts, lay_out
 from mdbench.tasks.task import ROUNDED
 
 GAP = -1  # stands for a token that is missing
@@ -144,9 +144,7 @@ def _square(table: Table) -> tuple[Float[np.ndarray, "rows columns"], tuple[str,
 
 def _unnamed(labels: Sequence[str]) -> bool:
     """Whether they only count, as R has it: 1, 2, ..; V1, V2, ..; [1,], [2,], .."""
-    return len({re.sub(r"\d+", "", label) for label in labels}) == 1 and [
-        re.sub(r"\D+", "", label) for label in labels
-    ] in ([str(k) for k in range(len(labels))], [str(k + 1) for k in range(len(labels))])
+    return alike(labels) and counts([re.sub(r"\D+", "", label) for label in labels])
 
 
 def _counts(n: int) -> list[list[float]]:
@@ -358,7 +356,7 @@ class _Alphabet:
 
     @property
     def cells(self) -> Cells:
-        return Cells(self.is_state, self.is_letter, self.q)
+        return Cells(self.is_state, self.is_letter)
 
     def plain(self, cell: Any) -> int | str | None:
         """A state's label, a whole number, None where a value is missing, or a text that is none of these.

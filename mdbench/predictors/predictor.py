@@ -66,6 +66,8 @@ Given = str | Predictor | Told | ToldWeights | Callable[..., Any]
 class Parts:
     """What an object has of the contract, read once; what it lacks is None, or what stands for it.
 
+    A ``card`` is no part of it: a predictor may find out what stands there when it is asked.
+
     Attributes:
         predict: None for what is told θ alone.
         given_theta: ``predict_given_theta``, which of θ = λ may be called after the weights.
@@ -76,7 +78,6 @@ class Parts:
         precision: as declared.
         standard_error: as declared, whatever that is.
         fixed_to_task: whether its numbers were found for one task.
-        card: what it says of itself.
     """
 
     predict: Callable[[Any], Any] | None
@@ -88,7 +89,6 @@ class Parts:
     precision: Any
     standard_error: Any
     fixed_to_task: bool
-    card: Any
 
     @classmethod
     def of(cls, predictor: Any) -> Parts:
@@ -107,7 +107,6 @@ class Parts:
             precision=part("precision"),
             standard_error=part("standard_error", 0.0),
             fixed_to_task=bool(part("fixed_to_task", False)),
-            card=part("card"),
         )
 
     @property
