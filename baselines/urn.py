@@ -34,6 +34,7 @@ from mdbench.core.progress import Advance
 from mdbench.tasks import DirichletMixture
 
 MEMORY_LIMIT = 4 * 2**30  # bytes, over all threads
+MAX_WORK = 2e11  # weights that are touched, for a sequence: minutes
 RESCALE_EVERY = 64  # steps; relative to uniform weights the evidence grows by at most m a step
 LARGE = 600  # the sum is kept near 2^600: far from where small weights lose digits, and take ten times as long
 ABREAST = 8  # steps that go over the rows together, one sum behind each other: what they touch stays in a cache
@@ -93,16 +94,20 @@ class Urn(Baseline[DirichletMixture]):
         return Posterior(self.name, wanted, mean, sd, log_evidence, error, draws=kept)
 
     def check_size(self, task: DirichletMixture, length: int) -> None:
-        """Raise :class:`InputError` for counts that do not fit into memory, not even for one thread."""
+        """Raise :class:`InputError` for counts that do not fit into memory, not even for one thread, or take hours."""
         m, given = task.n_components, task.given
-        if _threads(length - given, m) < 1:
+
+        def too_much(length: int) -> str | None:
+            n = length - given
+            if _threads(n, m) < 1:
+                return f"more than {MEMORY_LIMIT / 2**30:.0f} GiB"
+            return f"more than {MAX_WORK:.0e} additions" if m * math.comb(n + m, m) > MAX_WORK else None
+
+        if what := too_much(length):
             smaller = range(given + 1, length)
-            n_fit = bisect.bisect_left(smaller, True, key=lambda k: _threads(k - given, m) < 1)
+            n_fit = bisect.bisect_left(smaller, True, key=lambda k: too_much(k) is not None)
             fits = smaller[max(n_fit, 1) - 1] if smaller else given + 1
-            raise InputError(
-                f"the urn needs more than {MEMORY_LIMIT / 2**30:.0f} GiB for order {m} at length {length}; "
-                f"length {fits} would fit."
-            )
+            raise InputError(f"the urn needs {what} for order {m} at length {length}; length {fits} would fit.")
 
 
 def _filter(

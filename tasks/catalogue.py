@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mdbench.core.entries import entry_points_of
-from mdbench.core.errors import InputError, origin, reason_of, shown, unknown_name, warn_once
+from mdbench.core.errors import InputError, foreign, origin, shown, unknown_name, warn_once
 from mdbench.core.files import parsing, read_text
 from mdbench.tasks.task import Task
 
@@ -91,16 +91,10 @@ def _from_plugin(name: str) -> Task:
     """
     point = plugin_tasks()[name]
     source = f"task '{name}'{_origin(point)}"
-    try:
+    with foreign(f"{source} cannot be loaded", kind=InputError):
         given = point.load()
         given = given() if callable(given) else given
         given = load_task(given) if isinstance(given, (str, Path)) and str(given).endswith(".toml") else given
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # whatever its author derived it from
-        raise InputError(f"{source} cannot be loaded: {reason_of(error)}") from error
     if not isinstance(given, Task):
         raise InputError(f"{source} is {type(given).__name__}, not a task, a function that returns one or a task file.")
     return given
@@ -166,12 +160,8 @@ def load_family(name: Any) -> type[Task]:
     points = {point.name: point for point in entry_points_of(FAMILIES_GROUP)}
     if name not in points:
         raise unknown_name("family of tasks", name, [*FAMILIES, *points])
-    try:
+    with foreign(f"family '{name}'{_origin(points[name])} cannot be loaded", kind=InputError):
         family = points[name].load()
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise InputError(f"family '{name}'{_origin(points[name])} cannot be loaded: {reason_of(error)}") from error
     if not (isinstance(family, type) and issubclass(family, Task) and is_dataclass(family)):
         raise InputError(f"family '{name}'{_origin(points[name])} must be a dataclass that derives from Task.")
     return family

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mdbench.core.entries import LONGEST_NAME
 from mdbench.core.errors import InputError, SequenceError, shown
 
 Whole = int | np.integer
@@ -26,7 +27,6 @@ Rows = np.ndarray | Sequence[Any]
 
 LONGEST = 1_000_000  # tokens in a context
 
-LONGEST_NAME = 200  # characters
 EXACT = 1e-12  # how far from one a row may sum by rounding in float64
 ROUNDED = 1e-6  # what rounding to six places may add to each entry of a row
 LENGTHS = (16, 32, 64, 128)  # of contexts, unless a task says otherwise
@@ -250,6 +250,22 @@ def check_concentration(concentration: Any) -> float:
     return float(concentration)
 
 
+def as_floats(given: Any, which: str = "the transition matrix") -> Float[np.ndarray, "..."]:
+    """A float64 copy of numbers.
+
+    Raises:
+        InputError: they are none: texts, truth values, rows of different lengths.
+    """
+    try:
+        array = np.array(given)
+        cells = np.array(given, dtype=object).ravel()  # as they were given: beside numbers True would be 1
+        if array.dtype.kind not in "iufO" or any(isinstance(cell, (str, bytes, bool, np.bool_)) for cell in cells):
+            raise TypeError
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{which} must be q rows of q numbers.") from None
+
+
 def check_transition(transition: Any, which: str = "the transition matrix") -> Float[np.ndarray, "q q"]:
     """A float64 copy of ``transition``, not to be written, if it is a row-stochastic matrix up to six places.
 
@@ -258,15 +274,7 @@ def check_transition(transition: Any, which: str = "the transition matrix") -> F
     Raises:
         InputError: it is not; the message names the row.
     """
-    try:
-        given = np.array(transition)
-        if given.dtype.kind not in "iufO":
-            raise InputError(f"{which} must be q rows of q numbers, not of {given.dtype}.")
-        matrix = given.astype(np.float64)
-    except InputError:
-        raise
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{which} must be q rows of q numbers.") from None
+    matrix = as_floats(transition, which)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise InputError(
             f"{which} must be square with at least 2 states, not of shape {' x '.join(map(str, matrix.shape))}."

@@ -61,9 +61,12 @@ def read_predictions(path: Path, task: Task) -> dict[int, np.ndarray]:
                 f"'{path}': '{name}' is float16, which holds no small probability; give float32 or float64."
             )
         by_length.setdefault(int(of_length[1:]), {})[seed] = array
+    seeds = {seed for of_seeds in by_length.values() for seed in of_seeds}
     for length, of_seeds in by_length.items():
-        if "" in of_seeds and len(of_seeds) > 1:
-            raise InputError(f"'{path}': T{length} stands beside seed<k>/T{length}; give one or the other.")
+        if "" in seeds and len(seeds) > 1:
+            raise InputError(f"'{path}': some arrays are called T<length>, others seed<k>/T<length>; give one kind.")
+        if missing := sorted(seeds - of_seeds.keys()):
+            raise InputError(f"'{path}': {missing[0]} has no T{length}, which another seed has.")
         if len({array.shape for array in of_seeds.values()}) > 1:
             raise InputError(f"'{path}': the seeds of T{length} have arrays of different shapes.")
     return {length: np.stack([of[seed] for seed in sorted(of)]) for length, of in by_length.items()}

@@ -55,20 +55,21 @@ def emit(as_json: bool, content: Callable[[], Any], show: Callable[[], None]) ->
         show()
 
 
-LONGEST = 300  # characters of a sentence that ends a command
+SAYER = "mdbench: "
+LONGEST = 300 - len(SAYER)  # characters of a sentence that ends a command
 
 
 def fail(sentence: str, code: int) -> NoReturn:
     """End with a sentence on stderr, whatever somebody else wrote into it: printable, and not without an end."""
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in sentence.replace("\n", " "))
     whole = len(text) <= LONGEST
-    print(f"mdbench: {text if whole else f'{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}'}", file=sys.stderr)
+    print(f"{SAYER}{text if whole else f'{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}'}", file=sys.stderr)
     sys.exit(code)
 
 
 def say(sentence: str) -> None:
     """A sentence on stderr beside the result."""
-    print(f"mdbench: {sentence}", file=sys.stderr)
+    print(f"{SAYER}{sentence}", file=sys.stderr)
 
 
 def this_command() -> str:

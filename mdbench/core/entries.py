@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeVar
 
 from mdbench.core.errors import InputError, foreign, origin, reason_of, shown, unknown_name, warn_once
 
+LONGEST_NAME = 200  # characters
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -56,9 +58,16 @@ def entry_points_of(group: str) -> list[EntryPoint]:
         points = list(entry_points(group=group))
         for point in points:
             origin(point)
-        return points
     except Exception:  # one of them is broken: which?
-        return [point for distribution in distributions() for point in _readable(distribution, group)]
+        points = [point for distribution in distributions() for point in _readable(distribution, group)]
+    return [point for point in points if _has_name(point)]
+
+
+def _has_name(point: EntryPoint) -> bool:
+    able = len(point.name) <= LONGEST_NAME and point.name.isprintable()
+    if not able:
+        warn_once(f"{shown(point.name)} {origin(point)} is not used: a name has up to {LONGEST_NAME} characters.")
+    return able
 
 
 def _readable(distribution: Distribution, group: str) -> list[EntryPoint]:

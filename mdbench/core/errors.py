@@ -52,8 +52,10 @@ class PredictorError(RuntimeError):
 
 
 @contextlib.contextmanager
-def foreign(what: str, *passing: type[BaseException]) -> Iterator[None]:
-    """Turn whatever somebody else's code raises here, sys.exit too, into a :class:`PredictorError` that begins so.
+def foreign(
+    what: str, *passing: type[BaseException], kind: type[InputError] | type[PredictorError] = PredictorError
+) -> Iterator[None]:
+    """Turn whatever somebody else's code raises here, sys.exit too, into an error of that kind that begins so.
 
     What is a PredictorError already, or one of ``passing``, goes through.
     """
@@ -63,11 +65,11 @@ def foreign(what: str, *passing: type[BaseException]) -> Iterator[None]:
     except through:
         raise
     except SystemExit as error:
-        raise PredictorError(f"{what}: it called sys.exit({error.code!r}).") from error
+        raise kind(f"{what}: it called sys.exit({error.code!r}).") from error
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # whatever its author derived it from
-        raise PredictorError(f"{what}: {reason_of(error)}") from error
+        raise kind(f"{what}: {reason_of(error)}") from error
 
 
 def origin(point: EntryPoint) -> str:
@@ -85,6 +87,8 @@ def shown(given: object) -> str:
 def reason_of(error: BaseException) -> str:
     """What somebody else's code raised, in one line."""
     text = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, InputError):  # it says all
+        return f"{text}."
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
 
 

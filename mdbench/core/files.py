@@ -130,6 +130,10 @@ def check_writable(path: str | Path) -> None:
         raise InputError(f"cannot write '{path}': there is no folder '{path.parent}'.")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise InputError(f"cannot write '{path}': no permission.")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:  # folders such as /proc let nobody, whatever their permissions say
+        raise InputError(f"cannot write '{path}': {error.strerror}.") from None
 
 
 def make_folder(path: str | Path) -> Path:

@@ -14,7 +14,7 @@ LARGEST = 2**28  # bytes
 SEPARATORS = {"tabs": "\t", "semicolons": ";", "commas": ",", "blanks": " "}
 COMMENT = " "  # stands for a line of one: blank, but not empty
 _NO_COMMENT = r"(?:N/A|NV|NA|NULL!|VALUE!|REF!|NUM!|NAME\?|DIV/0!)"
-_NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})([eE][+-]?\d{1,4})?")
+NUMBER = re.compile(r"[+-]?(\d{1,300}(\.\d{0,300})?|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
@@ -168,7 +168,7 @@ def _letters(line: str) -> list[str]:
 def number_in(cell: str, decimal_comma: bool) -> float | None:
     """A number, a percentage or a fraction; None if it is neither."""
     text = cell.replace(",", ".") if decimal_comma and cell.count(",") == 1 and "." not in cell else cell
-    if _NUMBER.fullmatch(text) and text.isascii():
+    if NUMBER.fullmatch(text):
         return float(text)
     if text.endswith("%") and (part := number_in(text[:-1].strip(), False)) is not None:
         return part / 100

@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from mdbench.board.names import visible
+from mdbench.core.errors import shown
 from mdbench.core.verdict import Verdict
 from mdbench.core.wording import interval_text, p_text, title
 from mdbench.evaluation.glossary import TASK
@@ -303,7 +304,7 @@ def print_posterior(report: dict[str, Any]) -> None:
     """One row a sequence; with prefixes, one row a prefix."""
     title = f"posterior by {report['method']}: order {report['order']}, concentration {report['concentration']:g}"
     sequences = report["sequences"]
-    names = [s["name"] or str(k) for k, s in enumerate(sequences, start=1)]
+    names = [shown(s["name"])[1:-1] if s["name"] else str(k) for k, s in enumerate(sequences, start=1)]
     if "prefixes" in sequences[0]:
         by_prefix = [
             (name, length, _list(mean))
@@ -326,7 +327,7 @@ def print_posterior(report: dict[str, Any]) -> None:
         of_each = [(name, s["length"], _list(s["next_token"])) for name, s in zip(names, sequences, strict=True)]
         print_table("next token of each, at the pooled E[λ]", ("sequence", "length", "next token"), of_each)
     if report["labels"]:
-        print_line(f"States: {', '.join(report['labels'])}.")
+        print_line(f"States: {', '.join(shown(label)[1:-1] for label in report['labels'])}.")
 
 
 def _posterior_row(name: str, about: dict[str, Any], report: dict[str, Any]) -> tuple[Any, ...]:

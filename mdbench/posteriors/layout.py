@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from mdbench.core.errors import InputError, shown
-from mdbench.core.tables import Table
+from mdbench.core.tables import NUMBER, Table
 
 IDS = {
     "animal",
@@ -96,7 +96,6 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 _ISO = re.compile(r"\d{4}-\d{2}(-\d{2})?([T ].*)?")
 _DATE = re.compile(r"(\d{1,4})([./])(\d{1,2})\2(\d{1,4})")
 _STEM = re.compile(r"(.*?)(\d{1,15})")
-_NUMBER = re.compile(r"[+-]?(\d{1,300}(\.\d{0,300})?|\.\d{1,300})([eE][+-]?\d{1,3})?")
 
 
 class Laid(NamedTuple):
@@ -178,10 +177,10 @@ def _header_of(rows: list[list[str]], cells: Cells) -> tuple[list[str] | None, l
     if not body:
         return (first, ["header left out"]) if known else (None, [])
     below = {cell for row in body for cell in row}
-    if below & set(named) or any(_NUMBER.fullmatch(cell) for cell in named):
+    if below & set(named) or any(NUMBER.fullmatch(cell) for cell in named):
         return None, []
     rest = [cell for row in body for cell in row[1:]] or [*below]  # the first column may be names
-    if known or all(cells.is_state(cell) or _NUMBER.fullmatch(cell) for cell in rest):
+    if known or all(cells.is_state(cell) or NUMBER.fullmatch(cell) for cell in rest):
         return first, ["header left out"]
     return None, []
 
@@ -322,7 +321,7 @@ def _ordered(cells: list[str], source: str, of: str = "") -> tuple[list[int], li
 
 
 def _time_keys(cells: list[str], source: str) -> list[Any]:
-    if all(_NUMBER.fullmatch(cell) for cell in cells):
+    if all(NUMBER.fullmatch(cell) for cell in cells):
         return [float(cell) for cell in cells]
     if all(_ISO.fullmatch(cell) for cell in cells):
         return list(cells)
@@ -340,7 +339,7 @@ def _time_keys(cells: list[str], source: str) -> list[Any]:
         return [int(s[2]) for s in stems if s]
     if all(cell[:3].lower() in MONTHS for cell in cells):
         return [MONTHS.index(cell[:3].lower()) for cell in cells]
-    bad = next(cell for cell in cells if not _NUMBER.fullmatch(cell))
+    bad = next(cell for cell in cells if not NUMBER.fullmatch(cell))
     raise InputError(f"{source}: the time {shown(bad)} has no order; write numbers, or dates such as 2020-01-31.")
 
 

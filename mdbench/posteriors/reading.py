@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from mdbench.core.errors import InputError, SequenceError, shown
 from mdbench.core.tables import Table, number_in, read_table
 from mdbench.posteriors.layout import Cells, alike, counts, lay_out
-from mdbench.tasks.task import ROUNDED
+from mdbench.tasks.task import ROUNDED, as_floats
 
 GAP = -1  # stands for a token that is missing
 NO_VALUE = {
@@ -47,6 +47,7 @@ NUCLEOTIDES = frozenset("acgtu")
 AMBIGUOUS = frozenset("nxrywskmbdhv")  # IUPAC codes, in lower case
 MISSING_MEND = "what is missing is left empty, or NA"
 PANEL_MEND = "of a panel the columns are called id, time and state"
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?")
 
 
@@ -95,16 +96,9 @@ def as_transition(given: Any, normalise: bool = False) -> Matrix:
         given, labels = given.to_numpy(), _agreed(rows, columns, "the transition matrix")
         if labels is not None and columns != list(labels):
             given = given[:, [columns.index(label) for label in labels]]
-    try:
-        if np.ma.is_masked(given):
-            raise InputError("the transition matrix has masked entries; all of it must be known.")
-        cells = np.array(given, dtype=object).ravel()  # as they were given: as numbers True would be 1
-        if any(isinstance(cell, (str, bytes, bool, np.bool_)) for cell in cells):
-            raise TypeError
-        values = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError("the transition matrix must be q rows of q numbers.") from None
-    return _settled(values, labels, [], normalise, "normalise=True divides")
+    if np.ma.is_masked(given):
+        raise InputError("the transition matrix has masked entries; all of it must be known.")
+    return _settled(as_floats(given), labels, [], normalise, "normalise=True divides")
 
 
 def _square(table: Table) -> tuple[Float[np.ndarray, "rows columns"], tuple[str, ...] | None, list[str]]:
@@ -134,6 +128,11 @@ def _square(table: Table) -> tuple[Float[np.ndarray, "rows columns"], tuple[str,
                 raise table.refusal(first + k, f"{shown(cell)} is not a number.")
         if len(row) != len(rows[0]):
             raise table.refusal(first + k, f"{len(row)} numbers, but the first row has {len(rows[0])}.")
+    if any(map(_THOUSANDS.fullmatch, cells := [cell for row in rows for cell in row])) and all(
+        _THOUSANDS.fullmatch(cell) or cell.isdigit() for cell in cells
+    ):
+        cell = next(filter(_THOUSANDS.fullmatch, cells))
+        raise InputError(f"{table.source}: is {cell} a count with a mark for thousands? write counts without it.")
     labels = _agreed(names, header, table.source)
     values = np.array([[number(cell) for cell in row] for row in rows], dtype=np.float64)
     if labels is not None and header is not None and header != list(labels):
@@ -188,6 +187,8 @@ def _settled(
             f"row {k + 1} of {source} holds {values[k, g]:g}; probabilities are 0 to 1, and counts are not negative."
         )
     sums, within = values.sum(axis=1), ROUNDED * len(values)
+    if len(values) > 2 and sums.max() > 1.5 and _has_totals(values):
+        raise InputError(f"the last row and column of {source} are sums of the others; give it without these totals.")
     if not np.isfinite(sums).all():
         raise InputError(f"row {int(np.argmin(np.isfinite(sums))) + 1} of {source} is too large to be summed.")
     off = np.abs(sums - 1)
@@ -209,6 +210,12 @@ def _settled(
     if transposed:
         said.append("its columns sum to 1: is it transposed?")
     return Matrix(values / sums[:, None], labels, (*said,))
+
+
+def _has_totals(values: Float[np.ndarray, "q q"]) -> bool:
+    """Whether the last row and column are the sums of the others, as tables of counts have them."""
+    body = values[:-1, :-1]
+    return np.allclose(values[-1, :-1], body.sum(axis=0)) and np.allclose(values[:-1, -1], body.sum(axis=1))
 
 
 def _without_empty_ends(rows: list[list[str]]) -> list[list[str]]:

@@ -99,6 +99,9 @@ def test_what_does_not_fit_is_refused_before_it_starts():
         InputError, match=r"the urn needs more than 4 GiB for order 7 at length 128; length \d+ would fit"
     ):
         Urn().posterior(task, np.zeros((1, 128), dtype=int))
+    task = MTD("long", np.full((3, 3), 1 / 3), order=2)
+    with pytest.raises(InputError, match=r"more than 2e\+11 additions .* length 4472\d\d would fit"):
+        Urn().check(task, 1_000_000)  # 2 C(n + 2, 2) = 2e11 where n = 447,212
 
 
 def test_prefix_lengths_outside_the_sequence_are_refused(core_task):

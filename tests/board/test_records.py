@@ -1003,11 +1003,18 @@ def test_predictions_name_their_seeds(run, tmp_path):
     np.savez(tmp_path / "last.npz", T16=each[:, -1])
     np.savez(tmp_path / "seeds.npz", **{"seed1/T16": each[:, -1], "seed0/T16": each[:, -2]})
     np.savez(tmp_path / "half.npz", T16=each[:, -1].astype(np.float16))
+    np.savez(tmp_path / "lacking.npz", **{"seed1/T16": each[:, -1], "seed0/T16": each[:, -2], "seed0/T8": each[:, 7]})
+    np.savez(tmp_path / "mixed.npz", **{"seed1/T16": each[:, -1], "T8": each[:, 7]})
 
     def scored(name):
         return run("score", "--predictions", tmp_path / f"{name}.npz", "--task", TASK, "--name", "mine", "--json")
 
-    for name, said in (("positions", "has three axes; give the prediction after the last token"), ("half", "float16")):
+    for name, said in (
+        ("positions", "has three axes; give the prediction after the last token"),
+        ("half", "float16"),
+        ("lacking", "seed1 has no T8, which another seed has"),
+        ("mixed", "give one kind"),
+    ):
         assert scored(name).code == 2
         assert said in scored(name).err
     (last,), (seeds,) = (json.loads(scored(name).out) for name in ("last", "seeds"))

@@ -12,6 +12,7 @@ import pytest
 import mdbench
 from mdbench.core.errors import InputError
 from mdbench.posteriors.reading import GAP, as_sequences, as_transition, read_sequences, read_transition
+from mdbench.tasks.task import check_transition
 
 PI = np.array([[0.75, 0.25], [0.35, 0.65]])
 FIRST, SECOND = [0, 1, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1]
@@ -385,6 +386,9 @@ def test_a_transposed_matrix_is_suspected_aloud():
 def test_a_matrix_is_of_numbers(given):
     with pytest.raises(InputError, match=r"q rows of q numbers|masked entries"):
         as_transition(given)
+    if not isinstance(given, np.ma.MaskedArray):
+        with pytest.raises(InputError, match="q rows of q numbers"):
+            check_transition(given)
 
 
 def test_numpy_scalars_are_numbers():
@@ -409,6 +413,9 @@ def test_numpy_scalars_are_numbers():
         ("0.75,0.25\n0.35,0.65\n", "0,1\x0b1\n", "which no table has"),
         ("0.75,0.25\n0.35,0.65\n", "0,1,NA,0,1,NA,1\n", "gaps leave no 3 states in a row"),
         ("0.75,0.25\n0.35,0.65\n", "id,state\n", "has a header and no rows"),
+        ("3;1\n1.200;950\n", "0,1,1\n", "is 1.200 a count with a mark for thousands?"),
+        (",A,B,Total\nA,3,1,4\nB,2,5,7\nTotal,5,6,11\n", "A,B,B\n", "give it without these totals"),
+        ("3,1,4\n2,5,7\n5,6,11\n", "0,1,1\n", "give it without these totals"),
     ],
 )
 def test_the_rest_is_refused_with_a_sentence(tmp_path, run, matrix, sequences, said):

@@ -333,12 +333,14 @@ def test_a_plugin_is_found_by_its_entry_point_and_takes_any_option(monkeypatch, 
         EntryPoint("guess", f"{__name__}:build_guess", GROUP),
         EntryPoint("md1", "not.there:build", GROUP),
         EntryPoint("guess", "somewhere.else:build", GROUP),
+        EntryPoint("g" * 100_000, "somewhere.else:build", GROUP),
     ]
     monkeypatch.setattr("mdbench.core.entries.entry_points", lambda **_: points)
     errors.warn_once.cache_clear()
     assert predictor_entries()["md1"].target.startswith("mdbench.")  # a built-in wins
     assert "'md1' from an entry point is not used: a built-in predictor has that name." in caplog.text
     assert "'guess' from an entry point is not used: that name is taken, from an entry point." in caplog.text
+    assert f"'{'g' * 77}...' from an entry point is not used: a name has up to 200 characters." in caplog.text
     guess = build_predictor("guess:colour=blue", load_task("mtd-q3-m2"))
     assert guess == ("mtd-q3-m2", {"colour": "blue"})
 
