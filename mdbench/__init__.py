@@ -3,6 +3,7 @@
     evaluate(predictors, task=..., lengths=...)     score predictors against gold
     check(predictor, task)                          hold one to the predictor contract
     compare(a, b, task=...)                         two predictors, paired
+    agree(predictors, task=..., length=...)         how far they and their training seeds are from each other
     posterior(transition, order, sequences)         posteriors of one's own sequences
     train(task, config, out, seeds)                 transformers
     identify(predictor), inspect(predictor)         which algorithm it runs, and what is inside a transformer
@@ -20,6 +21,7 @@ from mdbench.core.errors import InputError, Unsupported
 
 if TYPE_CHECKING:
     from mdbench.baselines import Baseline
+    from mdbench.board.agreement import agree
     from mdbench.evaluation.comparison import Comparison, compare
     from mdbench.evaluation.contract import check
     from mdbench.evaluation.evaluation import Evaluation, evaluate
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mdbench.baselines": ("Baseline",),
+    "mdbench.board.agreement": ("agree",),
     "mdbench.evaluation.comparison": ("Comparison", "compare"),
     "mdbench.evaluation.contract": ("check",),
     "mdbench.evaluation.evaluation": ("Evaluation", "evaluate"),
@@ -67,6 +70,7 @@ __all__ = [
     "Task",
     "TrainingConfig",
     "Unsupported",
+    "agree",
     "build_predictor",
     "check",
     "compare",

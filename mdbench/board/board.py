@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mdbench.board.agreement import Agreement, is_of_interest, pairwise, rows_of
 from mdbench.board.files import digest_of, record_paths
 from mdbench.board.marks import Mark, read_marks
 from mdbench.board.names import visible
+from mdbench.board.predictions import ByLength
 from mdbench.board.ranking import UNIT, Excess, Place, Planned, Standing, complete, planned_comparisons, standings
 from mdbench.board.reading import check_place, read_record
 from mdbench.board.record import LONGEST_REASON, PREDICTIONS, CellRecord, Record
@@ -107,6 +109,7 @@ def _is_trained(record: Record) -> bool:
 
 
 SUITE = "suite"
+MOST_AGREEING = 60  # rows, training seeds each one, whose distances from each other the page shows
 
 RERUN, NOT_RERUN, NOT_REPEATED = "rerun", "not rerun", "not repeated"
 
@@ -121,13 +124,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class Board:
-    """The rows, ranked ones first, best first; the planned comparisons; and what was refused."""
+    """The rows, ranked ones first, best first; planned comparisons; what was refused; how far rows are apart."""
 
     suite: Suite
     rows: list[Row]
     planned: list[Planned]
     refused: list[Refused]
     notes: list[str] = field(default_factory=list)
+    agreements: dict[Place, Agreement] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -165,7 +169,7 @@ def build(
     places = [(task, length) for task in loaded.tasks for length in loaded.lengths]
     by_row: dict[str, dict[str, tuple[Record, dict[int, Scores]]]] = {}
     digests: dict[tuple[str, str], str] = {}
-    for record, scores, digest in read:
+    for record, _, scores, digest in read:
         for kept in (marks.get(digest), times.get(digest)):
             if kept is not None:
                 kept.check(record)
@@ -212,7 +216,26 @@ def build(
     }
     unknown = {key: row.seeds_unknown for key, row in zip(by_row, rows, strict=True)}
     planned = planned_comparisons(loaded, {label: (excess[key], unknown[key]) for label, key in ours.items()})
-    return Board(loaded, sorted(rows, key=_order), planned, refused, notes)
+    ranked = sorted(rows, key=_order)
+    agreements = _agreements([(record, probs) for record, probs, *_ in read], ranked, places)
+    return Board(loaded, ranked, planned, refused, notes, agreements)
+
+
+def _agreements(
+    read: Sequence[tuple[Record, ByLength]], rows: Sequence[Row], places: Sequence[Place]
+) -> dict[Place, Agreement]:
+    """How far apart the best rows and their training seeds are, place by place."""
+    rank = {row.label: k for k, row in enumerate(rows)}
+    ordered = sorted((pair for pair in read if is_of_interest(pair[0])), key=lambda p: rank[p[0].predictor.label])
+    found = {}
+    for task, length in places:
+        probs: dict[str, Any] = {}
+        for record, arrays in ordered:
+            if record.task == task and length in arrays and len(probs) + len(arrays[length]) <= MOST_AGREEING:
+                probs |= rows_of(record.predictor.label, [*arrays[length]])
+        if len(probs) > 1:
+            found[task, length] = pairwise(probs, task, length, "public sequences, from records")
+    return found
 
 
 def row_key(record: Record) -> str:
@@ -241,9 +264,9 @@ def _first(tasks: dict[str, tuple[Record, Any]]) -> Record:
 
 def _read_all(
     folder: Path, suite: Suite, progress: Progress
-) -> tuple[list[tuple[Record, dict[int, Scores], str]], list[Refused]]:
-    """Records that hold, with their scores by sequence and the SHA-256 of their bytes; and the others."""
-    held: list[tuple[Record, dict[int, Scores], str]] = []
+) -> tuple[list[tuple[Record, ByLength, dict[int, Scores], str]], list[Refused]]:
+    """Records that hold, with probabilities, scores by sequence and the SHA-256 of their bytes; and the others."""
+    held: list[tuple[Record, ByLength, dict[int, Scores], str]] = []
     refused = []
     rows: dict[tuple[str, str], str] = {}
     for path in record_paths(folder):
@@ -261,7 +284,7 @@ def _read_all(
                 raise InputError(f"another record is of the same row, with the label '{rows[row]}'.")
             if record.task in suite.tasks:
                 rows[row] = label
-                held.append((record, scores, digest_of(path)))
+                held.append((record, probs, scores, digest_of(path)))
         except InputError as error:
             refused.append(Refused(shown, visible(str(error).replace(str(path), shown), LONGEST_REASON)))
     return held, refused

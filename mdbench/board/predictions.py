@@ -18,7 +18,7 @@ from mdbench.tasks import Task, public_sequences
 
 LARGEST = 2**28  # bytes of all arrays in a file of predictions
 
-ByLength = Mapping[int, Float[np.ndarray, "R N q"]]
+ByLength = Mapping[int, Float[np.ndarray, "_R _N _q"]]  # records of one board differ
 
 
 def fault_of_file(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""What a predictor computes: inspect and identify."""
+"""What a predictor computes: agree, inspect and identify."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from mdbench.cli.app import (
+    LEADERBOARD,
     Device,
     Json,
+    Leaderboard,
     NoCache,
     OneTask,
     Predictor,
@@ -20,6 +22,58 @@ from mdbench.cli.app import (
     this_command,
     whole_numbers,
 )
+
+
+@app.command()
+def agree(
+    predictors: Annotated[
+        list[str] | None,
+        typer.Argument(help="Predictors, or NAME:seed=K for one training seed; all of the board if none."),
+    ] = None,
+    task: OneTask = "mtd-q5-m3",
+    length: Annotated[int, typer.Option("--length", help="Context length.")] = 32,
+    n_sequences: Annotated[
+        int | None, typer.Option(help="Run the predictors on so many fresh sequences; else their records are read.")
+    ] = None,
+    seed: Seed = 0,
+    threshold: Annotated[
+        float | None, typer.Option(help="Rows nearer than that (nats) are of one class; 5e-5 if not given.")
+    ] = None,
+    leaderboard: Leaderboard = LEADERBOARD,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, agreement.html.")] = None,
+    device: Device = "cpu",
+    no_cache: NoCache = False,
+    as_json: Json = False,
+) -> None:
+    """How far predictors and their training seeds are from each other: which compute the same function."""
+    from mdbench.board import agreement
+    from mdbench.core.files import check_writable, make_folder, write_text
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+
+    page = None if out is None else make_folder(out) / "agreement.html"
+    if page is not None:
+        check_writable(page)
+    with progress_bars() as progress:
+        found = agreement.agree(
+            predictors or (),
+            task=task,
+            length=length,
+            leaderboard=leaderboard,
+            n_sequences=n_sequences,
+            seed=seed,
+            threshold=agreement.SAME if threshold is None else threshold,
+            device=device,
+            cache=cache_of(no_cache),
+            progress=progress,
+        )
+    if page is not None:
+        from mdbench.pages.agreement import render
+
+        write_text(page, render(found, this_command()))
+    emit(as_json, found.to_dict, lambda: terminal.print_agreement(found))
+    if page is not None and not as_json:
+        terminal.print_line(f"The page is '{page}'.")
 
 
 @app.command()

@@ -15,11 +15,14 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from mdbench.board.agreement import Agreement
 from mdbench.board.board import NOT_RERUN, RERUN, SUITE, Board, Row, all_at_gold, at_gold
 from mdbench.board.ranking import PLANNED, UNIT, Standing
 from mdbench.board.record import KINDS, PREDICTIONS, CellRecord, json_schema
 from mdbench.board.times import N_SEQUENCES as N_TIMED
+from mdbench.core.files import json_ready
 from mdbench.core.wording import interval_text, title
+from mdbench.pages.agreement import LOWEST
 from mdbench.pages.html import render_page
 from mdbench.tasks import N_PUBLIC
 
@@ -397,15 +400,43 @@ def _data(board: Board) -> dict[str, Any]:
             cost.append({"predictor": row.label, "kind": row.kind} | where)
     for p in cost:
         p["score"] = floor if p.pop("gold") else p["score"]
+    agreements = {f"{t}, T = {n}": _agreement(found) for (t, n), found in board.agreements.items()}
     return {
         "charts": {
             "excess": _lines(board, "excess", "excess KL (nats)", "shown:N", lowest),
             "cost": _cost(floor),
             "kl": _lines(board, "kl", "KL (nats)", "kl:Q", None),
-        },
+        }
+        | ({"agreement": _heat_map()} if agreements else {}),
+        "agreements": agreements,
         "points": {"excess": excess, "cost": cost, "kl": kl},
         "infinite": infinite,
     }
+
+
+def _agreement(found: Agreement) -> dict[str, Any]:
+    """The rows in the order of their classes, and KL(row ‖ column)."""
+    at = {name: k for k, name in enumerate(found.rows)}
+    order = [at[name] for name in found.ordered]
+    values = [[float(f"{found.matrix[r, c]:.3g}") if r != c else None for c in order] for r in order]
+    return json_ready({"rows": found.ordered, "kl": values, "classes": found.classes, "threshold": found.threshold})
+
+
+def _heat_map() -> dict[str, Any]:
+    """Of one place; the script gives the points and their order."""
+    axis = alt.Axis(labelLimit=160, labelFontSize=9, title=None)
+    chart = alt.Chart(POINTS).mark_rect()
+    scale = alt.Scale(type="log", scheme="cividis", domainMin=LOWEST, clamp=True)
+    legend = alt.Legend(title="KL, nats", format=".0e", tickCount=5, orient="bottom", gradientLength=240)
+    tip = ["row:N", "column:N", alt.Tooltip("kl:Q", title="KL(row ‖ column)", format=".3g")]
+    return _spec(
+        chart.encode(
+            alt.X("column:N", axis=axis),
+            alt.Y("row:N", axis=axis),
+            alt.Color("kl:Q", scale=scale, legend=legend),
+            tooltip=tip,
+        )
+    )
 
 
 def _lowest(board: Board) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import matplotlib
@@ -12,6 +10,7 @@ from matplotlib.figure import Figure
 
 from mdbench.mechanism.inspection import Inspection
 from mdbench.pages.html import render_page
+from mdbench.pages.pictures import data_uri
 
 LOWEST_SCORE = -12.0  # of offsets, in a plot: e^-12 of the attention is nothing one could see
 
@@ -33,7 +32,7 @@ def _figures(seen: Inspection) -> dict[str, str]:
     if seen.transition:
         t = seen.transition
         panels = {"softmax of W_A over keys": t.learned, "the same of log π": t.expected}
-        figures["transition"] = _data(_heatmaps([panels], "state before (key)", "state (query)", shared=True))
+        figures["transition"] = data_uri(_heatmaps([panels], "state before (key)", "state (query)", shared=True))
     return figures
 
 
@@ -48,7 +47,7 @@ def _maps(seen: Inspection) -> str:
         rows = [{f"layer {k}, head {h}": a for h, a in enumerate(heads, 1)} for k, heads in enumerate(seen.maps, 1)]
     else:
         rows = [{f"layer {k}: {seen.predictor}": a} for k, a in enumerate(seen.maps, 1)]
-    return _data(_heatmaps(rows, "key", "query"))
+    return data_uri(_heatmaps(rows, "key", "query"))
 
 
 def _average_maps(seen: Inspection) -> str:
@@ -60,7 +59,7 @@ def _average_maps(seen: Inspection) -> str:
         }
         for k, layer in enumerate(seen.layers, 1)
     ]
-    return _data(_heatmaps(rows, "key", "query"))
+    return data_uri(_heatmaps(rows, "key", "query"))
 
 
 def _offsets(seen: Inspection) -> str:
@@ -73,7 +72,7 @@ def _offsets(seen: Inspection) -> str:
             axes.plot(np.maximum(scores, LOWEST_SCORE), style, markersize=3, linewidth=0.8, label=name)
         axes.set(title=f"layer {k}", xlabel="offset i - j", ylabel="h_T · R_A, nats")
         axes.legend()
-    return _data(figure)
+    return data_uri(figure)
 
 
 def _heatmaps(rows: list[dict[str, Any]], x: str, y: str, shared: bool = False) -> Figure:
@@ -89,10 +88,3 @@ def _heatmaps(rows: list[dict[str, Any]], x: str, y: str, shared: bool = False) 
             axes.set(title=title, xlabel=x, ylabel=y)
             figure.colorbar(image, ax=axes, shrink=0.7)
     return figure
-
-
-def _data(figure: Figure) -> str:
-    """The picture as a data URI."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

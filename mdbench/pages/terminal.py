@@ -22,6 +22,7 @@ from mdbench.tasks import load_task
 
 if TYPE_CHECKING:
     from mdbench.algorithms.tuning import Tuned
+    from mdbench.board.agreement import Agreement
     from mdbench.board.auditing import Audited
     from mdbench.board.board import Board
     from mdbench.evaluation.comparison import Comparison
@@ -40,6 +41,7 @@ def console() -> Console:
 
 LONGEST_LINE = 1000  # characters of what somebody else wrote
 ALWAYS_SHOWN = 5  # columns
+FEW_ROWS = 8  # whose distances from each other fit into a table
 
 
 def print_whole(table: Table) -> None:
@@ -298,6 +300,26 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     print_whole(table)
+
+
+def print_agreement(found: Agreement) -> None:
+    """The nearest row of each, the classes, and of few rows all distances."""
+    title = f"{found.task}, T = {found.length}: mean KL(row ‖ column) in nats, {found.n_sequences} {found.source}"
+    if len(found.rows) <= FEW_ROWS:
+        values = found.matrix
+        numbered = [f"{k}" for k in range(1, len(found.rows) + 1)]
+        rows = [
+            (n, name, *("" if r == c else f"{values[r, c]:.2g}" for c in range(len(found.rows))))
+            for r, (n, name) in enumerate(zip(numbered, found.rows, strict=True))
+        ]
+        print_table(title, ("#", "row", *numbered), rows)
+    pairs = [found[row, found.nearest[row]] for row in found.rows]
+    nearest = [(p.row, p.column, f"{p.kl:.3g}", interval_text(p.kl_ci)) for p in pairs]
+    print_table(f"{title}: the nearest", ("row", "nearest", "KL", "95% interval"), nearest)
+    for k, members in enumerate(found.classes, start=1):
+        print_line(f"Class {k} (within {found.threshold:g} nats of a member): {', '.join(members)}.")
+    if not found.classes:
+        print_line(f"No two rows are within {found.threshold:g} nats of each other.")
 
 
 def print_posterior(report: dict[str, Any]) -> None:

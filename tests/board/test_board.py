@@ -545,6 +545,23 @@ def test_charts_follow_the_ticked_rows(page):
     assert page.locator("input.charted:not(:checked):enabled").count() == 0
 
 
+def test_who_agrees_with_whom(page, built):
+    """The heat map has a cell for each pair that is finite and not nothing, at the place that is picked."""
+
+    def n_cells(place):
+        values = built.agreements[place].matrix
+        return int(((values > 0) & np.isfinite(values)).sum())
+
+    places = list(built.agreements)
+    page.wait_for_selector("#agreement svg")
+    assert page.locator("#agreement svg .mark-rect.role-mark path").count() == n_cells(places[0])
+    place = places[-1]
+    page.select_option("#place", f"{place[0]}, T = {place[1]}")
+    page.wait_for_function(
+        "n => document.querySelectorAll('#agreement svg .mark-rect.role-mark path').length === n", arg=n_cells(place)
+    )
+
+
 def test_names_do_no_harm(page):
     assert set(NASTY) <= set(names(page))
     for k in range(len(names(page))):
