@@ -7,6 +7,7 @@
     posterior(transition, order, sequences)         posteriors of one's own sequences
     train(task, config, out, seeds)                 transformers
     identify(predictor), inspect(predictor)         which algorithm it runs, and what is inside a transformer
+    patch(predictor)                                what becomes of it when its parts are replaced
     load_task(name), sample(task, length, n, seed)  the tasks and their sequences; Task, MTD, PerLag, Markov make them
     Baseline, Score                                 what a posterior method and a score of another package are
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mdbench.evaluation.scores import Score
     from mdbench.mechanism.identification import identify
     from mdbench.mechanism.inspection import inspect
+    from mdbench.mechanism.patching import patch
     from mdbench.posteriors.own import posterior
     from mdbench.posteriors.validation import validate
     from mdbench.predictors.catalogue import build_predictor
@@ -47,6 +49,7 @@ _HOMES = {
     "mdbench.evaluation.scores": ("Score",),
     "mdbench.mechanism.identification": ("identify",),
     "mdbench.mechanism.inspection": ("inspect",),
+    "mdbench.mechanism.patching": ("patch",),
     "mdbench.posteriors.own": ("posterior",),
     "mdbench.posteriors.validation": ("validate",),
     "mdbench.predictors.catalogue": ("build_predictor",),
@@ -79,6 +82,7 @@ __all__ = [
     "inspect",
     "load_suite",
     "load_task",
+    "patch",
     "posterior",
     "preset_config",
     "sample",

@@ -1,4 +1,4 @@
-"""What a predictor computes: agree, inspect and identify."""
+"""What a predictor computes: agree, inspect, patch and identify."""
 
 from __future__ import annotations
 
@@ -101,6 +101,47 @@ def inspect(
 
         write_text(page, render(seen, this_command()))
     emit(as_json, seen.to_dict, lambda: terminal.print_inspection(seen))
+    if page is not None and not as_json:
+        terminal.print_line(f"The page is '{page}'.")
+
+
+@app.command()
+def patch(
+    predictor: Annotated[
+        str, typer.Argument(help="A transformer: trained_*, standard_*, constructed_*, run:, file.py:.")
+    ],
+    task: OneTask = "mtd-q5-m3",
+    length: Annotated[int, typer.Option("--length", help="Context length.")] = 32,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, patches.html.")] = None,
+    n_sequences: Annotated[int, typer.Option(help="Sequences that judge; means and readouts are of others.")] = 1024,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Replace each part of a transformer while it predicts, and measure what becomes of its predictions."""
+    from mdbench.core.files import check_writable, make_folder, write_text
+    from mdbench.mechanism import patching
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+
+    page = None if out is None else make_folder(out) / "patches.html"
+    if page is not None:
+        check_writable(page)
+    with progress_bars() as progress:
+        found = patching.patch(
+            predictor,
+            task=task,
+            length=length,
+            n_sequences=n_sequences,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+    if page is not None:
+        from mdbench.pages.patches import render
+
+        write_text(page, render(found, this_command()))
+    emit(as_json, found.to_dict, lambda: terminal.print_patched(found))
     if page is not None and not as_json:
         terminal.print_line(f"The page is '{page}'.")
 

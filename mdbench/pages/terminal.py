@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mdbench.evaluation.results import Result
     from mdbench.mechanism.identification import Identification
     from mdbench.mechanism.inspection import Inspection
+    from mdbench.mechanism.patching import Intervention, Patched
     from mdbench.posteriors.validation import Validation
 
 
@@ -320,6 +321,23 @@ def print_agreement(found: Agreement) -> None:
         print_line(f"Class {k} (within {found.threshold:g} nats of a member): {', '.join(members)}.")
     if not found.classes:
         print_line(f"No two rows are within {found.threshold:g} nats of each other.")
+
+
+def print_patched(found: Patched) -> None:
+    """A row an intervention; its excess KL for each training seed, as it is and with the readout fitted anew."""
+    n_seeds = 1 + max(i.seed for i in found.interventions)
+    seeds = [f"seed {k}" for k in range(n_seeds)] if n_seeds > 1 else ["excess KL"]
+    title = f"{found.interventions[0].predictor} at {found.task}, T = {found.length}: mean excess KL in nats"
+    rows = [
+        (layer or "", part, replaced_by, *(_of_seed(of, k) for of in (plain, refit) for k in range(n_seeds)))
+        for (layer, part, replaced_by), plain, refit in found.table()
+    ]
+    headings = ("layer", "part", "replaced by", *seeds, *(f"{s}, refit" for s in seeds))
+    print_table(f"{title}, {found.n_sequences} sequences", headings, rows)
+
+
+def _of_seed(interventions: Sequence[Intervention], seed: int) -> str:
+    return next((f"{i.excess_kl:.2e}" for i in interventions if i.seed == seed), "")
 
 
 def print_posterior(report: dict[str, Any]) -> None:

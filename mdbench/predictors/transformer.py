@@ -8,6 +8,9 @@ Standard: h⁰_i = E[y_i]; layer l adds a multi-head attention of the normalised
 (Shaw et al., arXiv 1803.02155), then an MLP of the normalised h; output W_O norm(h_T).
 
 Only position T is read, so in the last layer nothing else is computed. A shorter context takes the tables' first rows.
+
+PyTorch's forward hooks fire on each layer, on its attention (the module ``softmax``: scores in, attention out; in the
+last layer those of position T alone) and on the readout (``read``: h_T in, output out).
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ class DisentangledTransformer(nn.Module):
         layers = nn.ModuleList(DisentangledAttention(d, length, d_rel) for d in inner)
         self.layers: list[DisentangledAttention] = layers  # type: ignore[assignment]  # what the ModuleList holds
         self.readout = nn.Parameter(torch.zeros(n_states, width))  # W_O
+        self.read = Readout()
 
     def initialise(self, scale: float, generator: torch.Generator) -> None:
         """Draw every parameter from N(0, scale²)."""
@@ -90,7 +94,7 @@ class DisentangledTransformer(nn.Module):
         h = one_hot(tokens, self.n_states, self.readout.dtype)
         for layer in self.layers[:-1]:
             h = layer(h)
-        return self.layers[-1].last_row(h)[:, 0] @ self.readout.T
+        return self.read(self.layers[-1](h, last_only=True)[:, 0], self.readout)
 
     def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch length length"]]:
         """A of every layer, rows = queries.
@@ -120,16 +124,18 @@ class DisentangledAttention(nn.Module):
         self.attend = nn.Parameter(torch.zeros(width, width))  # W_A
         self.attend_offset = nn.Parameter(torch.zeros(length, width))  # R_A
         self.value_offset = nn.Parameter(torch.zeros(length, d_rel))  # R_V
+        self.softmax = nn.Softmax(dim=-1)
         self.register_buffer("future", future_mask(length), persistent=False)
 
-    def forward(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length wider"]:
-        return self.append_values(h, self.attention(h))
+    def forward(self, h: Float[Tensor, "batch length d"], last_only: bool = False) -> Float[Tensor, "batch n wider"]:
+        """At all positions (n = length), or at T alone (n = 1)."""
+        return self.last_row(h) if last_only else self.append_values(h, self.attention(h))
 
     def attention(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch length length"]:
         length = h.shape[1]
         by_offset = h @ farthest_first(self.attend_offset, length).T
         scores = torch.baddbmm(offsets_to_keys(by_offset), h @ self.attend, h.transpose(1, 2))
-        return torch.softmax(scores + self.future[:length, :length], dim=-1)
+        return self.softmax(scores + self.future[:length, :length])
 
     def append_values(
         self, h: Float[Tensor, "batch length d"], attention: Float[Tensor, "batch length length"]
@@ -138,10 +144,10 @@ class DisentangledAttention(nn.Module):
         return torch.cat([h, attention @ h, offsets], dim=-1)
 
     def last_row(self, h: Float[Tensor, "batch length d"]) -> Float[Tensor, "batch 1 wider"]:
-        """``forward`` at position T alone: there, key j stands at offset T-1-j."""
+        """There, key j stands at offset T-1-j."""
         query, length = h[:, -1:], h.shape[1]
         scores = (query @ self.attend) @ h.transpose(1, 2) + query @ farthest_first(self.attend_offset, length).T
-        attention = torch.softmax(scores, dim=-1)
+        attention = self.softmax(scores)
         return torch.cat([query, attention @ h, attention @ farthest_first(self.value_offset, length)], dim=-1)
 
 
@@ -164,6 +170,7 @@ class StandardTransformer(nn.Module):
         self.layers: list[StandardLayer] = layers  # type: ignore[assignment]  # what the ModuleList holds
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Parameter(torch.zeros(n_states, width))  # W_O
+        self.read = Readout()
 
     def initialise(self, scale: float, generator: torch.Generator) -> None:
         """Draw every matrix and table from N(0, scale²); biases are 0, norms' weights 1."""
@@ -194,8 +201,7 @@ class StandardTransformer(nn.Module):
         h = one_hot(tokens, self.n_states, self.embedding.dtype) @ self.embedding
         for layer in self.layers[:-1]:
             h = layer(h)
-        h = self.layers[-1].last_row(h)
-        return self.norm(h[:, 0]) @ self.readout.T
+        return self.read(self.norm(self.layers[-1](h, last_only=True)[:, 0]), self.readout)
 
     def attention_maps(self, tokens: Int[Tensor, "batch length"]) -> list[Float[Tensor, "batch heads length length"]]:
         """A of every layer and head, rows = queries.
@@ -229,20 +235,25 @@ class StandardLayer(nn.Module):
         self.value_offset = nn.Parameter(torch.zeros(length, width // heads))
         self.mix = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.softmax = nn.Softmax(dim=-1)
         self.register_buffer("future", future_mask(length), persistent=False)
 
-    def forward(self, h: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+    def forward(
+        self, h: Float[Tensor, "batch length width"], last_only: bool = False
+    ) -> Float[Tensor, "batch n width"]:
+        """At all positions (n = length), or at T alone (n = 1)."""
+        if last_only:
+            return self.last_row(h)
         query, key, value = self.split(self.attention_norm(h))
         attention = self.attention(query, key)
         heads = attention @ value + keys_to_offsets(attention) @ farthest_first(self.value_offset, h.shape[1])
         return self.add_mlp(h + self.join(heads))
 
     def last_row(self, h: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch 1 width"]:
-        """``forward`` at position T alone."""
         query, key, value = self.split(self.attention_norm(h))
         query, length = query[:, :, -1:], h.shape[1]
         scores = query @ key.transpose(-1, -2) + query @ farthest_first(self.key_offset, length).T
-        attention = torch.softmax(scores / query.shape[-1] ** 0.5, dim=-1)
+        attention = self.softmax(scores / query.shape[-1] ** 0.5)
         heads = attention @ value + attention @ farthest_first(self.value_offset, length)
         return self.add_mlp(h[:, -1:] + self.join(heads))
 
@@ -256,13 +267,20 @@ class StandardLayer(nn.Module):
     ) -> Float[Tensor, "batch heads queries length"]:
         length = key.shape[-2]
         scores = query @ key.transpose(-1, -2) + offsets_to_keys(query @ farthest_first(self.key_offset, length).T)
-        return torch.softmax(scores / query.shape[-1] ** 0.5 + self.future[:length, :length], dim=-1)
+        return self.softmax(scores / query.shape[-1] ** 0.5 + self.future[:length, :length])
 
     def join(self, heads: Float[Tensor, "batch heads n d"]) -> Float[Tensor, "batch n width"]:
         return self.mix(heads.transpose(1, 2).flatten(2))
 
     def add_mlp(self, h: Tensor) -> Tensor:
         return h + self.mlp(self.mlp_norm(h))
+
+
+class Readout(nn.Module):
+    """The last linear map: a module without weights of its own, so that what is read can be seen and replaced."""
+
+    def forward(self, h: Float[Tensor, "batch d"], readout: Float[Tensor, "q d"]) -> Float[Tensor, "batch q"]:
+        return h @ readout.T
 
 
 Transformer = DisentangledTransformer | StandardTransformer
