@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from mdbench.board.record import MOST_RUNS
 from mdbench.core.errors import InputError, reason_of, shown
-from mdbench.core.tables import number_in, read_table
+from mdbench.core.tables import NUMBER, number_in, read_table
 from mdbench.predictors.predictor import check_output
 from mdbench.tasks import Task, public_sequences
 
@@ -46,11 +46,15 @@ def read_predictions(path: Path, task: Task) -> dict[int, np.ndarray]:
     Raises:
         InputError: it is neither; the message says what would be right.
     """
-    if path.suffix == ".csv":
+    if path.suffix == ".npy":
+        raise InputError(f"'{path}' is one array without a name; put it into an .npz, where it is called T<length>.")
+    if path.suffix in (".csv", ".tsv", ".txt"):
         return {length: array[None] for length, array in read_csv(path, task).items()}
     by_length: dict[int, dict[str, np.ndarray]] = {}
-    for name, array in _unpacked(path, r"(seed[0-9]{1,9}/)?T([1-9][0-9]{0,6})").items():
+    for name, array in _unpacked(path, r"(seed(?:0|[1-9][0-9]{0,8})/)?T([1-9][0-9]{0,6})").items():
         seed, _, of_length = name.rpartition("/")
+        if array.ndim == 1:
+            raise InputError(f"'{path}': '{name}' has one axis; give (N, q), a row a sequence.")
         if array.ndim == 3:
             raise InputError(
                 f"'{path}': '{name}' has three axes; give the prediction after the last token, (N, q). Of several "
@@ -112,7 +116,9 @@ def read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
     _check_file(path)
     table = read_table(path)
     wanted = ["length", "sequence", *(f"p{b}" for b in range(task.n_states))]
-    header, rows = table.rows[0], table.rows[1:]
+    header, rows = [name.lower() for name in table.rows[0]], table.rows[1:]
+    if rows and all(len(row) == len(header) + 1 for row in rows):
+        header = ["", *header]  # as R writes row names
     if sorted(name for name in header if name) != sorted(wanted):
         there = ",".join(header)[:80]
         mend = "; of several training seeds give an .npz with seed0/T16, seed1/T16" if "seed" in header else ""
@@ -127,7 +133,7 @@ def read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
             number = number_in(cell := row[at[column]], decimal_comma=table.separator != "commas")
             if number is None:
                 raise table.refusal(k, f"{name} is {shown(cell)}, not a number.")
-            if name in wanted[:2] and not (number.is_integer() and 0 <= number < 2**31):
+            if name in wanted[:2] and not (NUMBER.fullmatch(cell) and number.is_integer() and 0 <= number < 2**31):
                 raise table.refusal(k, f"{name} must be a whole number, not {shown(cell)}.")
             values[k - 1, column] = number
     arrays = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from mdbench.core.errors import InputError, shown
 
 LARGEST = 2**28  # bytes
+csv.field_size_limit(LARGEST)
 SEPARATORS = {"tabs": "\t", "semicolons": ";", "commas": ",", "blanks": " "}
 COMMENT = " "  # stands for a line of one: blank, but not empty
 _NO_COMMENT = r"(?:N/A|NV|NA|NULL!|VALUE!|REF!|NUM!|NAME\?|DIV/0!)"
@@ -59,15 +60,15 @@ def parse_table(text: str, source: str) -> Table:
         raise InputError(
             f"{source}, line {line}: it has the character {bad[0]!a}, which no table has; save it as text."
         )
-    if text.lstrip()[:1] == "[":
-        text = _bracketed(re.sub(r"\[,?(\d+),?\]", r"\1", text) if re.search(r"\[\d+,\]", text) else text)
+    text = _without_brackets(_as_program_writes(text))
     numbered = [(k, _without_comment(line)) for k, line in enumerate(text.split("\n"), start=1)]
     while numbered and not numbered[-1][1].strip():
         numbered.pop()
     lines = [line for _, line in numbered if line.strip()]
     if not lines:
         raise InputError(f"{source} is empty.")
-    if lines[0].lstrip().startswith((">", ";")) and any(line.lstrip().startswith(">") for line in lines):
+    beginning = next((line.strip() for line in lines if not line.lstrip().startswith(";")), "")
+    if re.match(r">(?!=)", beginning) and not all(line.lstrip().startswith(">") for line in lines):
         return _fasta([(k, line) for k, line in numbered if line.strip()], source)
     told = re.fullmatch(r"sep=(.)", lines[0].strip())  # as Excel says it
     separator = _separator(lines)
@@ -112,14 +113,19 @@ def _read_text(path: str | Path, source: str) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         raise InputError(f"{source} cannot be read: it is not UTF-8 text; save it as that.") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return re.sub(r"\r*\n|\r", "\n", text)
 
 
 def _without_comment(line: str) -> str:
     """A line of a comment alone becomes ``COMMENT``; Excel's #N/A is none."""
     if re.match(rf"\s*#(?!{_NO_COMMENT})", line):
         return COMMENT
-    return re.split(rf'\s#(?!{_NO_COMMENT})(?=[^"]*(?:"[^"]*"[^"]*)*$)', line, maxsplit=1)[0]
+    quotes, at = line.count('"'), 0
+    for sign in re.finditer(rf"\s#(?!{_NO_COMMENT})", line):
+        quotes, at = quotes - line.count('"', at, sign.start()), sign.start()
+        if quotes % 2 == 0:  # as many open as close after it
+            return line[:at]
+    return line
 
 
 def _separator(lines: list[str]) -> str | None:
@@ -135,12 +141,36 @@ def _unquoted(line: str) -> str:
     return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
-def _bracketed(text: str) -> str:
-    """Rows in brackets, as JSON and numpy write them, one a line; R's row names [1,] are numbers by now."""
+def _as_program_writes(text: str) -> str:
+    """R's vectors and c(..), numpy's array(..), Matlab's [.. ; ..], {{..}, {..}}, Markdown's tables, without that."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    whole = " ".join(lines)
+    if lines and all(re.match(r"\[\d+\] |Levels:", line) for line in lines) and lines[0].startswith("[1]"):
+        return " ".join(re.sub(r"^\[\d+\] ", "", line) for line in lines if not line.startswith("Levels:"))
+    if lines and all(len(line) > 1 and line[0] == line[-1] == "|" for line in lines):
+        rows = [line for line in lines if re.search(r"[^\s|:+-]", line)]  # and no rule
+        return "\n".join("\t".join(cell.strip() for cell in line[1:-1].split("|")) for line in rows)
+    if wrapped := re.fullmatch(r"(?:np\.|numpy\.)?(?:array|matrix)\((.*?)(?:, *dtype=[\w.]+)?,?\)", whole):
+        return wrapped[1]
+    if re.fullmatch(r"\{\s*\{[^:\"]*\}\s*\}", whole):
+        return whole.translate(str.maketrans("{}", "[]"))
+    if (matlab := re.fullmatch(r"\[([^\[\]]*;[^\[\]]*)\];?", whole)) and not re.search(r"\d,\d", matlab[1]):
+        return "\n".join(row.strip() for row in matlab[1].split(";"))
+    if lines and all(re.fullmatch(r"c?\([^()]*\)", line) for line in lines):
+        return "\n".join(line[line.index("(") + 1 : -1] for line in lines)
+    return text
+
+
+def _without_brackets(text: str) -> str:
+    """Rows in brackets, as JSON and numpy write them, one a line; R's row names [1,] become numbers."""
+    if text.lstrip()[:1] != "[":
+        return text
+    if re.search(r"\[\d+,\]", text):
+        text = re.sub(r"\[,?(\d+),?\]", r"\1", text)
     rows = re.findall(r"\[([^\[\]]*)\]", text)
     if re.sub(r"\[[^\[\]]*\]|[\s,\[\]]", "", text):
         return text
-    return "\n".join(" ".join(row.split()) for row in rows)
+    return "\n".join(" ".join(re.sub(r"'([^']*)'", r'"\1"', row).split()) for row in rows)
 
 
 def _fasta(numbered: list[tuple[int, str]], source: str) -> Table:
@@ -162,6 +192,8 @@ def _fasta(numbered: list[tuple[int, str]], source: str) -> Table:
 def _letters(line: str) -> list[str]:
     """Without blanks, and without the position numbers that stand beside letters."""
     digits = not any(map(str.isalpha, line))
+    if digits and len(words := line.split()) > 1 and any(len(word) > 1 for word in words):
+        return words  # 10 1 2 0: numbers
     return [letter for letter in line if not letter.isspace() and (digits or not letter.isdigit())]
 
 
@@ -170,11 +202,9 @@ def number_in(cell: str, decimal_comma: bool) -> float | None:
     text = cell.replace(",", ".") if decimal_comma and cell.count(",") == 1 and "." not in cell else cell
     if NUMBER.fullmatch(text):
         return float(text)
-    if text.endswith("%") and (part := number_in(text[:-1].strip(), False)) is not None:
-        return part / 100
-    above, slash, below = text.partition("/")
-    if slash:
-        parts = number_in(above.strip(), False), number_in(below.strip(), False)
-        if parts[0] is not None and parts[1]:
-            return parts[0] / parts[1]
+    if text.endswith("%") and NUMBER.fullmatch(part := text[:-1].strip()):
+        return float(part) / 100
+    above, _, below = map(str.strip, text.partition("/"))
+    if NUMBER.fullmatch(above) and NUMBER.fullmatch(below) and float(below):
+        return float(above) / float(below)
     return None

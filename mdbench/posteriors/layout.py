@@ -9,49 +9,79 @@ from typing import Any, NamedTuple
 
 from mdbench.core.errors import InputError, shown
 from mdbench.core.tables import NUMBER, Table
+from mdbench.posteriors.times import Times, are_dates, begins_again, places
 
 IDS = {
     "animal",
+    "cage",
     "case",
+    "client",
+    "customer",
+    "deelnemer",
+    "fall",
     "group",
     "id",
     "ids",
-    "index",
+    "individu",
     "individual",
+    "individuo",
     "kunde",
+    "mouse",
     "name",
     "names",
+    "no",
+    "nr",
     "participant",
     "patient",
     "patientid",
+    "persnr",
     "person",
     "pid",
+    "player",
+    "pnr",
     "proband",
+    "rat",
     "respondent",
     "seq",
     "sequence",
+    "soggetto",
+    "subj",
     "subject",
     "subjects",
+    "subjid",
     "sujet",
+    "sujeto",
     "unit",
     "user",
+    "usubjid",
+    "vp",
+    "编号",
 }
 TIMES = {
     "annee",
+    "année",
+    "avisitn",
     "date",
     "datetime",
     "datum",
     "day",
+    "dia",
+    "día",
+    "epoch",
     "fecha",
+    "frame",
     "hour",
+    "index",
     "jahr",
     "jour",
+    "mes",
     "minute",
     "monat",
     "month",
     "obs",
     "observation",
     "period",
+    "periodo",
     "pos",
     "position",
     "round",
@@ -59,7 +89,11 @@ TIMES = {
     "step",
     "t",
     "tag",
+    "tempo",
     "temps",
+    "tick",
+    "tiempo",
+    "tijd",
     "time",
     "times",
     "timestamp",
@@ -70,32 +104,39 @@ TIMES = {
     "welle",
     "year",
     "zeit",
+    "zeitpunkt",
 }
 STATES = {
     "activity",
+    "behavior",
+    "behaviour",
     "category",
+    "choice",
     "estado",
     "etat",
     "outcome",
     "response",
+    "stage",
     "state",
     "states",
+    "stato",
     "status",
+    "toestand",
     "value",
     "values",
+    "weather",
     "x",
     "y",
     "zustand",
+    "état",
 }
 
 WIDEST_PANEL = 12  # columns
 NARROW = 4  # columns: a table of so few whose names say nothing is taken for nothing
 MOST_FILLED = 100  # gaps for missing times, for each observation
 
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_ISO = re.compile(r"\d{4}-\d{2}(-\d{2})?([T ].*)?")
-_DATE = re.compile(r"(\d{1,4})([./])(\d{1,2})\2(\d{1,4})")
-_STEM = re.compile(r"(.*?)(\d{1,15})")
+ROW_NUMBERS = {"index", "nr", "no", "row", "rownames", "rowid", "unnamed"}
+WITHIN = ",;-|/ "  # what may stand between the states of a cell
 
 
 class Laid(NamedTuple):
@@ -107,10 +148,11 @@ class Laid(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """What is known of the states: whether a cell can be one, and whether a letter can."""
+    """What is known of the states: whether a cell can be one, whether a letter can, and how many there are."""
 
     is_state: Callable[[str], bool]
     is_letter: Callable[[str], bool]
+    n_states: int
 
 
 def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Laid:
@@ -121,7 +163,7 @@ def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Lai
     """
     if table.names is not None:
         return Laid([*table.rows], tuple(table.names), ["FASTA"])
-    rows = _plain_numbers(table)
+    rows = _whole_lines(_plain_numbers(table), table.separator, cells)
     if rows[0][0].startswith("@") and any(row[0].startswith("+") for row in rows[2::4]):
         raise InputError(f"{table.source} looks like FASTQ: give it as FASTA, without the qualities.")
     header, notes = (rows[0], []) if headed else _header_of(rows, cells)
@@ -135,7 +177,7 @@ def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Lai
     rows = [row for row in rows if row != [""]]
     width = len(rows[0]) if len({len(row) for row in rows}) == 1 else None
     if header and width == len(header):
-        found = _by_header(header, rows, notes, table.source)
+        found = _by_header(header, rows, cells, notes, table.source)
         if found is not None:
             return found
     elif not header and width in (2, 3):
@@ -144,10 +186,15 @@ def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Lai
             return found
     notes.append("one sequence a line")
     ids = [row[0] for row in rows]
-    called = header is not None and (header[0] == "" or bool(_parts(header[0]) & IDS))
+    called = header is not None and (header[0] == "" or bool(_parts(header[0]) & IDS) or _name_then_numbered(header))
     rest = [cell for row in rows for cell in row[1:]]
     strange = len(set(ids)) == len(ids) and not any(map(cells.is_state, ids)) and all(map(cells.is_state, rest))
     counted = width is not None and width > 2 and len(ids) > 2 and counts(ids)
+    if counted and not called and all(map(cells.is_state, ids)):
+        raise InputError(
+            f"{table.source}: its first column counts {', '.join(ids[:3])}: are these names or states? Give a header "
+            "(id, t1, t2, ..), or letters for names."
+        )
     if called or strange or counted:
         return Laid([row[1:] for row in rows], tuple(ids), [*notes, "first column as names"])
     return Laid(rows, None, notes)
@@ -163,23 +210,39 @@ def _plain_numbers(table: Table) -> list[list[str]]:
     return [[re.sub(r"^([+-]?\d+),(\d+)$", r"\1.\2", cell) for cell in row] for row in table.rows]
 
 
+def _whole_lines(rows: list[list[str]], separator: str | None, cells: Cells) -> list[list[str]]:
+    """A column of labels that hold blanks, or of whole numbers with decimal commas under one name, as a column."""
+    lines = [" ".join(row) for row in rows]
+    if separator == "blanks" and any(len(row) > 1 for row in rows):
+        below = {line for line in lines[1:] if line}
+        if all(map(cells.is_state, below)) and not all(cells.is_state(cell) for row in rows[1:] for cell in row):
+            return [[line] for line in lines]
+    decimal = separator == "commas" and len(rows[0]) == 1 and len(rows) > 1
+    if decimal and all(len(row) == 2 and row[0].isdecimal() and not row[1].strip("0") and row[1] for row in rows[1:]):
+        return [rows[0], *([row[0]] for row in rows[1:])]
+    return rows
+
+
 def _header_of(rows: list[list[str]], cells: Cells) -> tuple[list[str] | None, list[str]]:
     """The first row, if it is one, and what is to be said of it."""
     first, body = rows[0], rows[1:]
     if not any(first):
         return None, []
-    if body and _numbered_header(first, body):
+    if body and _numbered_header(first, body) and (first[0] == "" or not all(map(cells.is_state, first))):
         return first, ["first line left out, which counts the columns"]
     named = [cell for cell in first if cell]
-    if any(map(cells.is_state, named)):
+    if any(map(cells.is_state, named)) or len(set(named)) < len(named):
         return None, []
+    if all(len(cell) <= 1 and not cell.isdigit() for row in rows for cell in row):
+        return None, []  # H, T, X: states, whatever else they may mean
     known = any(_parts(cell) & (IDS | TIMES | STATES) for cell in named)
     if not body:
         return (first, ["header left out"]) if known else (None, [])
     below = {cell for row in body for cell in row}
-    if below & set(named) or any(NUMBER.fullmatch(cell) for cell in named):
-        return None, []
     rest = [cell for row in body for cell in row[1:]] or [*below]  # the first column may be names
+    years = len(named) > 2 and all(map(str.isdecimal, named[1:])) and all(map(cells.is_state, rest))
+    if below & set(named) or (any(NUMBER.fullmatch(cell) for cell in named) and not years):
+        return None, []
     if known or all(cells.is_state(cell) or NUMBER.fullmatch(cell) for cell in rest):
         return first, ["header left out"]
     return None, []
@@ -213,41 +276,79 @@ def alike(names: Sequence[str]) -> bool:
 # ---------------------------------------------------------------------------------------------------------- panels
 
 
-def _by_header(header: list[str], rows: list[list[str]], notes: list[str], source: str) -> Laid | None:
+def _name_then_numbered(header: Sequence[str]) -> bool:
+    """name, t1, t2, ..: one sequence a line, after its name."""
+    return len(header) > 2 and alike(header[1:]) and not alike(header) and not _parts(header[0]) & TIMES
+
+
+def _by_header(header: list[str], rows: list[list[str]], cells: Cells, notes: list[str], source: str) -> Laid | None:
     """What the names of the columns say; None where they say that lines are sequences."""
-    index = 1 if header[0] == "" and counts([row[0] for row in rows]) else 0
+    first = [row[0] for row in rows]
+    if header[0] == "" and are_dates(first):
+        header = ["date", *header[1:]]
+    index = 1 if (header[0] == "" or _parts(header[0]) & ROW_NUMBERS) and counts(first) else 0
     columns = range(index, len(header))
     if index and len(header) == 2:
         return Laid([[row[1] for row in rows]], None, [*notes, "one sequence, a state a line"])
     rest = [header[k] for k in columns if not _parts(header[k]) & IDS]
-    if len(rest) > 1 and alike(rest):
+    if (len(rest) > 1 and alike(rest)) or _name_then_numbered(header[index:]):
         return None  # t1, t2, ..: one sequence a line, perhaps after its name
     state_like = [k for k in columns if _parts(header[k]) & STATES]
     times = [k for k in columns if _parts(header[k]) & TIMES and k not in state_like]
     ids = [k for k in columns if _parts(header[k]) & IDS and k not in (*state_like, *times)]
     others = [k for k in columns if k not in (*ids, *times)]
+    if len(ids) == 2 and not others and not times:
+        ids, others = ids[:1], ids[1:]  # name, seq
     if not ids and not times:
         if len(columns) <= NARROW and header[0] != "":
-            names = ", ".join(shown(name)[1:-1] for name in header)
             raise InputError(
-                f"{source} has columns {names}: of a panel call them id, time and state; of one sequence a line leave "
-                "the header out."
+                f"{source} has columns {_listed(header)}: of a panel call them id, time and state; of one sequence a "
+                "line leave the header out."
             )
         return None
     if len(others) > 1 and not ids and times == [index]:
-        order, _ = _ordered([row[index] for row in rows], source)
-        of_each = [[rows[k][column] for k in order] for column in others]
-        return Laid(of_each, tuple(header[k] for k in others), [*notes, "one sequence a column, by time"])
+        return _a_column_each(header, rows, index, others, notes, source)
     if len(columns) > WIDEST_PANEL and len(state_like) != 1:
         return None  # one sequence a line, after its name
+    wide = len(ids) == 1 and not times and not state_like and len(others) > 1
+    if wide and ids[0] == 0 and all(cells.is_state(row[k]) for row in rows for k in others):
+        return None
     if len(others) != 1 and len(state_like) != 1:
-        listed = ", ".join(shown(header[k])[1:-1] for k in others) or "none"
+        listed = _listed([header[k] for k in others]) or "none"
         raise InputError(f"{source} is a panel, but which of its columns is the state ({listed})? Call that one state.")
     if len(times) > 1 or len(ids) > 1:
-        listed = ", ".join(shown(header[k])[1:-1] for k in (times if len(times) > 1 else ids))
+        listed = _listed([header[k] for k in (times if len(times) > 1 else ids)])
         raise InputError(f"{source} is a panel, but {listed} are of one kind: keep one of them.")
     state = others[0] if len(others) == 1 else state_like[0]
-    return _panel(rows, ids[0] if ids else None, times[0] if times else None, state, notes, source)
+    unused = _listed([header[k] for k in others if k != state])
+    if unused and not (ids and times):
+        lacking = "id" if times else "time"
+        raise InputError(
+            f"{source}: nothing uses its columns {unused}; call the one that is so {lacking}, or drop them."
+        )
+    said = [*notes, f"columns not used: {unused}"] if unused else notes
+    return _panel(header, rows, ids[0] if ids else None, times[0] if times else None, state, cells, said, source)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(shown(name)[1:-1] for name in names[:WIDEST_PANEL])
+
+
+def _a_column_each(
+    header: list[str], rows: list[list[str]], time: int, others: list[int], notes: list[str], source: str
+) -> Laid:
+    """Sequences side by side, by one column of times."""
+    times = places([row[time] for row in rows], header[time], source)
+    spaced = _Spacing.of([times.at], times)
+    order = _order([row[time] for row in rows], times, source)
+    gaps = spaced.gaps([times.at[k] for k in order])
+    spaced.check(sum(gaps), len(rows), source)
+    of_each: list[list[Any]] = [[] for _ in others]
+    for k, n_missing in zip(order, gaps, strict=True):
+        for column, sequence in zip(others, of_each, strict=True):
+            sequence += [None] * n_missing + [rows[k][column]]
+    said = [*notes, "one sequence a column, by time", *spaced.notes(sum(gaps))]
+    return Laid(of_each, tuple(header[k] for k in others), said)
 
 
 def _without_header(rows: list[list[str]], order: int, cells: Cells, notes: list[str], source: str) -> Laid | None:
@@ -262,90 +363,119 @@ def _without_header(rows: list[list[str]], order: int, cells: Cells, notes: list
             and all(map(cells.is_letter, "".join(letters)))
         ):
             return Laid([list(word) for word in letters], tuple(ids), [*notes, "a name, then a letter a state"])
-        return _panel(rows, 0, None, 1, notes, source) if repeats and order >= 2 else None
+        return _panel([""] * 2, rows, 0, None, 1, cells, notes, source) if repeats and order >= 2 else None
     by_id: dict[str, list[str]] = {}
     for row in rows:
         by_id.setdefault(row[0], []).append(row[1])
     counted = all(all(map(str.isdecimal, t)) and counts(sorted(t, key=int)) for t in by_id.values())
     if counted and max(map(len, by_id.values())) > 2:
-        return _panel(rows, 0, 1, 2, notes, source)
+        return _panel([""] * 3, rows, 0, 1, 2, cells, notes, source)
     return None
 
 
 def _panel(
-    rows: list[list[str]], name: int | None, time: int | None, state: int, notes: list[str], source: str
+    header: list[str],
+    rows: list[list[str]],
+    name: int | None,
+    time: int | None,
+    state: int,
+    cells: Cells,
+    notes: list[str],
+    source: str,
 ) -> Laid:
     """Sequences by id, each in the order of its times."""
-    by_id: dict[str, list[list[str]]] = {}
-    for row in rows:
-        by_id.setdefault("" if name is None else row[name], []).append(row)
+    of_rows = ["" if name is None else re.sub(r"^(\d+)\.0+$", r"\1", row[name]) for row in rows]
+    by_id: dict[str, list[int]] = {}
+    for k, of in enumerate(of_rows):
+        by_id.setdefault(of, []).append(k)
+    if time is None:
+        if name is not None and len(by_id) == len(rows):
+            words = states_within([row[state] for row in rows], cells)
+            if words is not None:
+                return Laid(words, tuple(by_id), [*notes, "a name, then its sequence"])
+        in_order = {of: [rows[k][state] for k in group] for of, group in by_id.items()}
+        return _named(in_order, name, notes)
+    written = [row[time] for row in rows]
+    times = places(written, header[time], source)
+    spaced = _Spacing.of([[times.at[k] for k in group] for group in by_id.values()], times)
     sequences: dict[str, list[Any]] = {}
     filled = 0
-    step = _step(list(by_id.values()), time) if time is not None else None
     for of, group in by_id.items():
-        if time is None:
-            sequences[of] = [row[state] for row in group]
-            continue
-        order, values = _ordered([row[time] for row in group], source, of)
-        sequences[of] = [group[order[0]][state]]
-        for k, (a, b) in zip(order[1:], pairwise(values), strict=True):
-            gaps = round((b - a) / step) - 1 if step else 0
-            filled += gaps
-            if filled > MOST_FILLED * len(rows):
-                raise InputError(f"{source}: times jump from {a:g} to {b:g}; number them consecutively.")
-            sequences[of] += [None] * gaps + [group[k][state]]
+        of_group = times._replace(at=[times.at[k] for k in group])
+        order = _order([written[k] for k in group], of_group, source, of if name is not None else None)
+        gaps = spaced.gaps([of_group.at[k] for k in order])
+        filled += sum(gaps)
+        spaced.check(filled, len(rows), source)
+        sequences[of] = [
+            cell for k, n in zip(order, gaps, strict=True) for cell in (*[None] * n, rows[group[k]][state])
+        ]
+    return _named(sequences, name, notes, spaced.notes(filled))
+
+
+def _named(sequences: dict[str, list[Any]], name: int | None, notes: list[str], missing: Sequence[str] = ()) -> Laid:
     how = f"a panel of {len(sequences)} sequences" if name is not None else "one sequence by time"
-    missing = [f"{filled} missing times, as gaps"] if filled else []
     return Laid(list(sequences.values()), tuple(sequences) if len(sequences) > 1 else None, [*notes, how, *missing])
 
 
-def _step(groups: list[list[list[str]]], time: int) -> float | None:
-    """The smallest distance between whole-numbered times; None where times are no whole numbers."""
-    cells = [[row[time] for row in group] for group in groups]
-    if not all(re.fullmatch(r"-?\d{1,15}(\.0*)?", cell) for group in cells for cell in group):
-        return None
-    between = [b - a for group in cells for a, b in pairwise(sorted(map(float, group))) if b > a]
-    return min(between, default=1.0)
+class _Spacing(NamedTuple):
+    """How far apart observations are: a whole number of steps, or anyhow (then ``step`` is None)."""
+
+    step: float | None
+    irregular: bool
+    working: bool = False
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[float]], times: Times) -> _Spacing:
+        """Of dates, which people also choose at will, most distances must be one step."""
+        between = sorted(b - a for at in groups for a, b in pairwise(sorted(at)) if b > a)
+        if not times.counted or not between:
+            return cls(None, False)
+        step = between[0]
+        regular = all(abs(d / step - round(d / step)) < 1e-6 for d in between)
+        regular &= not times.dated or between[len(between) // 2] == step
+        return cls(step if regular else None, not regular, times.working and regular)
+
+    def gaps(self, at: Sequence[float]) -> list[int]:
+        """How many are missing before each of these, in their order."""
+        if self.step is None:
+            return [0] * len(at)
+        return [0, *(round((b - a) / self.step) - 1 for a, b in pairwise(at))]
+
+    def check(self, filled: int, n: int, source: str) -> None:
+        """Raise :class:`InputError` if there are more gaps than could be meant."""
+        if filled > MOST_FILLED * n:
+            raise InputError(f"{source}: between its times {filled} are missing, for {n} observations; number them.")
+
+    def notes(self, filled: int) -> list[str]:
+        """What is to be said."""
+        if self.irregular:
+            return ["times at irregular distances, of which only the order counts"]
+        said = ["working days: Monday follows Friday"] if self.working else []
+        return [*said, f"{filled} missing times, as gaps"] if filled else said
 
 
-def _ordered(cells: list[str], source: str, of: str = "") -> tuple[list[int], list[float]]:
-    """The order in which times come, and the times in it (numbers alone; others as 0, 1, ..)."""
-    keys = _time_keys(cells, source)
-    order = sorted(range(len(cells)), key=keys.__getitem__)
+def _order(written: list[str], times: Times, source: str, of: str | None = None) -> list[int]:
+    """The order in which times come.
+
+    Raises:
+        InputError: two are equal, or they begin again.
+    """
+    at = times.at
+    if times.cyclic and begins_again(at):
+        k = next(k for k in range(len(at) - 1) if at[k + 1] < at[k])
+        raise InputError(
+            f"{source}: its times go back from {shown(written[k])} to {shown(written[k + 1])}; write dates, or number "
+            "them."
+        )
+    order = sorted(range(len(at)), key=at.__getitem__)
     for a, b in pairwise(order):
-        if keys[a] == keys[b]:
+        if at[a] == at[b]:
             who = f" of {shown(of)}" if of else ""
-            raise InputError(f"{source}: two observations{who} at the time {shown(cells[a])}; which comes first?")
-    numbers = all(isinstance(key, float) for key in keys)
-    return order, [float(keys[k]) if numbers else float(n) for n, k in enumerate(order)]
-
-
-def _time_keys(cells: list[str], source: str) -> list[Any]:
-    if all(NUMBER.fullmatch(cell) for cell in cells):
-        return [float(cell) for cell in cells]
-    if all(_ISO.fullmatch(cell) for cell in cells):
-        return list(cells)
-    dates = [_DATE.fullmatch(cell) for cell in cells]
-    if all(dates):
-        parts = [(int(d[1]), int(d[3]), int(d[4])) for d in dates if d]
-        for possible in ([0, 1, 2], [2, 1, 0], [2, 0, 1]):  # year first, day first, month first
-            others = [p for p in ([2, 1, 0], [2, 0, 1]) if p != possible]
-            dotted = possible == [2, 1, 0] and all(d and d[2] == "." for d in dates)
-            if _are_dates(parts, possible) and (dotted or not any(_are_dates(parts, p) for p in others)):
-                return [tuple(part[k] for k in possible) for part in parts]
-        raise InputError(f"{source}: dates such as {shown(cells[0])} can be read in two ways; write 2020-01-31.")
-    stems = [_STEM.fullmatch(cell) for cell in cells]
-    if all(stems) and len({s[1] for s in stems if s}) == 1:
-        return [int(s[2]) for s in stems if s]
-    if all(cell[:3].lower() in MONTHS for cell in cells):
-        return [MONTHS.index(cell[:3].lower()) for cell in cells]
-    bad = next(cell for cell in cells if not NUMBER.fullmatch(cell))
-    raise InputError(f"{source}: the time {shown(bad)} has no order; write numbers, or dates such as 2020-01-31.")
-
-
-def _are_dates(parts: list[tuple[int, int, int]], order: list[int]) -> bool:
-    """Whether they can be (year, month, day) in that order."""
-    return all(p[order[0]] > 31 and 1 <= p[order[1]] <= 12 and 1 <= p[order[2]] <= 31 for p in parts)
+            mend = "" if of else " Whose they are is a column called id."
+            raise InputError(
+                f"{source}: two observations{who} at the time {shown(written[a])}; which comes first?{mend}"
+            )
+    return order
 
 
 # ------------------------------------------------------------------------------------------------------ one column
@@ -353,14 +483,22 @@ def _are_dates(parts: list[tuple[int, int, int]], order: list[int]) -> bool:
 
 def _of_one_column(column: list[str], cells: Cells, notes: list[str]) -> Laid:
     """One cell a line: one sequence, or one of letters a line. An empty line in a column is a missing state."""
-    there = [cell for cell in column if cell]
-    if all(map(cells.is_state, column)) or all(len(cell) <= 1 for cell in column):
+    words = states_within([cell for cell in column if cell], cells)
+    if words is None:
         return Laid([[*column]], None, [*notes, "one sequence, a state a line"])
-    for separator in "-|/":
-        parts = [cell.split(separator) for cell in there]
+    return Laid(words, None, [*notes, "a sequence a line"])
+
+
+def states_within(words: list[str], cells: Cells) -> list[list[str]] | None:
+    """Each cell as the states in it, with something between them or a letter a state; None where it is one state."""
+    padded = cells.n_states <= 10 and any(re.fullmatch(r"0\d+", word) for word in words)  # 001 is three states
+    if all(len(word) <= 1 for word in words) or (all(map(cells.is_state, words)) and not padded):
+        return None
+    bare = [word.strip("[](){}\"' ") for word in words]
+    for separator in WITHIN:
+        parts = [[part.strip(" \"'") for part in word.split(separator)] for word in bare]
         if all(len(p) > 1 and all(part and cells.is_state(part) for part in p) for p in parts):
-            return Laid([*parts], None, [*notes, f"states separated by {separator}"])
-    letters = {letter for cell in there for letter in cell}
-    if all(map(cells.is_letter, letters)) and any(len(cell) > 1 for cell in there):
-        return Laid([list(cell) for cell in there], None, [*notes, "a letter a state"])
-    return Laid([[*column]], None, [*notes, "one sequence, a state a line"])
+            return parts
+    letters = {letter for word in bare for letter in word}
+    as_words = len(set(words)) == cells.n_states != len(letters)  # sunny, rainy
+    return [list(word) for word in bare] if all(map(cells.is_letter, letters)) and not as_words else None

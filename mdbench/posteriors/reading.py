@@ -6,18 +6,19 @@ import functools
 import math
 import numbers
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.core.errors import InputError, SequenceError, shown
+from mdbench.core.errors import InputError, SequenceError, reason_of, shown
 from mdbench.core.tables import Table, number_in, read_table
-from mdbench.posteriors.layout import Cells, alike, counts, lay_out
-from mdbench.tasks.task import ROUNDED, as_floats
+from mdbench.posteriors.layout import Cells, alike, counts, lay_out, states_within
+from mdbench.tasks.task import ROUNDED, as_floats, is_whole
 
 GAP = -1  # stands for a token that is missing
 NO_VALUE = {
@@ -47,7 +48,7 @@ NUCLEOTIDES = frozenset("acgtu")
 AMBIGUOUS = frozenset("nxrywskmbdhv")  # IUPAC codes, in lower case
 MISSING_MEND = "what is missing is left empty, or NA"
 PANEL_MEND = "of a panel the columns are called id, time and state"
-_THOUSANDS = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
+_THOUSANDS = re.compile(r"(?!1[.,]000$)[1-9]\d{0,2}([.,]\d{3})+")
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?")
 
 
@@ -91,8 +92,18 @@ def as_transition(given: Any, normalise: bool = False) -> Matrix:
         InputError: likewise.
     """
     labels = None
+    if isinstance(given, Mapping) and given and all(isinstance(row, Mapping) for row in given.values()):
+        given = _pandas().DataFrame.from_dict(given, orient="index")
+    if hasattr(given, "detach"):
+        given = given.detach().cpu().numpy()
+    if hasattr(given, "toarray"):  # a sparse one
+        given = given.toarray()
     if hasattr(given, "columns") and hasattr(given, "index"):  # a DataFrame
-        rows, columns = [str(k) for k in given.index], [str(k) for k in given.columns]
+        if len(given.columns) == len(given) + 1:  # the states stand in a column of their own
+            given = given.set_index(given.columns[0])
+        rows, columns = _labels_of(given.index), _labels_of(given.columns)
+        if _counts_from_zero(rows) != _counts_from_zero(columns):  # one axis has none
+            rows = columns = columns if _counts_from_zero(rows) else rows
         given, labels = given.to_numpy(), _agreed(rows, columns, "the transition matrix")
         if labels is not None and columns != list(labels):
             given = given[:, [columns.index(label) for label in labels]]
@@ -101,24 +112,33 @@ def as_transition(given: Any, normalise: bool = False) -> Matrix:
     return _settled(as_floats(given), labels, [], normalise, "normalise=True divides")
 
 
+def _labels_of(index: Iterable[Any]) -> list[str]:
+    """As text; whole numbers that missing values made floats without their point."""
+    return _whole([str(label) for label in index])
+
+
+def _whole(labels: list[str]) -> list[str]:
+    return [label.split(".")[0] for label in labels] if all(map(_WHOLE.fullmatch, labels)) else labels
+
+
 def _square(table: Table) -> tuple[Float[np.ndarray, "rows columns"], tuple[str, ...] | None, list[str]]:
     """The numbers of a table, and the labels of its header and row names."""
     rows = _without_empty_ends(table.rows)
-    decimal_comma = table.separator != "commas"
-    number = functools.partial(number_in, decimal_comma=decimal_comma)
+    number = functools.partial(number_in, decimal_comma=True)  # commas inside a cell stood in quotes
     width = max(map(len, rows))
     header: list[str] | None = None
     named = len(rows) > 1 and all(row and number(row[0]) is None for row in rows)
     if len(rows) > 1 and (
         any(number(cell) is None for cell in rows[0][named:])
         or len(rows[0]) == len(rows[1]) - 1
-        or (len(rows) == width + 1 and [number(cell) for cell in rows[0]] in _counts(width))
+        or (len(rows) == width + 1 and _are_labels(rows[0], number))
     ):
         header, rows = rows[0], rows[1:]
     first = len(table.rows) - len(rows)
     names: list[str] | None = None
     corner = header is not None and (header[0] == "" or len(header) == len(rows[0]) - 1)
-    numbered = len(rows[0]) == len(rows) + 1 and [number(row[0]) for row in rows if row] in _counts(len(rows))
+    corner |= header is not None and number(header[0]) is None and len(rows[0]) == len(header) == len(rows) + 1 > 2
+    numbered = len(rows[0]) == len(rows) + 1 and _are_labels([row[0] for row in rows if row], number)
     if corner or numbered or all(row and number(row[0]) is None for row in rows):
         names, rows = [row[0] for row in rows], [row[1:] for row in rows]
         header = header[1:] if header is not None and len(header) == len(rows[0]) + 1 else header
@@ -135,8 +155,8 @@ def _square(table: Table) -> tuple[Float[np.ndarray, "rows columns"], tuple[str,
         raise InputError(f"{table.source}: is {cell} a count with a mark for thousands? write counts without it.")
     labels = _agreed(names, header, table.source)
     values = np.array([[number(cell) for cell in row] for row in rows], dtype=np.float64)
-    if labels is not None and header is not None and header != list(labels):
-        values = values[:, [header.index(label) for label in labels]]
+    if labels is not None and header is not None and _whole(header) != list(labels):
+        values = values[:, [_whole(header).index(label) for label in labels]]
     notes = [f"separated by {table.separator}"] if table.separator not in (None, "commas") else []
     return values, labels, notes
 
@@ -146,13 +166,16 @@ def _unnamed(labels: Sequence[str]) -> bool:
     return alike(labels) and counts([re.sub(r"\D+", "", label) for label in labels])
 
 
-def _counts(n: int) -> list[list[float]]:
-    """How states are numbered where somebody numbers them."""
-    return [[float(k) for k in range(n)], [float(k) for k in range(1, n + 1)]]
+def _are_labels(cells: Sequence[str], number: Callable[[str], float | None]) -> bool:
+    """Whether numbers beside a matrix count its states: 0, 1, ..; 1, 2, ..; 10, 20, .."""
+    values = [number(cell) for cell in cells]
+    whole = all(value is not None and value.is_integer() for value in values)
+    return whole and all(a < b for a, b in pairwise(values))  # type: ignore[operator]
 
 
 def _agreed(rows: Sequence[str] | None, columns: Sequence[str] | None, source: str) -> tuple[str, ...] | None:
     """The labels of the states: those of the rows, if the columns have no others; none where they only count from 0."""
+    rows, columns = (None if names is None else _whole(list(names)) for names in (rows, columns))
     labels = list(rows if rows is not None else columns or [])
     if rows is not None and columns is not None and _unnamed(rows) and _unnamed(columns):
         return tuple(rows) if list(rows) == list(columns) and not _counts_from_zero(rows) else None
@@ -180,7 +203,9 @@ def _settled(
     said, source = list(notes), "the transition matrix"
     if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < 2:
         shape = " x ".join(map(str, values.shape))
-        raise InputError(f"{source} must be square with at least 2 states, not of shape {shape}.")
+        totals = values.ndim == 2 and (_is_total(values) or _is_total(values.T))
+        mend = "; give it without the totals" if totals else ""
+        raise InputError(f"{source} must be square with at least 2 states, not of shape {shape}{mend}.")
     if not np.isfinite(values).all() or (values < 0).any():
         k, g = np.argwhere(~(np.isfinite(values) & (values >= 0)))[0]
         raise InputError(
@@ -216,6 +241,11 @@ def _has_totals(values: Float[np.ndarray, "q q"]) -> bool:
     """Whether the last row and column are the sums of the others, as tables of counts have them."""
     body = values[:-1, :-1]
     return np.allclose(values[-1, :-1], body.sum(axis=0)) and np.allclose(values[:-1, -1], body.sum(axis=1))
+
+
+def _is_total(values: Float[np.ndarray, "rows columns"]) -> bool:
+    """Whether the last column is the sum of the others."""
+    return values.shape[1] > 2 and bool(np.allclose(values[:, -1], values[:, :-1].sum(axis=1)))
 
 
 def _without_empty_ends(rows: list[list[str]]) -> list[list[str]]:
@@ -267,20 +297,35 @@ def as_sequences(
     Raises:
         InputError: they are none.
     """
-    names, alphabet = None, _Alphabet.of(matrix, states, first_state)
-    if hasattr(given, "columns") and hasattr(given, "to_numpy"):  # a DataFrame
+    alphabet = _Alphabet.of(matrix, states, first_state)
+    try:
+        return _of_object(given, alphabet, order)
+    except InputError:
+        raise
+    except Exception as error:  # of whatever somebody else's object does
+        raise InputError(f"sequences must be lists of states, or one of them: {reason_of(error)[:150]}") from None
+
+
+def _of_object(given: Any, alphabet: _Alphabet, order: int) -> Tokens:
+    names = None
+    if hasattr(given, "columns") and not hasattr(given, "iloc"):  # a DataFrame, of another library than pandas
+        given = _pandas().DataFrame({str(name): list(given[name]) for name in given.columns})
+    if hasattr(given, "columns"):
+        given = _with_index(given)
         cells = [list(row) for row in given.astype(object).to_numpy()]
         header = [str(name) for name in given.columns]
         if any(isinstance(name, str) for name in given.columns) or len(header) == 1:
             body = [[_text(cell) for cell in row] for row in cells]
             table = Table("the DataFrame", [header, *body], [*range(len(body) + 1)], "commas")
-            if len(header) == 1:
+            if len(header) == 1 and not any(len(str(row[0])) > 1 and not alphabet.is_state(row[0]) for row in body):
                 return _understood([[row[0] for row in cells]], None, [], alphabet, table.source)
             return _understood(*lay_out(table, order, alphabet.cells, headed=True), alphabet, table.source)
         names, rows = tuple(str(k) for k in given.index), cells
     elif isinstance(given, Mapping):
         names, rows = tuple(map(str, given)), _nested(list(given.values()), alphabet)
     elif hasattr(given, "index") and hasattr(given, "to_numpy"):  # a Series: one sequence, or several in it
+        if (framed := _with_index(given)) is not given:
+            return _of_object(framed, alphabet, order)
         rows = _nested(list(given), alphabet)
     elif isinstance(given, str):
         rows = [list(given)]
@@ -289,12 +334,46 @@ def as_sequences(
             raise InputError(f"an array of sequences has a row each, not {given.ndim} axes.")
         rows = [_cells_of(row) for row in np.atleast_2d(given)]
     else:
-        try:
-            rows = _nested(list(given), alphabet)
-        except TypeError:
-            raise InputError("sequences must be lists of states, or one of them.") from None
+        rows = _nested(list(_plain_array(given)), alphabet)
     default = names == tuple(str(k) for k in range(len(rows)))
     return _understood(rows, None if default else names, [], alphabet, "sequences")
+
+
+def _pandas() -> Any:
+    import pandas  # loads long; whoever gives one has it loaded
+
+    return pandas
+
+
+def _with_index(given: Any) -> Any:
+    """A DataFrame or Series with an index that says something (id, time) as columns; any other as it is."""
+    index = given.index
+    says = (
+        getattr(index, "nlevels", 1) > 1
+        or index.name is not None
+        or type(index).__name__ in ("DatetimeIndex", "PeriodIndex")
+    )
+    if not says or any(_is_row(cell) for cell in given.iloc[:1].to_numpy().ravel()):
+        return given
+    framed = given.to_frame(name="state" if given.name is None else given.name) if hasattr(given, "to_frame") else given
+    if index.nlevels == 1 and index.name is None:
+        framed = framed.rename_axis("date")
+    elif index.nlevels > 1 and all(name is None for name in index.names):
+        framed = framed.rename_axis(["id", "time"][: index.nlevels] if index.nlevels == 2 else None)
+    return framed.reset_index()
+
+
+def _plain_array(given: Any) -> Any:
+    """Of torch, jax, xarray, pyarrow and numpy as nested lists; anything else as it is."""
+    if hasattr(given, "detach"):
+        given = given.detach().cpu().numpy()
+    if hasattr(given, "to_pylist"):
+        return given.to_pylist()
+    if isinstance(given, (list, tuple)) or not hasattr(given, "__array__") or hasattr(given, "iloc"):
+        return given
+    array = np.asarray(given)
+    array = array.astype(str) if array.dtype.kind == "S" else array
+    return array.tolist() if array.ndim else [array.item()]
 
 
 def _text(cell: Any) -> str:
@@ -311,9 +390,11 @@ def _nested(items: list[Any], alphabet: _Alphabet) -> list[list[Any]]:
             if not _is_row(item):
                 raise SequenceError(k, "it must be a list of states.")
         return [_cells_of(item) for item in items]
-    words = bool(items) and all(isinstance(item, str) and len(item) > 1 for item in items)
-    if words and not all(map(alphabet.is_state, items)):
-        return [list(item) for item in items]
+    items = [item.decode() if isinstance(item, bytes) else item for item in items]
+    if items and all(isinstance(item, str) and len(item) > 1 for item in items):
+        words = states_within(items, alphabet.cells)
+        if words is not None:
+            return [*words]
     return [items] if items else []
 
 
@@ -324,7 +405,7 @@ def _is_row(item: Any) -> bool:
 def _cells_of(item: Any) -> list[Any]:
     if isinstance(item, np.ma.MaskedArray):
         return [None if hidden else v for v, hidden in zip(item.data.tolist(), np.ma.getmaskarray(item), strict=True)]
-    return list(np.asarray(item).tolist()) if hasattr(item, "dtype") and not hasattr(item, "index") else list(item)
+    return list(_plain_array(item))
 
 
 # ---------------------------------------------------------------------------------------------------------- states
@@ -351,19 +432,21 @@ class _Alphabet:
     @classmethod
     def of(cls, matrix: Matrix, states: Sequence[str] | None, first_state: int | None) -> _Alphabet:
         q = len(matrix.values)
-        if first_state not in (None, 0, 1) or isinstance(first_state, bool):
+        if first_state is not None and (not is_whole(first_state) or first_state not in (0, 1)):
             raise InputError(f"first_state must be 0 or 1, not {first_state!r}.")
         if states is not None and (isinstance(states, str) or not isinstance(states, Iterable)):
             raise InputError("states must be a list of labels, one for each row of the matrix.")
         given = tuple(str(label).strip() for label in states) if states is not None else None
         if given is not None and (len(given) != q or len(set(given)) < q):
             raise InputError(f"there are {q} states, so as many different labels, not {_listed(given)}.")
+        if given is not None and matrix.labels is not None and set(given) == set(matrix.labels):
+            given = matrix.labels  # the rows say themselves what they are
         labels = given if given is not None else matrix.labels
         return cls(q, labels, given is not None, first_state, _spellings(labels or ()))
 
     @property
     def cells(self) -> Cells:
-        return Cells(self.is_state, self.is_letter)
+        return Cells(self.is_state, self.is_letter, self.q)
 
     def plain(self, cell: Any) -> int | str | None:
         """A state's label, a whole number, None where a value is missing, or a text that is none of these.
@@ -392,7 +475,7 @@ class _Alphabet:
         return self.labels[self.by_spelling[text]]
 
     def _may_be_any(self, text: str) -> bool:
-        return bool(self.labels) and set(map(str.lower, self.labels or ())) <= NUCLEOTIDES and text.lower() in AMBIGUOUS
+        return self.q == 4 and set(map(str.lower, self.labels or "-")) <= NUCLEOTIDES and text.lower() in AMBIGUOUS
 
 
 def _spellings(labels: Sequence[str]) -> dict[str, int]:
@@ -477,10 +560,11 @@ def _states(
     """The labels of the states if they have any, what each cell means, and what is to be said of it."""
     q, labels, first = alphabet.q, alphabet.labels, alphabet.first_state
     numbered = {cell for cell in there if isinstance(cell, int)}
-    if labels is not None and first is None:
+    if labels is not None:
         own = {label: k for k, label in enumerate(labels)}
-        by_number = len(numbered) == len(there) and not alphabet.named and not any(map(_is_number, labels))
-        if there <= own.keys() or not by_number:
+        by_number = len(numbered) == len(there) and not any(map(_is_number, labels))
+        by_number &= first is not None or not alphabet.named
+        if (there <= own.keys() and there) or not by_number:
             return labels, {**own}, [f"states {_listed(labels)}"]
     if numbered or not there:
         said = [f"states numbered as the rows {_listed(labels)}"] if labels is not None else []
