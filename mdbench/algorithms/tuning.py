@@ -167,7 +167,7 @@ def tune_scalars(task: DirichletMixture, depth: int, length: int) -> list[float]
 
 
 def held_out(task: DirichletMixture, stages: str, scalars: Sequence[float], length: int) -> float:
-    """Mean excess KL of such scalars on as many sequences more of the calibration stream: nothing is fitted to these."""
+    """Mean excess KL of scalars on as many sequences more of the calibration stream: nothing is fitted to these."""
     x, contexts, bayes = _calibration(task, length, start=N_CALIBRATION)
     weights = np.asarray(reweighted(jnp.asarray(x), jnp.asarray(scalars), stages))
     return float(metrics.kl(bayes, task.truth(weights, contexts)).mean())
