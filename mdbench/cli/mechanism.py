@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +24,29 @@ from mdbench.cli.app import (
     this_command,
     whole_numbers,
 )
+
+
+def _page(out: Path | None, name: str) -> Path | None:
+    """Where a page is to be written; that it can be is checked before anything runs."""
+    from mdbench.core.files import check_writable, make_folder
+
+    if out is None:
+        return None
+    page = make_folder(out) / name
+    check_writable(page)
+    return page
+
+
+def _show(found: Any, page: Path | None, module: str, show: Callable[[Any], None], as_json: bool) -> None:
+    """What was found on stdout and, where one was asked for, as a page, by ``render`` of that module of the pages."""
+    from mdbench.core.files import write_text
+    from mdbench.pages import terminal
+
+    if page is not None:
+        write_text(page, import_module(f"mdbench.pages.{module}").render(found, this_command()))
+    emit(as_json, found.to_dict, lambda: show(found))
+    if page is not None and not as_json:
+        terminal.print_line(f"The page is '{page}'.")
 
 
 @app.command()
@@ -47,13 +72,10 @@ def agree(
 ) -> None:
     """How far predictors and their training seeds are from each other: which compute the same function."""
     from mdbench.board import agreement
-    from mdbench.core.files import check_writable, make_folder, write_text
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
 
-    page = None if out is None else make_folder(out) / "agreement.html"
-    if page is not None:
-        check_writable(page)
+    page = _page(out, "agreement.html")
     with progress_bars() as progress:
         found = agreement.agree(
             predictors or (),
@@ -67,13 +89,7 @@ def agree(
             cache=cache_of(no_cache),
             progress=progress,
         )
-    if page is not None:
-        from mdbench.pages.agreement import render
-
-        write_text(page, render(found, this_command()))
-    emit(as_json, found.to_dict, lambda: terminal.print_agreement(found))
-    if page is not None and not as_json:
-        terminal.print_line(f"The page is '{page}'.")
+    _show(found, page, "agreement", terminal.print_agreement, as_json)
 
 
 @app.command()
@@ -88,21 +104,12 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Look inside a transformer: its parts beside those of the construction."""
-    from mdbench.core.files import check_writable, make_folder, write_text
     from mdbench.mechanism import inspection
     from mdbench.pages import terminal
 
-    page = None if out is None else make_folder(out) / "inspection.html"
-    if page is not None:
-        check_writable(page)
+    page = _page(out, "inspection.html")
     seen = inspection.inspect(predictor, task=task, length=length, n_sequences=n_sequences, seed=seed, device=device)
-    if page is not None:
-        from mdbench.pages.inspection import render
-
-        write_text(page, render(seen, this_command()))
-    emit(as_json, seen.to_dict, lambda: terminal.print_inspection(seen))
-    if page is not None and not as_json:
-        terminal.print_line(f"The page is '{page}'.")
+    _show(seen, page, "inspection", terminal.print_inspection, as_json)
 
 
 @app.command()
@@ -119,14 +126,11 @@ def patch(
     as_json: Json = False,
 ) -> None:
     """Replace each part of a transformer while it predicts, and measure what becomes of its predictions."""
-    from mdbench.core.files import check_writable, make_folder, write_text
     from mdbench.mechanism import patching
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
 
-    page = None if out is None else make_folder(out) / "patches.html"
-    if page is not None:
-        check_writable(page)
+    page = _page(out, "patches.html")
     with progress_bars() as progress:
         found = patching.patch(
             predictor,
@@ -137,13 +141,7 @@ def patch(
             device=device,
             progress=progress,
         )
-    if page is not None:
-        from mdbench.pages.patches import render
-
-        write_text(page, render(found, this_command()))
-    emit(as_json, found.to_dict, lambda: terminal.print_patched(found))
-    if page is not None and not as_json:
-        terminal.print_line(f"The page is '{page}'.")
+    _show(found, page, "patches", terminal.print_patched, as_json)
 
 
 @app.command()
