@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
-from mdbench.algorithms.tuning import tuned_step_size
+from mdbench.algorithms.tuning import tuned_scalars, tuned_step_size
 from mdbench.core.errors import InputError
 from mdbench.mechanism.inspection import inspect
 from mdbench.pages.inspection import render
@@ -51,9 +52,14 @@ def test_a_construction_is_itself(name):
         assert layer.overlap_last == pytest.approx(1.0, abs=1e-12)
         assert np.abs(layer.mean_difference).max() <= 1e-12
         np.testing.assert_allclose(layer.mean_map.sum(axis=1), 1.0)
-    assert found.transition.kl_over_keys <= 1e-25
-    assert found.transition.kl_rows <= 1e-25
-    assert found.transition.scale == pytest.approx(1.0)
+    task = load_task("mtd-q5-m3")
+    temperature = tuned_scalars(task, found.depth, LENGTH)[0] if found.depth > 3 else 1.0  # the paper's has none
+    assert found.transition.scale == pytest.approx(temperature)
+    tempered = softmax(temperature * np.log(task.transition.T), axis=1)
+    np.testing.assert_allclose(found.transition.learned, tempered, rtol=1e-9)
+    if found.depth == 3:
+        assert found.transition.kl_over_keys <= 1e-25
+        assert found.transition.kl_rows <= 1e-25
 
 
 def test_the_step_size_is_read_from_the_last_layer():
