@@ -46,9 +46,9 @@ def read_predictions(path: Path, task: Task) -> dict[int, np.ndarray]:
     Raises:
         InputError: it is neither; the message says what would be right.
     """
-    if path.suffix == ".npy":
-        raise InputError(f"'{path}' is one array without a name; put it into an .npz, where it is called T<length>.")
-    if path.suffix in (".csv", ".tsv", ".txt"):
+    if path.suffix not in (".npz", ".csv", ".tsv"):
+        raise InputError(f"predictions are read from .npz, .csv or .tsv, not from '{path}'.")
+    if path.suffix != ".npz":
         return {length: array[None] for length, array in read_csv(path, task).items()}
     by_length: dict[int, dict[str, np.ndarray]] = {}
     for name, array in _unpacked(path, r"(seed(?:0|[1-9][0-9]{0,8})/)?T([1-9][0-9]{0,6})").items():

@@ -113,8 +113,6 @@ def score_predictions(
         check_reference(reference)
     check_recordable([task], 1, 1, PUBLIC_SEED, GOLD)
     path = Path(path)
-    if path.suffix not in (".npz", ".csv"):
-        raise InputError(f"predictions are read from .npz or .csv, not from '{path}'.")
     arrays = read_predictions(path, task)
     probs = {length: checked(name, length, array, task) for length, array in arrays.items()}
     sizes = {array.shape[1] for array in probs.values()}

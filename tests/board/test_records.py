@@ -1022,6 +1022,24 @@ def test_predictions_name_their_seeds(run, tmp_path):
     assert seeds["runs"][1] == pytest.approx(last["excess_kl"])
 
 
+def test_other_files_of_predictions(tmp_path):
+    tokens = public_sequences(TASK).tokens[:3, :16]
+    rows = load_task(TASK).transition[tokens[:, -1]]
+    lines = [f'"{k + 1}"\t16\t{k}\t' + "\t".join(map(repr, row.tolist())) for k, row in enumerate(rows)]
+    (tmp_path / "p.tsv").write_text("Length\tSequence\tP0\tP1\tP2\n" + "\n".join(lines) + "\n")
+    results, _ = score_predictions(tmp_path / "p.tsv", load_task(TASK), "mine", None)
+    assert [r.length for r in results] == [16]
+    np.save(tmp_path / "p.npy", rows)
+    with pytest.raises(InputError, match="read from .npz, .csv or .tsv"):
+        score_predictions(tmp_path / "p.npy", load_task(TASK), "mine", None)
+    np.savez(tmp_path / "one.npz", T16=rows[0])
+    with pytest.raises(InputError, match="'T16' has one axis"):
+        score_predictions(tmp_path / "one.npz", load_task(TASK), "mine", None)
+    np.savez(tmp_path / "zeros.npz", **{"seed00/T16": rows})
+    with pytest.raises(InputError, match="arrays are called"):
+        score_predictions(tmp_path / "zeros.npz", load_task(TASK), "mine", None)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
