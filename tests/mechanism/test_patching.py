@@ -141,6 +141,7 @@ def test_hooks_fire_on_layers_attention_and_readout():
         torch.testing.assert_close(seen["layers.0.softmax"][0], again)
 
 
+@pytest.mark.slow
 def test_training_seeds_take_each_others_parts():
     found = mdbench.patch("trained_l3", task=TASK, length=LENGTH, n_sequences=64)
     seeds = {i.seed for i in found.interventions}
