@@ -1030,7 +1030,7 @@ def test_other_files_of_predictions(tmp_path):
     results, _ = score_predictions(tmp_path / "p.tsv", load_task(TASK), "mine", None)
     assert [r.length for r in results] == [16]
     np.save(tmp_path / "p.npy", rows)
-    with pytest.raises(InputError, match="read from .npz, .csv or .tsv"):
+    with pytest.raises(InputError, match=r"read from \.npz, \.csv or \.tsv"):
         score_predictions(tmp_path / "p.npy", load_task(TASK), "mine", None)
     np.savez(tmp_path / "one.npz", T16=rows[0])
     with pytest.raises(InputError, match="'T16' has one axis"):
