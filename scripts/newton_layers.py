@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import softmax
 
 from mdbench.algorithms.reweighting import responsibilities
 from mdbench.core import metrics
@@ -28,8 +29,9 @@ def main() -> None:
         assert isinstance(task, DirichletMixture)
         for length in suite.lengths:
             contexts = public_sequences(name).tokens[:, :length]
-            row = [_excess(task, contexts, weights) for weights in _solutions(task, contexts)]
-            row.append(_mean_kl(task, contexts, build_predictor("md1", task).predict(contexts)))
+            bayes, md1 = (metrics.normalise(build_predictor(p, task).predict(contexts)) for p in ("bayes", "md1"))
+            solved = [next_token_probs(task, weights, contexts) for weights in _solutions(task, contexts)]
+            row = [metrics.kl(bayes, metrics.normalise(probs)).mean() for probs in (*solved, md1)]
             print(f"| {name} | {length} | " + " | ".join(f"{value:.2e}" for value in row) + " |", flush=True)
 
 
@@ -52,21 +54,7 @@ def _solutions(task: DirichletMixture, contexts: np.ndarray) -> list[np.ndarray]
     u = np.zeros_like(gradient)
     for _ in range(STAGES + 1):
         u = u + step * (gradient - prior * u - scale * np.einsum("nij,nj->ni", covariance, u))
-    return [_softmax(m * direction) for direction in (*solved, u)]
-
-
-def _softmax(v: np.ndarray) -> np.ndarray:
-    weights = np.exp(v - v.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _excess(task: DirichletMixture, contexts: np.ndarray, weights: np.ndarray) -> float:
-    return _mean_kl(task, contexts, next_token_probs(task, weights, contexts))
-
-
-def _mean_kl(task: DirichletMixture, contexts: np.ndarray, probs: np.ndarray) -> float:
-    bayes = metrics.normalise(build_predictor("bayes", task).predict(contexts))
-    return float(metrics.kl(bayes, metrics.normalise(probs)).mean())
+    return [softmax(m * direction, axis=1) for direction in (*solved, u)]
 
 
 if __name__ == "__main__":

@@ -258,7 +258,9 @@ def as_floats(given: Any, which: str = "the transition matrix") -> Float[np.ndar
     """
     try:
         array = np.array(given)
-        cells = np.array(given, dtype=object).ravel()  # as they were given: beside numbers True would be 1
+        # Numbers as they were given: beside others True would be 1. An array of numbers has none.
+        plain = isinstance(given, np.ndarray) and given.dtype.kind in "iuf"
+        cells = () if plain else np.array(given, dtype=object).ravel()
         if array.dtype.kind not in "iufO" or any(isinstance(cell, (str, bytes, bool, np.bool_)) for cell in cells):
             raise TypeError
         return array.astype(np.float64)

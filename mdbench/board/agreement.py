@@ -83,10 +83,11 @@ class Agreement:
             values[at[pair.row], at[pair.column]] = pair.kl
         return values
 
-    @property
-    def ordered(self) -> list[str]:
-        """The rows in the order of their classes; then those that stand alone."""
-        return list(dict.fromkeys([*(row for members in self.classes for row in members), *self.rows]))
+    def by_classes(self) -> tuple[list[str], Float[np.ndarray, "R R"]]:
+        """The rows in the order of their classes, then those that stand alone; and the :attr:`matrix` of these."""
+        ordered = list(dict.fromkeys([*(row for members in self.classes for row in members), *self.rows]))
+        at = [self.rows.index(row) for row in ordered]
+        return ordered, self.matrix[np.ix_(at, at)]
 
     def __getitem__(self, names: tuple[str, str]) -> Pair:
         """The pair of a row and a column."""
@@ -154,13 +155,16 @@ def pairwise(probs: Mapping[str, Probs], task: str, length: int, source: str, th
     """Of predictions for the same sequences, by row; of rows with fewer sequences than others all count so many."""
     n = min(map(len, probs.values()))
     rows = list(probs)
-    pairs = []
+    pairs: list[Pair] = []
+    nearest = {}
     for row in rows:
+        of_row = []
         for column in rows:
             if row != column:
                 kl = mean_interval(metrics.kl(probs[row][:n], probs[column][:n]))
-                pairs.append(Pair(row, column, kl.mean, kl.interval))
-    nearest = {row: min((p for p in pairs if p.row == row), key=lambda p: p.kl).column for row in rows}
+                of_row.append(Pair(row, column, kl.mean, kl.interval))
+        nearest[row] = min(of_row, key=lambda pair: pair.kl).column
+        pairs += of_row
     found = Agreement(task, length, n, source, rows, pairs, nearest, threshold, [])
     classes: dict[int, list[str]] = {}
     for row, number in zip(rows, _linked(found.matrix, threshold), strict=True):

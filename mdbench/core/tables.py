@@ -11,7 +11,6 @@ from pathlib import Path
 from mdbench.core.errors import InputError, shown
 
 LARGEST = 2**28  # bytes
-csv.field_size_limit(LARGEST)
 SEPARATORS = {"tabs": "\t", "semicolons": ";", "commas": ",", "blanks": " "}
 COMMENT = " "  # stands for a line of one: blank, but not empty
 _NO_COMMENT = r"(?:N/A|NV|NA|NULL!|VALUE!|REF!|NUM!|NAME\?|DIV/0!)"
@@ -84,6 +83,7 @@ def parse_table(text: str, source: str) -> Table:
     delimiter = SEPARATORS[separator]
     reader = csv.reader((line.strip(" ") for line in lines), delimiter=delimiter, skipinitialspace=True)
     rows, at = [], []
+    limit = csv.field_size_limit(LARGEST)  # of the process, whose others may want theirs
     try:
         for row in reader:
             rows.append([cell.strip() for cell in row])
@@ -91,6 +91,8 @@ def parse_table(text: str, source: str) -> Table:
     except csv.Error as error:
         line = numbered[min(reader.line_num, len(numbered)) - 1][0]
         raise InputError(f"{source}, line {line}: it is no row of a table: {error}.") from None
+    finally:
+        csv.field_size_limit(limit)
     return Table(source, rows, at, separator)
 
 

@@ -25,19 +25,17 @@ def render(found: Agreement, command: str) -> str:
 
 def _heat_map(found: Agreement) -> Figure:
     """Rows in the order of their classes, so that these stand along the diagonal."""
-    at = {name: k for k, name in enumerate(found.rows)}
-    order = [at[name] for name in found.ordered]
-    values = found.matrix[np.ix_(order, order)]
+    rows, values = found.by_classes()
     shown = np.ma.masked_where((values <= 0) | ~np.isfinite(values), values)
-    n, side = len(order), max(4.0, CELL * len(order) * (1 if len(order) > LARGE else 2))
+    n, side = len(rows), max(4.0, CELL * len(rows) * (1 if len(rows) > LARGE else 2))
     figure = Figure(figsize=(side + 2.5, side + 1.5), layout="constrained")
     axes = figure.subplots()
     low = max(float(shown.min()), LOWEST) if shown.count() else LOWEST
     high = max(float(shown.max()), 10 * low) if shown.count() else 1.0
     image = axes.imshow(shown, norm=LogNorm(low, high, clip=True), cmap="cividis", interpolation="nearest")
     axes.set(xticks=range(n), yticks=range(n), xlabel="column", ylabel="row")
-    axes.set_xticklabels([found.rows[k] for k in order], rotation=90)
-    axes.set_yticklabels([found.rows[k] for k in order])
+    axes.set_xticklabels(rows, rotation=90)
+    axes.set_yticklabels(rows)
     if n <= LARGE:
         for (r, c), value in np.ndenumerate(values):
             if r != c:

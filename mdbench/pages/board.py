@@ -416,10 +416,9 @@ def _data(board: Board) -> dict[str, Any]:
 
 def _agreement(found: Agreement) -> dict[str, Any]:
     """The rows in the order of their classes, and KL(row ‖ column)."""
-    at = {name: k for k, name in enumerate(found.rows)}
-    order = [at[name] for name in found.ordered]
-    values = [[float(f"{found.matrix[r, c]:.3g}") if r != c else None for c in order] for r in order]
-    return json_ready({"rows": found.ordered, "kl": values, "classes": found.classes, "threshold": found.threshold})
+    rows, matrix = found.by_classes()
+    values = [[float(f"{kl:.3g}") if r != c else None for c, kl in enumerate(of)] for r, of in enumerate(matrix)]
+    return json_ready({"rows": rows, "kl": values, "classes": found.classes, "threshold": found.threshold})
 
 
 def _heat_map() -> dict[str, Any]:

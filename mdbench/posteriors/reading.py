@@ -212,7 +212,7 @@ def _settled(
             f"row {k + 1} of {source} holds {values[k, g]:g}; probabilities are 0 to 1, and counts are not negative."
         )
     sums, within = values.sum(axis=1), ROUNDED * len(values)
-    if len(values) > 2 and sums.max() > 1.5 and _has_totals(values):
+    if sums.max() > 1.5 and _is_total(values[:-1]) and _is_total(values[:, :-1].T):
         raise InputError(f"the last row and column of {source} are sums of the others; give it without these totals.")
     if not np.isfinite(sums).all():
         raise InputError(f"row {int(np.argmin(np.isfinite(sums))) + 1} of {source} is too large to be summed.")
@@ -235,12 +235,6 @@ def _settled(
     if transposed:
         said.append("its columns sum to 1: is it transposed?")
     return Matrix(values / sums[:, None], labels, (*said,))
-
-
-def _has_totals(values: Float[np.ndarray, "q q"]) -> bool:
-    """Whether the last row and column are the sums of the others, as tables of counts have them."""
-    body = values[:-1, :-1]
-    return np.allclose(values[-1, :-1], body.sum(axis=0)) and np.allclose(values[:-1, -1], body.sum(axis=1))
 
 
 def _is_total(values: Float[np.ndarray, "rows columns"]) -> bool:
