@@ -46,6 +46,8 @@ PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
 FIRST_LOOSE_RULE = 8  # the same where a tolerance above rounding is given
+FIRST_LONG_GRID = 2**10  # nodes of the whole grid at the foot for long sequences: fewer take as long, a block at a time
+ENOUGH = 40  # nodes per stick and root of the number of transitions, at which the rules of long sequences have agreed
 MAX_TOLERANCE = 1e-4  # far from where a Gauss rule's error is no longer its distance to the next
 MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
 
@@ -106,7 +108,9 @@ class Exact(Baseline[DirichletMixture]):
 
         def work(length: int) -> int:
             n = length - given
-            return n * _ladder(n)[-1] ** (m - 1)
+            last = _ladder(n)[-1]
+            # The posterior is as wide as 1/√n, and the polynomial that a rule has to resolve as smooth.
+            return n * (last if n <= LONG else min(last, round(ENOUGH * math.sqrt(n)))) ** (m - 1)
 
         if work(length) > MAX_WORK:
             smaller = range(given + 1, length)
@@ -149,7 +153,10 @@ def _climb(
     error = np.full(n_sequences, np.inf)
     rounding = ROUNDING * np.sqrt(n)
     enough = max(2 * rounding, tolerance)
-    ladder = _ladder(n, FIRST_RULE if enough > tolerance else FIRST_LOOSE_RULE)
+    first_rule = FIRST_RULE if enough > tolerance else FIRST_LOOSE_RULE
+    if n > LONG and m > 1:
+        first_rule = max(first_rule, round(FIRST_LONG_GRID ** (1 / (m - 1))))
+    ladder = _ladder(n, first_rule)
     width = CHUNK.get(m, 1) if n <= LONG else 1
     for n_nodes in ladder:
         pending = np.flatnonzero(error == np.inf)

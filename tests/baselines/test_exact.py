@@ -362,6 +362,7 @@ def test_a_hopeless_grid_is_refused_with_a_length_that_fits():
     fits = int(str(caught.value).split("lengths up to ")[1].split()[0])
     n = fits - 7
     assert n * _ladder(n)[-1] ** 6 <= MAX_WORK < (n + 1) * _ladder(n + 1)[-1] ** 6
+    Exact().check(MTD("long", np.full((2, 2), 0.5), 2), 1_000_000)  # whose rules agree long before the last
     with pytest.raises(InputError, match="no length fits"):
         Exact().posterior(MTD("wider", np.full((2, 2), 0.5), 40, lengths=(50,)), np.zeros((1, 50), dtype=int))
 
