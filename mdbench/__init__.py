@@ -9,6 +9,7 @@
     identify(predictor), inspect(predictor)         which algorithm it runs, and what is inside a transformer
     patch(predictor)                                what becomes of it when its parts are replaced
     load_task(name), sample(task, length, n, seed)  the tasks and their sequences; Task, MTD, PerLag, Markov make them
+    Algorithm, Evidence                             what identify fits: one of another package
     Baseline, Score                                 what a posterior method and a score of another package are
 
 Nothing heavy is imported before it is used.
@@ -21,6 +22,7 @@ from mdbench.core.compilation import settle_jax
 from mdbench.core.errors import InputError, Unsupported
 
 if TYPE_CHECKING:
+    from mdbench.algorithms.known import Algorithm, Evidence
     from mdbench.baselines import Baseline
     from mdbench.board.agreement import agree
     from mdbench.evaluation.comparison import Comparison, compare
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from mdbench.training.run import train
 
 _HOMES = {
+    "mdbench.algorithms.known": ("Algorithm", "Evidence"),
     "mdbench.baselines": ("Baseline",),
     "mdbench.board.agreement": ("agree",),
     "mdbench.evaluation.comparison": ("Comparison", "compare"),
@@ -62,9 +65,11 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "MTD",
+    "Algorithm",
     "Baseline",
     "Comparison",
     "Evaluation",
+    "Evidence",
     "InputError",
     "Limits",
     "Markov",

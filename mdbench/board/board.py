@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mdbench.board.agreement import Agreement, is_of_interest, pairwise, rows_of
+from mdbench.board.agreement import is_of_interest
 from mdbench.board.files import digest_of, record_paths
 from mdbench.board.marks import Mark, read_marks
 from mdbench.board.names import visible
@@ -21,6 +21,7 @@ from mdbench.board.verification import cells_of, differences, score_record
 from mdbench.core.errors import InputError
 from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_progress
+from mdbench.evaluation.agreement import Agreement, pairwise, rows_of
 from mdbench.evaluation.results import Scores, is_at_gold
 from mdbench.predictors.catalogue import BUILT_IN, SHIPPED_WEIGHTS
 from mdbench.tasks import N_PUBLIC, Suite, load_suite

@@ -154,24 +154,30 @@ def identify(
     n_sequences: Annotated[int, typer.Option(help="Sequences to fit on, and as many others to judge.")] = 1024,
     seed: Seed = 0,
     device: Device = "cpu",
+    algorithm: Annotated[
+        list[str] | None, typer.Option(help="One more, FILE.py:NAME; may be given several times.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, identification.html.")] = None,
     shown: Annotated[int, typer.Option(help="Rows of the ranking to show.")] = 8,
     no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
-    """Which algorithm is this predictor running? Known ones are fitted to its predictions."""
+    """Which algorithm is this predictor running? Known ones are fitted to its predictions, of each training seed."""
     from mdbench.mechanism import identification
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
 
+    page = _page(out, "identification.html")
     with progress_bars() as progress:
-        identification_ = identification.identify(
+        found = identification.identify(
             predictor,
             task=task,
             lengths=whole_numbers(lengths, "--lengths") or [],
             n_sequences=n_sequences,
             seed=seed,
+            algorithms=algorithm or (),
             device=device,
             cache=cache_of(no_cache),
             progress=progress,
         )
-    emit(as_json, identification_.to_dict, lambda: terminal.print_identification(identification_, shown))
+    _show(found, page, "identification", lambda found: terminal.print_identification(found, shown), as_json)

@@ -98,3 +98,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))), 1.0)
     return corrected.tolist()
+
+
+def ratio_interval(numerator: Float[np.ndarray, " N"], denominator: Float[np.ndarray, " N"]) -> MeanInterval:
+    """Ratio of two means over the same sequences, with its interval by the delta method."""
+    below = float(np.mean(denominator))
+    ratio = float(np.mean(numerator)) / below if below else math.inf
+    if len(numerator) < 2 or not math.isfinite(ratio):
+        return MeanInterval(ratio, None, None)
+    around = mean_interval((numerator - ratio * denominator) / below)
+    assert around.interval is not None
+    half = around.interval[1] - around.mean
+    return MeanInterval(ratio, around.se, (ratio - half, ratio + half))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,23 +16,28 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from mdbench.algorithms.fitting import fit, fit_positive, kl, lag_rows, mix
-from mdbench.algorithms.known import ALGORITHMS, Algorithm
+from mdbench.algorithms.fitting import fit_positive, kl, lag_rows, lowest, mix
+from mdbench.algorithms.known import BY_NAME, Algorithm, Evidence, Setting
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core import metrics
 from mdbench.core.device import check_device
-from mdbench.core.errors import InputError, Unsupported
+from mdbench.core.errors import InputError, Unsupported, foreign
 from mdbench.core.files import json_ready
 from mdbench.core.progress import Advance, Progress, no_advance
-from mdbench.core.statistics import CONFIDENCE, mean_interval
-from mdbench.core.store import Cache, Store, open_store
-from mdbench.evaluation.gold import gold_predictive
-from mdbench.evaluation.running import Answers, answers, predict
+from mdbench.core.statistics import CONFIDENCE, mean_interval, ratio_interval
+from mdbench.core.store import Cache, Store, code_hash, hash_of, open_store
+from mdbench.evaluation.agreement import pairwise, rows_of
+from mdbench.evaluation.running import Answers, answers, predict_timed
+from mdbench.mechanism.adaptation import Leak, StepAdaptation, step_adaptation
+from mdbench.mechanism.family import all_algorithms, is_built_in
 from mdbench.predictors.catalogue import as_predictor
-from mdbench.predictors.predictor import Given, Predictor, check_length, is_told, name_of, runs_of
-from mdbench.tasks import DirichletMixture, Stream, Task, as_task, sample
+from mdbench.predictors.predictor import Given, Parts, Predictor, check_length, is_told, name_of, runs_of
+from mdbench.tasks import MTD, DirichletMixture, Stream, Task, as_task, sample
+from mdbench.tasks.mixture import tokens_before
 
 RESOLUTION = 1e-9  # nats; predictions this near to each other are the same but for rounding and the search for scalars
+
+SMOOTH = RESOLUTION / 1000  # is added before a logarithm, whose cusp at an exact match no line search finds
 
 EXPLAINED = 0.9  # share of the distance from its rival that an algorithm must explain to be what a predictor runs
 
@@ -39,6 +46,12 @@ BAYES, ONE_STEP = "bayes", "md1"
 ONE_HOT = 1e-6  # a concentration so small that λ is one-hot in float64
 
 OTHER_PRIORS = {"α = 0.1": 0.1, "α = 10": 10.0, "one-hot": ONE_HOT}
+
+LEAK_OF = 256  # sequences, whose attention maps are averaged
+LOOKS = 16  # points of a grid for one scalar
+TRIAL, AT_MOST = 20, 300  # iterations of a search: from each of several starts, and on from the best
+
+CODE = ("mdbench.algorithms", "mdbench.baselines", "mdbench.mechanism", "mdbench.tasks")  # a fit depends on
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,8 @@ class Fit:
         kl_ci: its 95% interval, None where it is infinite.
         explained: share of the predictor's distance from Bayes that it explains, 1 - KL(p̂ ‖ algorithm)/KL(p̂ ‖ p_B);
             for Bayes itself, of the distance from one fitted step; None where that distance is nothing.
+        explained_ci: its 95% interval, by the delta method.
+        score: log of the KL (of at least 1e-9) plus log(N)/N for each free scalar: what is chosen by, the least.
         tied: whether these sequences cannot tell it from the nearest algorithm.
         elsewhere: the same mean KL, with the same scalars, on sequences of other priors on λ, and at the other lengths
             that were asked for; there step sizes go as 1/(T - m), the paper's Θ(1/T), and all other scalars stay.
@@ -62,22 +77,33 @@ class Fit:
     kl: float
     kl_ci: tuple[float, float] | None
     explained: float | None
+    explained_ci: tuple[float, float] | None
+    score: float
     tied: bool
     elsewhere: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Identified:
-    """What a predictor runs at one length.
+    """What a predictor, or one of its training seeds, runs at one length.
 
-    ``nearest`` is the algorithm with the fewest scalars among those that cannot be told from the nearest one;
-    ``verdict`` is its name again, or None if it explains too little: none of these. ``fits`` are all, nearest first.
+    Attributes:
+        length: T.
+        row: the predictor's name, with ``:seed=k`` where it has several training seeds.
+        verdict: the chosen algorithm's name, or None if it explains too little: none of these.
+        nearest: the chosen one, of the least score.
+        fits: all, nearest first.
+        adaptation: whether its step adapts to the sequence; None where no steps can be told.
+        leak: of a disentangled transformer of three layers or more.
     """
 
     length: int
+    row: str
     verdict: str | None
     nearest: str
     fits: list[Fit]
+    adaptation: StepAdaptation | None
+    leak: Leak | None
 
     @property
     def rival(self) -> str:
@@ -93,8 +119,16 @@ class Identified:
 class Identification:
     """What :func:`identify` returns.
 
-    ``exponents`` says of each step size how it moves with the length: the slope of log η against log T with its 95%
-    interval, by least squares; it takes three lengths.
+    Attributes:
+        predictor: its name.
+        task: the task's.
+        n_sequences: that fit, and as many others that judge.
+        seed: of the sequences.
+        verdicts: one for each length and training seed.
+        classes: by length, of training seeds that compute the same function (``mdbench agree``); who stands alone is
+            not in it.
+        exponents: of each step size, how it moves with the length: the slope of log η against log T over all training
+            seeds with its 95% interval, by least squares; it takes three lengths.
     """
 
     predictor: str
@@ -102,6 +136,7 @@ class Identification:
     n_sequences: int
     seed: int
     verdicts: list[Identified]
+    classes: dict[int, list[list[str]]]
     exponents: dict[str, tuple[float, float, float]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +151,7 @@ def identify(
     lengths: int | Sequence[int] = (32,),
     n_sequences: int = 1024,
     seed: int = 0,
+    algorithms: Sequence[str | Algorithm] = (),
     device: str = "cpu",
     cache: Cache = "all",
     progress: Progress | None = None,
@@ -123,18 +159,19 @@ def identify(
     """Fit every known algorithm to a predictor by KL in function space, and judge the fits on other sequences.
 
     Args:
-        predictor: a name or an object with ``predict``. Of one with several training seeds it is the first.
+        predictor: a name or an object with ``predict``. Each of several training seeds is identified by itself.
         task: the task.
         lengths: context lengths; every length is fitted anew.
         n_sequences: to fit on; as many others judge, and as many of each other prior.
         seed: of the sequences.
+        algorithms: more of them: ``FILE.py:name``, or objects.
         device: torch device for predictors that have one.
-        cache: as for :func:`mdbench.evaluate`.
+        cache: as for :func:`mdbench.evaluate`; fits of built-in algorithms are kept too.
         progress: called to show progress.
 
     Raises:
         InputError: bad arguments, or a length that the predictor cannot serve.
-        PredictorError: the predictor broke its contract.
+        PredictorError: the predictor broke its contract, or an algorithm of somebody else failed.
     """
     check_device(device)
     loaded = as_task(task)
@@ -150,108 +187,263 @@ def identify(
     for length in wanted:
         loaded.check_length(length)
         check_length(built, length)
-    advance = progress(f"{name}: algorithms", len(wanted) * len(ALGORITHMS)) if progress else no_advance
+    fitting = [a for a in all_algorithms(algorithms) if a.variant is None or isinstance(loaded, MTD)]
     kept = answers(predictor, loaded, device, None, cache) if isinstance(predictor, str) else None
-    gold = open_store(cache=cache != "none")
-    fitted = [_fit_all(built, name, loaded, length, n_sequences, seed, advance, kept, gold) for length in wanted]
-    verdicts = [_verdict(here, [other for other in fitted if other is not here]) for here in fitted]
-    return Identification(name, loaded.name, n_sequences, seed, verdicts, _exponents(verdicts))
+    store = open_store(cache=cache != "none")
+    rows = {length: rows_of(name, [*enumerate(runs_of(built, length))]) for length in wanted}
+    n_fits = sum(map(len, rows.values())) * len(fitting)
+    advance = progress(f"{name}: algorithms", n_fits) if progress else no_advance
+    fitted: list[_Fitted] = []
+    classes = {}
+    for length in wanted:
+        sequences = _Drawn.of(loaded, length, n_sequences, seed, store)
+        of_length: list[_Fitted] = []
+        for row, (k, run) in rows[length].items():
+            predicted = sequences.predicted(name, run, k, kept)
+            first = of_length[0].scalars if of_length else None
+            leak = _leak(name, run, sequences.judge)
+            of_length.append(_fit_all(row, sequences, predicted, fitting, store, first, leak, advance))
+        if len(of_length) > 1:
+            judged = {each.row: each.predicted.judge for each in of_length}
+            classes[length] = pairwise(judged, loaded.name, length, "").classes
+        fitted += of_length
+    verdicts = [_verdict(here, [o for o in fitted if o.length != here.length and o.same_run(here)]) for here in fitted]
+    exponents = _exponents(verdicts, fitting)
+    return Identification(name, loaded.name, n_sequences, seed, verdicts, classes, exponents)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Sequences:
-    """Contexts, what an algorithm needs of them, and what the predictor says."""
+    """Contexts, and what an algorithm needs of them."""
 
     task: DirichletMixture
     contexts: Int[np.ndarray, "N T"]
-    x: Float[jax.Array, "N n m"]
+    evidence: Evidence
     lag_rows: Float[jax.Array, "N m q"]  # π(y_{T+1-g}, ·)
-    predicted: Float[np.ndarray, "N q"]
-    gold: Store
+    store: Store
 
-    def distance(self, algorithm: Algorithm, scalars: Sequence[float]) -> Float[np.ndarray, " N"]:
-        """KL(p̂ ‖ algorithm) of each sequence."""
-        if algorithm.baseline == "exact":
-            probs = gold_predictive(self.task, self.contexts, [self.contexts.shape[1]], kept=self.gold).probs[:, 0]
-        elif algorithm.baseline is not None:
-            probs = build_baseline(algorithm.baseline).next_token(self.task, self.contexts)
-        else:
+    @classmethod
+    def of(cls, task: DirichletMixture, contexts: Int[np.ndarray, "N T"], store: Store) -> _Sequences:
+        evidence = Evidence(jnp.asarray(task.likelihoods(contexts)), task.concentration)
+        if isinstance(task, MTD):
+            m, length = task.order, contexts.shape[1]
+            lagged = tokens_before(contexts, m, np.arange(m, length))
+            evidence = evidence._replace(tokens=jnp.asarray(contexts[:, m:]), lagged=jnp.asarray(lagged))
+        drawn = cls(task, contexts, evidence, lag_rows(task, contexts), store)
+        return replace(drawn, evidence=evidence._replace(posterior=jnp.asarray(drawn.estimated(BY_NAME[BAYES]))))
+
+    def estimated(self, algorithm: Algorithm) -> Float[np.ndarray, "N m"]:
+        """λ̂ of an algorithm that has nothing to fit; of a built-in one kept on disk."""
+        shape = (len(self.contexts), self.lag_rows.shape[1])
+
+        def compute() -> dict[str, np.ndarray]:
+            if algorithm.baseline is not None:
+                return {"weights": build_baseline(algorithm.baseline).posterior(self.task, self.contexts).mean[:, -1]}
             assert algorithm.estimate is not None
-            weights = algorithm.estimate(self.x, jnp.asarray(scalars), self.task.concentration)
-            probs = np.asarray(mix(weights, self.lag_rows))
-        return metrics.kl(self.predicted, metrics.normalise(probs))
+            return {"weights": np.asarray(algorithm.estimate(self.evidence, jnp.zeros(0)), dtype=np.float64)}
+
+        if is_built_in(algorithm):
+            key = {"algorithm": algorithm.name, "code": code_hash(*CODE), **self.key}
+            return self.store.arrays("estimates", key, {"weights": shape}, compute)["weights"]
+        with foreign(f"algorithm '{algorithm.name}' failed"):
+            weights = compute()["weights"]
+            if weights.shape != shape or not np.isfinite(weights).all():
+                raise ValueError(f"it must give finite numbers {shape}; these are {weights.shape}")
+            return weights
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What an estimate depends on besides the algorithm."""
+        return {"task": self.task.task_hash, "data": hash_of(self.contexts), "shape": list(self.contexts.shape)}
+
+    def distance(
+        self, predicted: Float[np.ndarray, "N q"], algorithm: Algorithm, scalars: Sequence[float]
+    ) -> Float[np.ndarray, " N"]:
+        """KL(p̂ ‖ algorithm) of each sequence."""
+        if scalars:
+            probs = self.fitted(predicted, algorithm, _unbounded(algorithm, scalars))[2]
+        else:
+            probs = np.asarray(mix(jnp.asarray(self.estimated(algorithm)), self.lag_rows))
+        return metrics.kl(predicted, metrics.normalise(probs))
+
+    def fitted(
+        self, predicted: Float[np.ndarray, "N q"], algorithm: Algorithm, at: Float[np.ndarray, " k"]
+    ) -> tuple[float, Float[np.ndarray, " k"], Float[np.ndarray, "N q"]]:
+        """Log of the mean KL(p̂ ‖ algorithm), its gradient (0 if scanned), and p, at scalars as a search has them."""
+        (value, probs), gradient = _compiled(algorithm)(
+            jnp.asarray(at), self.evidence, self.lag_rows, jnp.asarray(predicted)
+        )
+        return float(value), np.asarray(gradient), np.asarray(probs)
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """All algorithms fitted at one length: their scalars, their distances from the predictor, and where to judge."""
+class _Predicted:
+    """What one run says of each of the drawn sequences."""
+
+    fit: Float[np.ndarray, "N q"]
+    judge: Float[np.ndarray, "N q"]
+    others: dict[str, Float[np.ndarray, "N q"]]
+
+    @functools.cached_property
+    def hash(self) -> str:
+        digest = hashlib.sha256()
+        for probs in (self.fit, self.judge, *self.others.values()):
+            digest.update(np.ascontiguousarray(probs, dtype="<f8").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """All sequences of one length."""
 
     length: int
+    fit: _Sequences
+    judge: _Sequences
+    others: dict[str, _Sequences]
+
+    @classmethod
+    def of(cls, task: DirichletMixture, length: int, n: int, seed: int, store: Store) -> _Drawn:
+        def drawn(task_: DirichletMixture, stream: Stream) -> _Sequences:
+            return _Sequences.of(task, sample(task_, length, n, seed, stream=stream).contexts, store)
+
+        others = {prior: drawn(with_prior(task, alpha), Stream.EVALUATION) for prior, alpha in OTHER_PRIORS.items()}
+        return cls(length, drawn(task, Stream.CALIBRATION), drawn(task, Stream.EVALUATION), others)
+
+    def predicted(self, name: str, run: Predictor, k: int, kept: Answers | None) -> _Predicted:
+        """By the predictor of training seed ``k``, which was built for the task and stays that elsewhere."""
+
+        def of(sequences: _Sequences) -> Float[np.ndarray, "N q"]:
+            return predict_timed(name, run, self.judge.task, sequences.contexts, kept=kept, run=k)[0]
+
+        return _Predicted(of(self.fit), of(self.judge), {prior: of(s) for prior, s in self.others.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """All algorithms fitted to one run at one length: their scalars and their distances from it."""
+
+    row: str
+    length: int
+    algorithms: Sequence[Algorithm]
     scalars: dict[str, tuple[float, ...]]
     distances: dict[str, Float[np.ndarray, " N"]]
     elsewhere: dict[str, dict[str, float]]
     judging: _Sequences
+    predicted: _Predicted
+    leak: Leak | None
+
+    def same_run(self, other: _Fitted) -> bool:
+        """Whether it is of the same training seed."""
+        return self.row == other.row
 
 
 def _fit_all(
-    built: Predictor,
-    name: str,
-    task: DirichletMixture,
-    length: int,
-    n: int,
-    seed: int,
+    row: str,
+    drawn: _Drawn,
+    predicted: _Predicted,
+    algorithms: Sequence[Algorithm],
+    store: Store,
+    near: Mapping[str, tuple[float, ...]] | None,
+    leak: Leak | None,
     advance: Advance,
-    kept: Answers | None,
-    gold: Store,
 ) -> _Fitted:
-    built = runs_of(built, length)[0]
-
-    def drawn(task_: DirichletMixture, stream: Stream) -> _Sequences:
-        contexts = sample(task_, length, n, seed, stream=stream).contexts
-        x = jnp.asarray(task.likelihoods(contexts))
-        predicted = predict(name, built, task, contexts, kept)
-        return _Sequences(task, contexts, x, lag_rows(task, contexts), predicted, gold)
-
-    to_fit, to_judge = drawn(task, Stream.CALIBRATION), drawn(task, Stream.EVALUATION)
-    others = {prior: drawn(with_prior(task, alpha), Stream.EVALUATION) for prior, alpha in OTHER_PRIORS.items()}
+    """Fit and judge; ``near`` are the scalars of another training seed, which a search begins with too."""
     fitted: dict[str, tuple[float, ...]] = {}
     distances, elsewhere = {}, {}
-    for algorithm in ALGORITHMS:
-        fitted[algorithm.name] = scalars = _fit(algorithm, to_fit, fitted)
-        distances[algorithm.name] = to_judge.distance(algorithm, scalars)
-        elsewhere[algorithm.name] = {p: float(s.distance(algorithm, scalars).mean()) for p, s in others.items()}
+    for algorithm in algorithms:
+
+        def compute(algorithm: Algorithm = algorithm) -> dict[str, Any]:
+            scalars = _fit(algorithm, drawn.fit, predicted.fit, fitted, near)
+            distance = drawn.judge.distance(predicted.judge, algorithm, scalars)
+            others = {p: s.distance(predicted.others[p], algorithm, scalars).mean() for p, s in drawn.others.items()}
+            return {
+                "scalars": list(scalars),
+                "distance": distance.tolist(),
+                "others": {p: float(value) for p, value in others.items()},
+            }
+
+        if is_built_in(algorithm):
+            key = {"algorithm": algorithm.name, "probs": predicted.hash, "near": _rounded(algorithm, near, fitted)}
+            found = store.json("fits", key | {"code": code_hash(*CODE)} | drawn.fit.key, compute)
+        else:
+            found = compute()
+        fitted[algorithm.name] = tuple(found["scalars"])
+        distances[algorithm.name] = np.array(found["distance"])
+        elsewhere[algorithm.name] = found["others"]
         advance(1)
-    return _Fitted(length, fitted, distances, elsewhere, to_judge)
+    return _Fitted(row, drawn.length, algorithms, fitted, distances, elsewhere, drawn.judge, predicted, leak)
+
+
+def _rounded(
+    algorithm: Algorithm, near: Mapping[str, tuple[float, ...]] | None, fitted: Mapping[str, tuple[float, ...]]
+) -> list[Any]:
+    """What a search begins with, as part of a key."""
+    begun = [] if near is None or not algorithm.begin else list(near[algorithm.name])
+    return [begun, fitted.get(ONE_STEP, ())]
 
 
 def _verdict(here: _Fitted, others: Sequence[_Fitted]) -> Identified:
     """What the predictor runs at one length; the fits are judged at the other lengths too."""
-    distances = here.distances
+    distances, n_states = here.distances, here.judging.task.n_states
     means = {name: float(values.mean()) for name, values in distances.items()}
-    ranked = sorted(ALGORITHMS, key=lambda a: means[a.name])
+    ranked = sorted(here.algorithms, key=lambda a: means[a.name])
     best = ranked[0].name
-    tied = {a.name for a in ranked if _cannot_be_told(distances[a.name], distances[best])}
-    nearest = min((a for a in ranked if a.name in tied), key=lambda a: (len(a.scalars), means[a.name])).name
+    n = len(here.predicted.judge)
 
-    def explained(name: str) -> float | None:
-        rival = means[ONE_STEP if name == BAYES else BAYES]
-        return 1 - means[name] / rival if rival > RESOLUTION else None
+    def score(a: Algorithm) -> float:
+        return math.log(max(means[a.name], RESOLUTION)) + a.n_free(n_states) * math.log(n) / n
 
+    nearest = min(ranked, key=score).name
     fits = []
     for a in ranked:
-        interval = mean_interval(distances[a.name]).interval
-        scalars, n = here.scalars[a.name], here.judging.x.shape[1]
+        scalars, n_transitions = here.scalars[a.name], here.judging.evidence.x.shape[1]
         elsewhere = dict(here.elsewhere[a.name])
         for other in others:
-            there = a.carried(scalars, n, other.judging.x.shape[1])
+            there = a.carried(scalars, n_transitions, other.judging.evidence.x.shape[1])
             unchanged = there == other.scalars[a.name]  # none were fitted: already judged
-            distance = other.distances[a.name] if unchanged else other.judging.distance(a, there)
+            distance = other.distances[a.name]
+            if not unchanged:
+                distance = other.judging.distance(other.predicted.judge, a, there)
             elsewhere[f"T = {other.length}"] = float(distance.mean())
-        by_name = dict(zip(a.scalars, scalars, strict=True))
-        fits.append(Fit(a.name, by_name, means[a.name], interval, explained(a.name), a.name in tied, elsewhere))
-    share = explained(nearest)
+        share, interval = _explained(a.name, distances)
+        fits.append(
+            Fit(
+                a.name,
+                dict(zip(a.names(n_states), scalars, strict=True)),
+                means[a.name],
+                mean_interval(distances[a.name]).interval,
+                share,
+                interval,
+                score(a),
+                _cannot_be_told(distances[a.name], distances[best]),
+                elsewhere,
+            )
+        )
+    share, _ = _explained(nearest, distances)
     sure = means[nearest] <= RESOLUTION or (share is not None and share >= EXPLAINED)
-    return Identified(here.length, nearest if sure else None, nearest, fits)
+    adaptation = step_adaptation(here.judging.task, here.judging.contexts, here.predicted.judge)
+    return Identified(here.length, here.row, nearest if sure else None, nearest, fits, adaptation, here.leak)
+
+
+def _leak(name: str, run: Predictor, sequences: _Sequences) -> Leak | None:
+    """Of a transformer; torch is imported for that alone."""
+    if Parts.of(run).transformer is None or not isinstance(sequences.task, MTD):
+        return None
+    from mdbench.mechanism.tracing import Model, mean_leak
+
+    model = Model.of(name, run, sequences.contexts.shape[1], sequences.task.n_states)
+    return mean_leak(sequences.task, model, sequences.contexts[:LEAK_OF])
+
+
+def _explained(
+    name: str, distances: Mapping[str, Float[np.ndarray, " N"]]
+) -> tuple[float | None, tuple[float, float] | None]:
+    """The share of the distance from its rival, and its interval."""
+    rival = distances[ONE_STEP if name == BAYES else BAYES]
+    if rival.mean() <= RESOLUTION:
+        return None, None
+    left = ratio_interval(distances[name], rival)
+    return 1 - left.mean, left.interval and (1 - left.interval[1], 1 - left.interval[0])
 
 
 def with_prior(task: DirichletMixture, concentration: float) -> DirichletMixture:
@@ -259,41 +451,60 @@ def with_prior(task: DirichletMixture, concentration: float) -> DirichletMixture
     return replace(task, concentration=concentration)  # type: ignore[type-var]
 
 
-def _fit(algorithm: Algorithm, sequences: _Sequences, fitted: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
+def _fit(
+    algorithm: Algorithm,
+    sequences: _Sequences,
+    predicted: Float[np.ndarray, "N q"],
+    fitted: Mapping[str, tuple[float, ...]],
+    near: Mapping[str, tuple[float, ...]] | None,
+) -> tuple[float, ...]:
     """The scalars that bring an algorithm nearest to the predictor."""
-    if not algorithm.scalars:
+    if not algorithm.names(sequences.task.n_states):
         return ()
-    n, m = sequences.x.shape[1:]
-    objective = _mean_distance(algorithm)
-    arrays = (sequences.x, sequences.lag_rows, jnp.asarray(sequences.predicted), sequences.task.concentration)
-    if len(algorithm.scalars) == 1:
+    n, m = sequences.evidence.x.shape[1:]
+
+    def downhill(at: Float[np.ndarray, " k"]) -> tuple[float, Float[np.ndarray, " k"]]:
+        return sequences.fitted(predicted, algorithm, at)[:2]
+
+    if algorithm.is_scanned:
         # Step sizes: from a hundredth of `smooth` to 10, where one step picks a single lag. Counts: from nearly nothing
         # to far more than there are transitions.
         low, high = (1 / (n * m**2) / 100, 10.0) if algorithm.scalars == ("η",) else (1e-2, 1e2 * n)
-        scalar = fit_positive(lambda at: float(objective(jnp.log(jnp.asarray([at])), *arrays)), low, high)
+        scalar = fit_positive(lambda at: math.exp(downhill(np.log([at]))[0]), low, high, LOOKS)
         best = None if scalar is None else np.array([scalar])
     else:
-        best = fit(objective, algorithm.starts(m, n, fitted), *arrays)
+        transition = sequences.task.transition if isinstance(sequences.task, MTD) else None
+        starts = algorithm.starts(Setting(m, n, sequences.task.concentration, transition, fitted))
+        if near is not None:
+            starts = [_unbounded(algorithm, near[algorithm.name]), starts[0]]
+        best = lowest(downhill, starts, AT_MOST, TRIAL)
         best = np.exp(best) if best is not None and algorithm.positive else best
     if best is None:
         raise InputError(f"no scalars of '{algorithm.name}' give finite distances from these predictions.")
     return tuple(map(float, best))
 
 
+def _unbounded(algorithm: Algorithm, scalars: Sequence[float]) -> Float[np.ndarray, " k"]:
+    """As a search has them: positive ones by their logarithms."""
+    at = np.asarray(scalars, dtype=np.float64)
+    return np.log(at) if algorithm.positive else at
+
+
 @functools.lru_cache(maxsize=64)
-def _mean_distance(algorithm: Algorithm) -> Callable[..., Float[jax.Array, ""]]:
-    """Mean KL(p̂ ‖ algorithm) of its scalars (positive ones by their logarithms) and the sequences' arrays."""
+def _compiled(algorithm: Algorithm) -> Callable[..., Any]:
+    """Of scalars and arrays, compiled once for a shape: ((log of the mean KL, predictions), gradient)."""
     estimate = algorithm.estimate
     assert estimate is not None
 
-    @jax.jit
-    def mean_distance(
-        scalars: jax.Array, x: jax.Array, rows: jax.Array, predicted: jax.Array, alpha: Any
-    ) -> Float[jax.Array, ""]:
-        weights = estimate(x, jnp.exp(scalars) if algorithm.positive else scalars, alpha)
-        return kl(predicted, mix(weights, rows)).mean()
+    def log_mean(
+        scalars: jax.Array, evidence: Evidence, rows: jax.Array, predicted: jax.Array
+    ) -> tuple[Float[jax.Array, ""], Float[jax.Array, "N q"]]:
+        probs = mix(estimate(evidence, jnp.exp(scalars) if algorithm.positive else scalars), rows)
+        return jnp.log(kl(predicted, probs).mean() + SMOOTH), probs
 
-    return mean_distance
+    if algorithm.is_scanned:
+        return jax.jit(lambda scalars, *arrays: (log_mean(scalars, *arrays), jnp.zeros_like(scalars)))
+    return jax.jit(jax.value_and_grad(log_mean, has_aux=True))
 
 
 def _cannot_be_told(distances: Float[np.ndarray, " N"], best: Float[np.ndarray, " N"]) -> bool:
@@ -302,13 +513,13 @@ def _cannot_be_told(distances: Float[np.ndarray, " N"], best: Float[np.ndarray, 
     return difference.holds_zero or abs(difference.mean) <= RESOLUTION
 
 
-def _exponents(verdicts: list[Identified]) -> dict[str, tuple[float, float, float]]:
+def _exponents(verdicts: list[Identified], algorithms: Sequence[Algorithm]) -> dict[str, tuple[float, float, float]]:
     """Slope of log η against log T, with its interval, of the algorithms with one step size."""
-    if len(verdicts) < 3:
+    if len({v.length for v in verdicts}) < 3:
         return {}
     log_lengths = np.log([v.length for v in verdicts])
     slopes = {}
-    for algorithm in (a.name for a in ALGORITHMS if a.scalars == ("η",)):
+    for algorithm in (a.name for a in algorithms if a.scalars == ("η",)):
         line = stats.linregress(log_lengths, np.log([v[algorithm].scalars["η"] for v in verdicts]))
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(verdicts) - 2)) * line.stderr
         slopes[algorithm] = (float(line.slope), float(line.slope - half), float(line.slope + half))

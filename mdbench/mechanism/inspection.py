@@ -7,30 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from scipy import stats
 from scipy.special import softmax
 
 from mdbench.algorithms.reweighting import STAGES, responsibilities
-from mdbench.baselines.catalogue import build_baseline
 from mdbench.core import metrics
-from mdbench.core.device import check_device, one_thread
-from mdbench.core.errors import InputError, Unsupported
+from mdbench.core.errors import Unsupported
 from mdbench.core.files import json_ready
 from mdbench.core.statistics import MeanInterval, mean_interval
+from mdbench.evaluation.agreement import pairwise, rows_of
+from mdbench.evaluation.gold import gold_predictive
 from mdbench.evaluation.running import predict
+from mdbench.mechanism.adaptation import Leak, StepAdaptation, step_adaptation
 from mdbench.mechanism.identification import OTHER_PRIORS, with_prior
-from mdbench.predictors.catalogue import as_predictor
-from mdbench.predictors.constructed import Constructed, ConstructedL3
-from mdbench.predictors.predictor import Given, Parts, check_length, name_of, runs_of
-from mdbench.predictors.transformer import DisentangledTransformer, StandardTransformer, Transformer
+from mdbench.mechanism.tracing import BATCH, Model, constructed, mean_leak, models_of
+from mdbench.predictors.predictor import Given
+from mdbench.predictors.transformer import DisentangledTransformer
 from mdbench.tasks import MTD, Stream, Task, as_task, sample
 from mdbench.tasks.mixture import tokens_before
 
 A_STEP = 0.5  # of R²: below, the last layer takes no step that is linear in mean Γ
-BATCH = 64  # sequences whose attention maps are held at once
-
 LEAST_ATTENTION = 1e-30  # below it float32 holds nothing; a logarithm needs something
 
 
@@ -42,7 +39,8 @@ class Layer:
         overlap: Σ_j min(A_ij, A'_ij), the share of attention that both have in common: its mean over the queries of
             informative positions and over sequences.
         overlap_last: the same for the query T alone, the only one that matters in the layers after the first.
-        offset_scores: h_T · R_A[o] for every offset o, averaged over sequences, the largest 0.
+        offset_scores: h_T · R_A[o] for every offset o, averaged over sequences, the largest 0; None of a module of
+            somebody's own.
         offset_scores_construction: those of the construction.
         mean_map: A averaged over sequences.
         mean_map_construction: of the construction.
@@ -51,7 +49,7 @@ class Layer:
 
     overlap: float
     overlap_last: float
-    offset_scores: Float[np.ndarray, " T"] = field(repr=False)
+    offset_scores: Float[np.ndarray, " T"] | None = field(repr=False)
     offset_scores_construction: Float[np.ndarray, " T"] = field(repr=False)
     mean_map: Float[np.ndarray, "T T"] = field(repr=False)
     mean_map_construction: Float[np.ndarray, "T T"] = field(repr=False)
@@ -110,8 +108,39 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """One training seed of a transformer; distances in nats.
+
+    Attributes:
+        row: the predictor's name, with ``:seed=k`` where it has several training seeds.
+        to_construction: KL(p̂ ‖ construction).
+        to_bayes: KL(p_B ‖ p̂), its excess KL.
+        elsewhere: KL(p̂ ‖ construction) on sequences of other priors on λ, where what agrees here may part.
+        layers: of one whose layers have a construction beside them.
+        transition: of a disentangled transformer.
+        step_size: as the last layer shows it, likewise.
+        adaptation: whether its step adapts to the sequence, by its predictions; None where no steps can be told.
+        leak: what layer 1 gives away and layer 2 gives back, of a disentangled transformer of three layers or more.
+        probes: of a standard transformer.
+        maps: the attention maps of the first sequence: of each layer (T, T), or (heads, T, T).
+    """
+
+    row: str
+    to_construction: MeanInterval
+    to_bayes: MeanInterval
+    elsewhere: dict[str, MeanInterval]
+    layers: list[Layer]
+    transition: TransitionMatrix | None
+    step_size: StepSize | None
+    adaptation: StepAdaptation | None
+    leak: Leak | None
+    probes: list[Probe]
+    maps: list[Float[np.ndarray, "..."]] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Inspection:
-    """What :func:`inspect` returns; distances in nats.
+    """What :func:`inspect` returns.
 
     Attributes:
         predictor: its name.
@@ -119,19 +148,13 @@ class Inspection:
         length: T.
         n_sequences: that everything is averaged over.
         seed: of these.
-        model: ``disentangled`` or ``standard``.
+        model: ``disentangled``, ``standard``, or the class of a module of somebody's own.
         depth: its layers.
         construction: what it is held against: the construction of as many layers, else ``constructed_l3``.
-        to_construction: KL(p̂ ‖ construction).
-        to_bayes: KL(p_B ‖ p̂), the predictor's excess KL.
-        construction_to_bayes: the construction's.
-        elsewhere: KL(p̂ ‖ construction) on sequences of other priors on λ, where what agrees here may part.
-        layers: of a disentangled transformer for whose depth there is a construction.
-        transition: of a disentangled transformer.
-        step_size: likewise.
-        probes: of a standard transformer.
-        maps: the attention maps of the first sequence: (layers, T, T), or (layers, heads, T, T).
-        maps_construction: the construction's, where layers are compared.
+        construction_to_bayes: KL(p_B ‖ construction).
+        runs: one for each training seed.
+        classes: of training seeds that compute the same function (``mdbench agree``); who stands alone is not in it.
+        maps_construction: the construction's for the first sequence, where layers are compared.
     """
 
     predictor: str
@@ -142,25 +165,20 @@ class Inspection:
     model: str
     depth: int
     construction: str
-    to_construction: MeanInterval
-    to_bayes: MeanInterval
     construction_to_bayes: MeanInterval
-    elsewhere: dict[str, MeanInterval]
-    layers: list[Layer]
-    transition: TransitionMatrix | None
-    step_size: StepSize | None
-    probes: list[Probe]
-    maps: Float[np.ndarray, "layers ..."] = field(repr=False)
-    maps_construction: Float[np.ndarray, "layers T T"] | None = field(repr=False)
+    runs: list[Inside]
+    classes: list[list[str]]
+    maps_construction: list[Float[np.ndarray, "T T"]] | None = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the maps."""
         plain = asdict(self)
-        for name in ("maps", "maps_construction"):
-            plain.pop(name)
-        for layer in plain["layers"]:
-            for name in ("mean_map", "mean_map_construction", "mean_difference"):
-                layer.pop(name)
+        plain.pop("maps_construction")
+        for run in plain["runs"]:
+            run.pop("maps")
+            for layer in run["layers"]:
+                for name in ("mean_map", "mean_map_construction", "mean_difference"):
+                    layer.pop(name)
         return json_ready(plain)
 
 
@@ -173,11 +191,11 @@ def inspect(
     seed: int = 0,
     device: str = "cpu",
 ) -> Inspection:
-    """Look inside a transformer, averaged over sequences.
+    """Look inside a transformer, each of its training seeds, averaged over sequences.
 
     Args:
-        predictor: the name of a transformer, or an object with ``transformer(length)``, which gives the torch module.
-            Of one with several training seeds it is the first.
+        predictor: the name of a transformer, or an object with ``transformer(length)``, which gives the torch module;
+            one of somebody's own may name its parts, as for :func:`mdbench.patch`.
         task: the task.
         length: context length.
         n_sequences: to average over; a standard transformer's probes are judged on as many others.
@@ -187,81 +205,76 @@ def inspect(
     Raises:
         InputError: bad arguments, or the predictor is no transformer or cannot serve the length.
     """
-    check_device(device)
     loaded = as_task(task)
-    loaded.check_length(length)
     if not isinstance(loaded, MTD):
         raise Unsupported(
             f"inspect holds a model against constructions of {MTD.kind}; '{loaded.name}' is {loaded.kind}."
         )
-    name = name_of(predictor)
-    built = as_predictor(predictor, loaded, device)
-    look_into = Parts.of(built).transformer
-    if look_into is None:
-        raise InputError(
-            f"'{name}' is no transformer; inspect looks into trained_*, standard_*, constructed_* and run:."
-        )
-    check_length(built, length)
-    model = look_into(length)
-    built = runs_of(built, length)[0]
+    name, models = models_of(predictor, loaded, length, device)
     contexts = sample(loaded, length, n_sequences, seed).contexts
-    depth = len(model.layers)
-    compared = isinstance(model, DisentangledTransformer) and depth in STAGES
-    other = Constructed(loaded, depth, device) if compared and depth > 3 else ConstructedL3(loaded, device=device)
-    construction = f"constructed_l{depth if compared else 3}"
-
-    probs = predict(name, built, loaded, contexts)
-    constructed = predict(construction, other, loaded, contexts)
-    bayes = metrics.normalise(build_baseline("exact").next_token(loaded, contexts))
+    others = {
+        prior: sample(with_prior(loaded, alpha), length, n_sequences, seed).contexts
+        for prior, alpha in OTHER_PRIORS.items()
+    }
+    compared = all(_has_construction(model, contexts) for model in models)
+    other = constructed(loaded, models[0].depth if compared else 3, length, device)
+    bayes = metrics.normalise(gold_predictive(loaded, contexts, [length]).probs[:, 0])
+    theirs = {prior: predict(other.name, other.predictor, loaded, c) for prior, c in {"": contexts, **others}.items()}
     gamma = responsibilities(loaded.likelihoods(contexts))
-    standard = isinstance(model, StandardTransformer)
-    elsewhere = {}
-    for prior, alpha in OTHER_PRIORS.items():
-        others = sample(with_prior(loaded, alpha), length, n_sequences, seed).contexts
-        apart = metrics.kl(predict(name, built, loaded, others), predict(construction, other, loaded, others))
-        elsewhere[prior] = mean_interval(apart)
+    runs, predicted = [], {}
+    for row, model in rows_of(name, models).items():
+        predicted[row] = probs = predict(name, model.predictor, loaded, contexts)
+        elsewhere = {
+            prior: mean_interval(metrics.kl(predict(name, model.predictor, loaded, c), theirs[prior]))
+            for prior, c in others.items()
+        }
+        ours = model.module if isinstance(model.module, DisentangledTransformer) else None
+        runs.append(
+            Inside(
+                row=row,
+                to_construction=mean_interval(metrics.kl(probs, theirs[""])),
+                to_bayes=mean_interval(metrics.kl(bayes, probs)),
+                elsewhere=elsewhere,
+                layers=_layers(loaded, model, other, contexts) if compared else [],
+                transition=_transition(loaded, ours) if ours else None,
+                step_size=_step_size(loaded, model, contexts, gamma) if ours else None,
+                adaptation=step_adaptation(loaded, contexts, probs),
+                leak=mean_leak(loaded, model, contexts),
+                probes=_probes(loaded, model, contexts, gamma, seed) if model.kind == "standard" else [],
+                maps=[a[0] for a in model.trace(contexts[:1])[1]],
+            )
+        )
+    classes = pairwise(predicted, loaded.name, length, "").classes if len(runs) > 1 else []
     return Inspection(
         predictor=name,
         task=loaded.name,
         length=length,
         n_sequences=n_sequences,
         seed=seed,
-        model="standard" if standard else "disentangled",
-        depth=depth,
-        construction=construction,
-        to_construction=mean_interval(metrics.kl(probs, constructed)),
-        to_bayes=mean_interval(metrics.kl(bayes, probs)),
-        construction_to_bayes=mean_interval(metrics.kl(bayes, constructed)),
-        elsewhere=elsewhere,
-        layers=_layers(loaded, model, other.transformer(length), contexts) if compared else [],
-        transition=None if standard else _transition(loaded, model),
-        step_size=None if standard else _step_size(loaded, model, contexts, gamma),
-        probes=_probes(loaded, model, contexts, gamma, seed) if standard else [],
-        maps=np.stack(_maps(model, contexts[:1]))[:, 0],
-        maps_construction=np.stack(_maps(other.transformer(length), contexts[:1]))[:, 0] if compared else None,
+        model=models[0].kind,
+        depth=models[0].depth,
+        construction=other.name,
+        construction_to_bayes=mean_interval(metrics.kl(bayes, theirs[""])),
+        runs=runs,
+        classes=classes,
+        maps_construction=[a[0] for a in other.trace(contexts[:1])[1]] if compared else None,
     )
 
 
-def _trace(model: Transformer, contexts: Int[np.ndarray, "B T"]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """States and maps, in float64."""
-    device = next(model.parameters()).device
-    with one_thread(), torch.no_grad():
-        states, maps = model.trace(torch.from_numpy(contexts).to(device))
-    return [s.cpu().double().numpy() for s in states], [a.cpu().double().numpy() for a in maps]
+def _has_construction(model: Model, contexts: Int[np.ndarray, "N T"]) -> bool:
+    """Whether there is a construction with such layers: as many, each of one head."""
+    if model.kind == "standard" or model.depth not in STAGES:
+        return False
+    maps = model.trace(contexts[:1])[1]
+    return len(maps) == model.depth and all(a.shape == (1, *contexts.shape[1:] * 2) for a in maps)
 
 
-def _maps(model: Transformer, contexts: Int[np.ndarray, "B T"]) -> list[np.ndarray]:
-    return _trace(model, contexts)[1]
-
-
-def _layers(
-    task: MTD, model: DisentangledTransformer, other: DisentangledTransformer, contexts: Int[np.ndarray, "N T"]
-) -> list[Layer]:
+def _layers(task: MTD, model: Model, other: Model, contexts: Int[np.ndarray, "N T"]) -> list[Layer]:
     n, m = len(contexts), task.order
-    sums: list[dict[str, Any]] = [dict.fromkeys(Layer.__dataclass_fields__, 0.0) for _ in model.layers]
+    sums: list[dict[str, Any]] = [dict.fromkeys(Layer.__dataclass_fields__, 0.0) for _ in range(model.depth)]
     for start in range(0, n, BATCH):
         batch = contexts[start : start + BATCH]
-        ours, theirs = _trace(model, batch), _trace(other, batch)
+        ours, theirs = model.trace(batch), other.trace(batch)
         for k, total in enumerate(sums):
             a, b = ours[1][k], theirs[1][k]
             common = np.minimum(a, b).sum(axis=-1)
@@ -271,13 +284,14 @@ def _layers(
             total["mean_map_construction"] += b.sum(axis=0)
             total["mean_difference"] += np.abs(a - b).sum(axis=0)
             for what, (states, _), of in (("", ours, model), ("_construction", theirs, other)):
-                table = of.layers[k].attend_offset.detach().cpu().double().numpy()
-                total[f"offset_scores{what}"] += (states[k][:, -1] @ table.T).sum(axis=0)
+                if isinstance(of.module, DisentangledTransformer):
+                    table = of.module.layers[k].attend_offset.detach().cpu().double().numpy()
+                    total[f"offset_scores{what}"] += (states[k][:, -1] @ table.T).sum(axis=0)
     layers = []
     for total in sums:
         means = {name: value / n for name, value in total.items()}
         for name in ("offset_scores", "offset_scores_construction"):
-            means[name] = means[name] - means[name].max()
+            means[name] = None if np.ndim(means[name]) == 0 else means[name] - means[name].max()
         layers.append(Layer(**means))
     return layers
 
@@ -304,10 +318,10 @@ def _transition(task: MTD, model: DisentangledTransformer) -> TransitionMatrix:
 
 
 def _step_size(
-    task: MTD, model: DisentangledTransformer, contexts: Int[np.ndarray, "N T"], gamma: Float[np.ndarray, "N n m"]
+    task: MTD, model: Model, contexts: Int[np.ndarray, "N T"], gamma: Float[np.ndarray, "N n m"]
 ) -> StepSize:
     m, length = task.order, contexts.shape[1]
-    last = np.concatenate([_maps(model, contexts[k : k + BATCH])[-1][:, -1] for k in range(0, len(contexts), BATCH)])
+    last = np.concatenate([maps[-1][:, -1] for maps in model.maps(contexts)])
     on_lags = tokens_before(last, m, length)  # attention to T+1-g for g = 1..m
     log_attention = np.log(np.maximum(on_lags, LEAST_ATTENTION))
     y = (log_attention - log_attention.mean(axis=1, keepdims=True)).ravel()
@@ -322,7 +336,7 @@ def _step_size(
 
 def _probes(
     task: MTD,
-    model: Transformer,
+    model: Model,
     contexts: Int[np.ndarray, "N T"],
     gamma: Float[np.ndarray, "N n m"],
     seed: int,
@@ -331,7 +345,7 @@ def _probes(
     n, length = contexts.shape
     to_fit = sample(task, length, n, seed, stream=Stream.CALIBRATION).contexts
     gamma_fit = responsibilities(task.likelihoods(to_fit))
-    fit_states, judge_states = (_trace(model, c)[0] for c in (to_fit, contexts))
+    fit_states, judge_states = (model.trace(c)[0] for c in (to_fit, contexts))
     m = task.order
     probes = []
     for layer, (fit, judge) in enumerate(zip(fit_states, judge_states, strict=True)):

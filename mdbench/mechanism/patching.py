@@ -14,54 +14,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mdbench.algorithms.reweighting import STAGES
 from mdbench.core import metrics
-from mdbench.core.device import check_device
-from mdbench.core.errors import InputError, PredictorError
+from mdbench.core.errors import PredictorError
 from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_advance
 from mdbench.core.statistics import MeanInterval, mean_interval
 from mdbench.evaluation.gold import gold_predictive
-from mdbench.predictors.catalogue import as_predictor
-from mdbench.predictors.constructed import Constructed, ConstructedL3
-from mdbench.predictors.predictor import (
-    SUM_TOLERANCE,
-    Given,
-    Parts,
-    check_length,
-    check_output,
-    name_of,
-    runs_of,
-    to_numpy,
-)
-from mdbench.predictors.trained import FLOOR
-from mdbench.predictors.transformer import PART, DisentangledTransformer, StandardTransformer
-from mdbench.tasks import MTD, Stream, Task, as_task, sample
+from mdbench.mechanism.tracing import NORMALISER, RESIDUAL, Model, Part, construction_for, hooked, models_of
+from mdbench.predictors.predictor import Given
+from mdbench.predictors.transformer import PART
+from mdbench.tasks import Stream, Task, as_task, sample
 
 FITTED_ON = 2048  # sequences, at least: a readout has hundreds of numbers
 UNTOUCHED = "nothing"
 OWN_MEAN, ANOTHER, ZERO, CONSTRUCTION = "its mean", "another sequence's", "zero", "the construction's"
-NORMALISER = "normaliser"
-ATTENTION, VALUES, OFFSETS, RESIDUAL = "attention", "values", "offsets", "residual"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of a model: what a module puts out, or a piece of it.
-
-    Attributes:
-        layer: its layer, from 1.
-        name: ``attention``, ``normaliser`` (of the attention: what its weights are divided by), ``values`` and
-            ``offsets`` (the blocks that a disentangled layer appends to the residual stream), ``residual`` (the whole
-            stream after a layer), or a name of the model's own.
-        module: where it stands, as PyTorch names modules.
-        piece: which columns of the output, None for all.
-    """
-
-    layer: int
-    name: str
-    module: str
-    piece: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -151,21 +117,14 @@ def patch(
         InputError: bad arguments, or the predictor is no transformer or cannot serve the length.
         PredictorError: the module does not run as it says.
     """
-    check_device(device)
     loaded = as_task(task)
-    loaded.check_length(length)
-    name = name_of(predictor)
-    built = as_predictor(predictor, loaded, device)
-    if Parts.of(built).transformer is None:
-        raise InputError(f"'{name}' is no transformer: it has no transformer(length) that gives a torch module.")
-    check_length(built, length)
-    runs = runs_of(built, length)
-    models = [_Model.of(name, run, length, loaded.n_states) for run in runs]
+    name, models = models_of(predictor, loaded, length, device)
     judged = sample(loaded, length, n_sequences, seed).contexts
     n_others = max(n_sequences, FITTED_ON)
     others = sample(loaded, length, n_others, seed, stream=Stream.CALIBRATION).contexts
     bayes = metrics.normalise(gold_predictive(loaded, judged, [length]).probs[:, 0])
-    donor, construction = _construction(loaded, models[0], length, device)
+    donor = construction_for(loaded, models[0], length, device)
+    construction = None if donor is None else donor.name
     advance = progress(f"{name}: interventions", len(models)) if progress else no_advance
     found = Patched(loaded.name, length, n_sequences, seed, construction)
     for k, model in enumerate(models):
@@ -198,127 +157,6 @@ def _measured(
     )
 
 
-def _construction(task: Task, model: _Model, length: int, device: str) -> tuple[_Model | None, str | None]:
-    """The construction of as many layers, for a disentangled transformer."""
-    depth = len(model.module.layers) if isinstance(model.module, DisentangledTransformer) else 0
-    if not isinstance(task, MTD) or depth not in STAGES:
-        return None, None
-    other = Constructed(task, depth, device) if depth > 3 else ConstructedL3(task, device=device)
-    name = f"constructed_l{depth}"
-    return _Model.of(name, other, length, task.n_states), name
-
-
-# ---------------------------------------------------------------------------------------------------------- a model
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A predictor, the module that it runs, and the parts of that."""
-
-    name: str
-    predictor: Any
-    module: nn.Module
-    parts: list[Part]
-    readout: str | None
-    n_states: int
-
-    @classmethod
-    def of(cls, name: str, predictor: Any, length: int, n_states: int) -> _Model:
-        transformer = Parts.of(predictor).transformer
-        assert transformer is not None, "checked before"
-        module = transformer(length)
-        if not isinstance(module, nn.Module):
-            raise InputError(f"'{name}': transformer({length}) gives {type(module).__name__}, not a torch module.")
-        parts, readout = parts_of(name, module)
-        return cls(name, predictor, module, parts, readout, n_states)
-
-    def at(self, module: str) -> nn.Module:
-        return self.module.get_submodule(module)
-
-    @functools.cached_property
-    def by_name(self) -> dict[tuple[int, str], Part]:
-        return {(part.layer, part.name): part for part in self.parts}
-
-    def predict(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B q"]:
-        """Of at most ``PART`` contexts, which are one call of the module.
-
-        A linear output that was patched may leave the simplex: it is mended as that of a trained model is.
-        """
-        output = to_numpy(self.predictor.predict(contexts.astype(np.int64))).astype(np.float64)
-        off = ((output < 0).any(axis=-1) | (np.abs(output.sum(axis=-1) - 1) > SUM_TOLERANCE))[:, None]
-        mended = metrics.normalise(np.maximum(output, FLOOR)) if off.any() else output
-        return check_output(self.name, np.where(off, mended, output), (len(contexts), self.n_states))
-
-    def seen(self, module: str, contexts: Int[np.ndarray, "B T"]) -> tuple[Tensor, Tensor]:
-        """First input and output of a module while the model predicts."""
-        caught: list[tuple[Tensor, Tensor]] = []
-        with hooked(self.at(module), lambda x, out: caught.append((x.detach(), out.detach()))):
-            self.predict(contexts)
-        if len(caught) != 1:
-            raise PredictorError(
-                f"'{self.name}': its module '{module}' ran {len(caught)} times for one call of predict with "
-                f"{len(contexts)} contexts; a part runs once."
-            )
-        return caught[0]
-
-
-def parts_of(name: str, module: nn.Module) -> tuple[list[Part], str | None]:
-    """The parts that can be replaced, layer by layer, and the readout.
-
-    Raises:
-        InputError: the module declares none, and has no ``nn.Softmax`` whose output could be its attention.
-    """
-    if isinstance(module, DisentangledTransformer):
-        parts = []
-        for k, layer in enumerate(module.layers, start=1):
-            d, d_rel = layer.attend.shape[0], layer.value_offset.shape[1]
-            at = f"layers.{k - 1}"
-            parts += [Part(k, ATTENTION, f"{at}.softmax"), Part(k, NORMALISER, f"{at}.softmax")]
-            parts += [Part(k, VALUES, at, (d, 2 * d)), Part(k, OFFSETS, at, (2 * d, 2 * d + d_rel))]
-        return parts, "read"
-    if isinstance(module, StandardTransformer):
-        parts = []
-        for k in range(1, module.depth + 1):
-            at = f"layers.{k - 1}"
-            parts += [Part(k, ATTENTION, f"{at}.softmax"), Part(k, NORMALISER, f"{at}.softmax")]
-            parts += [Part(k, RESIDUAL, at)]
-        return parts, "read"
-    there = dict(module.named_modules())
-    declared: Mapping[str, str] | None = getattr(module, "parts", None)
-    if declared is None:
-        softmaxes = [at for at, m in there.items() if isinstance(m, nn.Softmax)]
-        declared = {f"{ATTENTION} {k}": at for k, at in enumerate(softmaxes, start=1)}
-    parts, readout = [], None
-    for label, at in dict(declared).items():
-        if at not in there:
-            raise InputError(f"'{name}': its parts name the module {at!r}, which it does not have.")
-        word, _, number = str(label).rpartition(" ")
-        if label == "readout":
-            readout = at
-        elif word and number.isdecimal():
-            parts.append(Part(int(number), word, at))
-            if isinstance(there[at], nn.Softmax):
-                parts.append(Part(int(number), NORMALISER, at))
-        else:
-            raise InputError(f"'{name}': parts are called 'readout' or such as 'attention 1', not {label!r}.")
-    if not parts:
-        raise InputError(
-            f"'{name}': its module has no nn.Softmax and no attribute 'parts' (a dict from 'attention 1' and the like "
-            "to names of modules), so there is nothing to replace."
-        )
-    return sorted(parts, key=lambda part: part.layer), readout
-
-
-@contextlib.contextmanager
-def hooked(module: nn.Module, function: Callable[[Tensor, Tensor], Tensor | None]) -> Iterator[None]:
-    """Call ``function(first input, output)`` whenever a module has run; what it returns takes the output's place."""
-    handle = module.register_forward_hook(lambda _, inputs, output: function(inputs[0], output))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 # ----------------------------------------------------------------------------------------------------- replacements
 
 
@@ -341,7 +179,7 @@ class _Bench:
 
     def __init__(
         self,
-        model: _Model,
+        model: Model,
         judged: Int[np.ndarray, "N T"],
         others: Int[np.ndarray, "K T"],
         bayes: Float[np.ndarray, "N q"],
@@ -360,7 +198,7 @@ class _Bench:
             readout = self._refit(part, replacement)
             yield True, self._predictions([(part.module, self._by(part, replacement)), (self.model.readout, readout)])
 
-    def replacements(self, part: Part, donors: Mapping[str, _Model]) -> dict[str, Replacement]:
+    def replacements(self, part: Part, donors: Mapping[str, Model]) -> dict[str, Replacement]:
         """What can take a part's place."""
         if part.name == NORMALISER:
             return self._normalisers(part)
@@ -502,7 +340,7 @@ def _next(batch: _Batch) -> Int[np.ndarray, "B T"]:
     return batch.contexts[(batch.rows + 1) % len(batch.contexts)]
 
 
-def _donated(donor: _Model, module: str, batch: _Batch) -> Tensor:
+def _donated(donor: Model, module: str, batch: _Batch) -> Tensor:
     return donor.seen(module, batch.contexts[batch.rows])[1]
 
 

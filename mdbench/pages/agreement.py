@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from mdbench.board.agreement import Agreement
+from mdbench.evaluation.agreement import Agreement
 from mdbench.pages.html import render_page
 from mdbench.pages.pictures import data_uri
 

@@ -15,13 +15,13 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from mdbench.board.agreement import Agreement
 from mdbench.board.board import NOT_RERUN, RERUN, SUITE, Board, Row, all_at_gold, at_gold
 from mdbench.board.ranking import PLANNED, UNIT, Standing
 from mdbench.board.record import KINDS, PREDICTIONS, CellRecord, json_schema
 from mdbench.board.times import N_SEQUENCES as N_TIMED
 from mdbench.core.files import json_ready
 from mdbench.core.wording import interval_text, title
+from mdbench.evaluation.agreement import Agreement
 from mdbench.pages.agreement import LOWEST
 from mdbench.pages.html import render_page
 from mdbench.tasks import N_PUBLIC

@@ -8,68 +8,71 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mdbench.mechanism.inspection import Inspection
+from mdbench.mechanism.inspection import Inside, Inspection
+from mdbench.pages.adaptation import PANEL, pictures
 from mdbench.pages.html import render_page
 from mdbench.pages.pictures import data_uri
 
 LOWEST_SCORE = -12.0  # of offsets, in a plot: e^-12 of the attention is nothing one could see
 
-PANEL = 2.6  # inches
-
 
 def render(found: Inspection, command: str) -> str:
     """The page."""
     with matplotlib.rc_context({"font.size": 8, "axes.titlesize": 8, "image.cmap": "cividis"}):
-        figures = _figures(found)
-    return render_page("inspection.html", found=found, command=command, figures=figures)
+        steps = pictures([(run.row, run.adaptation, run.leak) for run in found.runs])
+        figures = [_figures(found, run) for run in found.runs]
+    return render_page("inspection.html", found=found, command=command, steps=steps, figures=figures)
 
 
-def _figures(seen: Inspection) -> dict[str, str]:
-    figures = {"sequence": _maps(seen)}
-    if seen.layers:
-        figures["average"] = _average_maps(seen)
-        figures["offsets"] = _offsets(seen)
-    if seen.transition:
-        t = seen.transition
+def _figures(seen: Inspection, run: Inside) -> dict[str, str]:
+    figures = {"sequence": _maps(seen, run)}
+    if run.layers:
+        figures["average"] = _average_maps(seen, run)
+    if run.layers and run.layers[0].offset_scores is not None:
+        figures["offsets"] = _offsets(seen, run)
+    if run.transition:
+        t = run.transition
         panels = {"softmax of W_A over keys": t.learned, "the same of log π": t.expected}
         figures["transition"] = data_uri(_heatmaps([panels], "state before (key)", "state (query)", shared=True))
     return figures
 
 
-def _maps(seen: Inspection) -> str:
+def _maps(seen: Inspection, run: Inside) -> str:
     """Attention maps of the first sequence: a row a layer; ours and the construction's, or a panel a head."""
     if seen.maps_construction is not None:
         rows = [
-            {f"layer {k}: {seen.predictor}": ours, f"layer {k}: {seen.construction}": theirs}
-            for k, (ours, theirs) in enumerate(zip(seen.maps, seen.maps_construction, strict=True), 1)
+            {f"layer {k}: {run.row}": ours, f"layer {k}: {seen.construction}": theirs}
+            for k, (ours, theirs) in enumerate(zip(run.maps, seen.maps_construction, strict=True), 1)
         ]
-    elif seen.maps.ndim == 4:
-        rows = [{f"layer {k}, head {h}": a for h, a in enumerate(heads, 1)} for k, heads in enumerate(seen.maps, 1)]
     else:
-        rows = [{f"layer {k}: {seen.predictor}": a} for k, a in enumerate(seen.maps, 1)]
+        rows = [
+            {f"layer {k}, head {h}": a for h, a in enumerate(layer, 1)} if layer.ndim == 3 else {f"layer {k}": layer}
+            for k, layer in enumerate(run.maps, 1)
+        ]
     return data_uri(_heatmaps(rows, "key", "query"))
 
 
-def _average_maps(seen: Inspection) -> str:
+def _average_maps(seen: Inspection, run: Inside) -> str:
     rows = [
         {
-            f"layer {k}: {seen.predictor}": layer.mean_map,
+            f"layer {k}: {run.row}": layer.mean_map,
             seen.construction: layer.mean_map_construction,
             "mean of |difference|": layer.mean_difference,
         }
-        for k, layer in enumerate(seen.layers, 1)
+        for k, layer in enumerate(run.layers, 1)
     ]
     return data_uri(_heatmaps(rows, "key", "query"))
 
 
-def _offsets(seen: Inspection) -> str:
-    figure = Figure(figsize=(PANEL * len(seen.layers), PANEL), layout="constrained")
-    for k, (axes, layer) in enumerate(zip(np.ravel(figure.subplots(1, len(seen.layers))), seen.layers, strict=True), 1):
+def _offsets(seen: Inspection, run: Inside) -> str:
+    figure = Figure(figsize=(PANEL * len(run.layers), PANEL), layout="constrained")
+    for k, (axes, layer) in enumerate(zip(np.ravel(figure.subplots(1, len(run.layers))), run.layers, strict=True), 1):
         for scores, name, style in (
-            (layer.offset_scores, seen.predictor, "o-"),
+            (layer.offset_scores, run.row, "o-"),
             (layer.offset_scores_construction, seen.construction, "x--"),
         ):
-            axes.plot(np.maximum(scores, LOWEST_SCORE), style, markersize=3, linewidth=0.8, label=name)
+            if scores is not None:
+                axes.plot(np.maximum(scores, LOWEST_SCORE), style, markersize=3, linewidth=0.8, label=name)
         axes.set(title=f"layer {k}", xlabel="offset i - j", ylabel="h_T · R_A, nats")
         axes.legend()
     return data_uri(figure)

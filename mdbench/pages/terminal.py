@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,15 +22,17 @@ from mdbench.tasks import load_task
 
 if TYPE_CHECKING:
     from mdbench.algorithms.tuning import Tuned
-    from mdbench.board.agreement import Agreement
     from mdbench.board.auditing import Audited
     from mdbench.board.board import Board
+    from mdbench.core.statistics import MeanInterval
+    from mdbench.evaluation.agreement import Agreement
     from mdbench.evaluation.comparison import Comparison
     from mdbench.evaluation.contract import Check
     from mdbench.evaluation.evaluation import Evaluation, Skipped
     from mdbench.evaluation.results import Result
-    from mdbench.mechanism.identification import Identification
-    from mdbench.mechanism.inspection import Inspection
+    from mdbench.mechanism.adaptation import Leak, StepAdaptation
+    from mdbench.mechanism.identification import Fit, Identification
+    from mdbench.mechanism.inspection import Inside, Inspection, StepSize, TransitionMatrix
     from mdbench.mechanism.patching import Intervention, Patched
     from mdbench.posteriors.validation import Validation
 
@@ -42,6 +44,7 @@ def console() -> Console:
 
 LONGEST_LINE = 1000  # characters of what somebody else wrote
 ALWAYS_SHOWN = 5  # columns
+MOST_SCALARS = 6  # of one algorithm that a table shows
 FEW_ROWS = 8  # whose distances from each other fit into a table
 
 
@@ -178,48 +181,82 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
 
 
 def print_inspection(seen: Inspection) -> None:
-    """Distances, then what the parts say."""
+    """A column for each training seed: distances, then what the parts say."""
     title = f"{seen.predictor} at {seen.task}, T = {seen.length}: {seen.n_sequences} sequences, nats"
-    rows = [
-        (what, _g(m.mean), interval_text(m.interval))
-        for what, m in (
-            (f"KL from it to {seen.construction}", seen.to_construction),
-            ("KL from Bayes to it", seen.to_bayes),
-            (f"KL from Bayes to {seen.construction}", seen.construction_to_bayes),
-            *((f"KL from it to {seen.construction} at {prior}", m) for prior, m in seen.elsewhere.items()),
+    headings = ("", *(run.row for run in seen.runs))
+    rows: list[tuple[str, ...]] = []
+
+    def add(what: str, of_run: Callable[[Inside], str]) -> None:
+        rows.append((what, *map(of_run, seen.runs)))
+
+    add(f"KL from it to {seen.construction}", lambda run: _with_interval(run.to_construction))
+    for prior in seen.runs[0].elsewhere:
+        add(f"the same at {prior}", lambda run, prior=prior: _with_interval(run.elsewhere[prior]))  # type: ignore[misc]
+    add("KL from Bayes to it", lambda run: _with_interval(run.to_bayes))
+    for k in range(len(seen.runs[0].layers)):
+        add(
+            f"attention in common, layer {k + 1}; at T",
+            lambda run, k=k: f"{run.layers[k].overlap:.1%}; {run.layers[k].overlap_last:.1%}",  # type: ignore[misc]
         )
-    ]
-    print_table(title, ("", "mean", "95% interval"), rows)
-    for k, layer in enumerate(seen.layers, 1):
-        print_line(
-            f"Layer {k} shares {layer.overlap:.1%} of its attention with {seen.construction}'s, "
-            f"{layer.overlap_last:.1%} at the last position."
+    if seen.runs[0].transition:
+        add("W_A to log π over keys; slope", lambda run: _of_matrix(run.transition))
+        add("W_A to the rows of π", lambda run: "" if run.transition is None else _g(run.transition.kl_rows))
+        add("last layer: η; R²; on the last m", lambda run: _of_step(run.step_size))
+    if any(run.adaptation for run in seen.runs):
+        add("effective step; its log-log slope on η_i; correlation", lambda run: adaptation_text(run.adaptation))
+    if any(run.leak for run in seen.runs):
+        add("layer 1 leaks, first .. last; with layer 2", lambda run: leak_text(run.leak))
+    for k, probe in enumerate(seen.runs[0].probes):
+        add(
+            f"probe after layer {probe.after_layer}: R² for Γ_t; mean Γ",
+            lambda run, k=k: f"{run.probes[k].gamma:.4f}; {run.probes[k].mean_gamma:.4f}",  # type: ignore[misc]
         )
-    if seen.transition:
-        t = seen.transition
-        print_line(
-            f"W_A against log π: mean KL over rows {_g(t.kl_over_keys)} (softmax over keys), slope {t.scale:.3f}; "
-            f"{_g(t.kl_rows)} to the rows of π."
-        )
-    if seen.step_size:
-        s = seen.step_size
-        if not s.is_a_step:
-            print_line("The last layer takes no step that is linear in mean Γ; the η below means nothing.")
-        print_line(
-            f"Last layer: η = {s.eta:.4g} ± {s.eta_se:.2g}, R² = {s.r_squared:.4f}; {s.on_lags:.1%} of its attention "
-            "falls on the last m positions."
-        )
-    if seen.probes:
-        headings = ("after layer", "R² for Γ_t", "R² for mean Γ")
-        print_table(
-            "linear probes, held out",
-            headings,
-            [(p.after_layer, f"{p.gamma:.4f}", f"{p.mean_gamma:.4f}") for p in seen.probes],
-        )
+    print_table(title, headings, rows)
+    print_line(f"KL from Bayes to {seen.construction}: {_with_interval(seen.construction_to_bayes)}.")
+    for run in seen.runs:
+        if run.step_size and not run.step_size.is_a_step:
+            print_line(f"{run.row}: the last layer takes no step that is linear in mean Γ; its η means nothing.")
+    _print_classes(seen.classes, [run.row for run in seen.runs])
+
+
+def _print_classes(classes: Sequence[Sequence[str]], rows: Sequence[str]) -> None:
+    """Which training seeds compute the same function."""
+    from mdbench.evaluation.agreement import SAME
+
+    if len(rows) > 1:
+        alone = [row for row in rows if not any(row in members for members in classes)]
+        groups = [" = ".join(members) for members in classes] + alone
+        print_line(f"One function (within {SAME:g} nats): {'; '.join(groups)}.")
+
+
+def _with_interval(m: MeanInterval) -> str:
+    return f"{_g(m.mean)} ({interval_text(m.interval)})" if m.interval else _g(m.mean)
+
+
+def _of_matrix(t: TransitionMatrix | None) -> str:
+    return "" if t is None else f"{_g(t.kl_over_keys)}; {t.scale:.3f}"
+
+
+def _of_step(s: StepSize | None) -> str:
+    return "" if s is None else f"{s.eta:.4g} ± {s.eta_se:.2g}; {s.r_squared:.4f}; {s.on_lags:.1%}"
+
+
+def adaptation_text(a: StepAdaptation | None) -> str:
+    """The effective step, and how it goes with η_i."""
+    return (
+        "no steps"
+        if a is None
+        else (f"{a.eta:.3g}; {a.slope:.2f} ({a.slope_ci[0]:.2f} .. {a.slope_ci[1]:.2f}); {a.correlation:.2f}")
+    )
+
+
+def leak_text(found: Leak | None) -> str:
+    """At the first and the last position, and the correlation over positions."""
+    return "" if found is None else f"{found.leak[0]:.0%} .. {found.leak[-1]:.0%}; {found.correlation:.2f}"
 
 
 def print_identification(identified: Identification, shown: int) -> None:
-    """For each length the nearest algorithms, then the verdict; then how step sizes move with the length."""
+    """For each length and training seed the nearest algorithms, then the verdicts, and how step sizes move."""
     for v in identified.verdicts:
         others = list(v.fits[0].elsewhere)
         headings = ("algorithm", "KL to it", "95% interval", "explained", "scalars", *(f"KL at {o}" for o in others))
@@ -228,23 +265,46 @@ def print_identification(identified: Identification, shown: int) -> None:
                 f.algorithm + (" =" if f.tied else ""),
                 _g(f.kl),
                 interval_text(f.kl_ci),
-                "" if f.explained is None or f.explained < 0 else f"{f.explained:.1%}",
-                " ".join(f"{name}={value:.4g}" for name, value in f.scalars.items()),
+                _share(f) if f.explained is not None and f.explained > 0 else "",
+                _few(f.scalars),
                 *(_g(f.elsewhere[other]) for other in others),
             )
             for f in v.fits[:shown]
         ]
-        where = f"{identified.predictor} at {identified.task}, T = {v.length}"
+        where = f"{v.row} at {identified.task}, T = {v.length}"
         title = f"{where}: {identified.n_sequences} sequences, nats; = tied"
         print_table(title, headings, rows)
+        if v.adaptation:
+            print_line(f"effective step; its log-log slope on η_i; correlation: {adaptation_text(v.adaptation)}.")
+        if v.leak:
+            print_line(f"layer 1 leaks, first .. last position; correlation with layer 2: {leak_text(v.leak)}.")
+    for v in identified.verdicts:
         if v.verdict is not None:
-            print_line(f"T = {v.length}: {identified.predictor} runs {v.verdict}.")
+            print_line(f"T = {v.length}: {v.row} runs {v.verdict}.")
         else:
-            share = v[v.nearest].explained
-            how = "" if share is None else f", which explains {share:.0%} of its distance from {v.rival}"
-            print_line(f"T = {v.length}: none of these; the nearest is {v.nearest}{how}.")
+            nearest = v[v.nearest]
+            how = (
+                ""
+                if nearest.explained is None
+                else f", which explains {_share(nearest)} of its distance from {v.rival}"
+            )
+            print_line(f"T = {v.length}: {v.row} runs none of these; the nearest is {v.nearest}{how}.")
+    for length, classes in identified.classes.items():
+        _print_classes(classes, [v.row for v in identified.verdicts if v.length == length])
     for algorithm, (slope, low, high) in identified.exponents.items():
         print_line(f"{algorithm}: η ~ T^{slope:.3f} ({low:.3f} .. {high:.3f}).")
+
+
+def _share(fit: Fit) -> str:
+    assert fit.explained is not None
+    interval = f" ({fit.explained_ci[0]:.0%} .. {fit.explained_ci[1]:.0%})" if fit.explained_ci else ""
+    return f"{fit.explained:.1%}{interval}"
+
+
+def _few(scalars: Mapping[str, float]) -> str:
+    """Not all of many."""
+    first = [f"{name}={value:.4g}" for name, value in [*scalars.items()][:MOST_SCALARS]]
+    return " ".join(first) + (f" .. ({len(scalars)})" if len(scalars) > MOST_SCALARS else "")
 
 
 def print_validation(validation: Validation) -> None:

@@ -122,6 +122,26 @@ class FileEntry(Entry):
 
     def load(self) -> Any:
         """Run the file and take the function."""
+        there = self.attribute()
+        if hasattr(there, "predict") and not isinstance(there, type):
+            return lambda task: there  # noqa: ARG005
+        with foreign(f"{self.kind} {self.source} cannot be loaded"):
+            if not callable(there):
+                raise TypeError(f"'{self.target.rpartition(':')[2]}' is {type(there).__name__}, not a function")
+            if next(iter(inspect.signature(there).parameters), None) == "task":
+                return there
+            if isinstance(there, type):
+                raise TypeError(f"the first parameter of the class '{there.__name__}' must be called task")
+        from mdbench.predictors.predictor import FunctionPredictor  # numpy is not needed to list names
+
+        return lambda task: FunctionPredictor(there)  # noqa: ARG005
+
+    def attribute(self) -> Any:
+        """Run the file and take what has that name.
+
+        Raises:
+            PredictorError: the file fails, or has no such name.
+        """
         path, _, attribute = self.target.rpartition(":")
         spec = spec_from_file_location(f"mdbench_file_{Path(path).stem}", path)
         assert spec is not None
@@ -133,18 +153,26 @@ class FileEntry(Entry):
             sys.path.append(beside)  # where its own imports are
         with foreign(f"{self.kind} {self.source} cannot be loaded"):
             spec.loader.exec_module(module)
-            there = getattr(module, attribute)
-            if hasattr(there, "predict") and not isinstance(there, type):
-                return lambda task: there  # noqa: ARG005
-            if not callable(there):
-                raise TypeError(f"'{attribute}' is {type(there).__name__}, not a function")
-            if next(iter(inspect.signature(there).parameters), None) == "task":
-                return there
-            if isinstance(there, type):
-                raise TypeError(f"the first parameter of the class '{attribute}' must be called task")
-        from mdbench.predictors.predictor import FunctionPredictor  # numpy is not needed to list names
+            return getattr(module, attribute)
 
-        return lambda task: FunctionPredictor(there)  # noqa: ARG005
+
+def of_file(text: str, kind: type[FileEntry] = FileEntry) -> tuple[FileEntry, str] | None:
+    """The entry of ``FILE.py:name`` and what follows it; None of a text that is no such thing.
+
+    Raises:
+        InputError: no name is given, or there is no such file.
+    """
+    found = PREDICTOR_FILE.fullmatch(text)
+    if found is None:
+        return None
+    path = found[1]
+    attribute, _, rest = (found[2] or "").partition(":")
+    if not attribute.isidentifier():
+        raise InputError(f"name one function or class in the file: {path}:function, unlike '{text}'.")
+    if not os.path.isfile(path):  # False for whatever cannot be a path
+        raise InputError(f"there is no file '{path}' for the {kind.kind} '{text}'.")
+    name = f"{path}:{attribute}"
+    return kind(name, name, "from a file"), rest
 
 
 def predictor_entries() -> dict[str, Entry]:
@@ -227,16 +255,8 @@ def parse_name(text: str) -> tuple[Entry, dict[str, Any]]:
     It is ``name``, ``name:option=value,option=value``, ``FILE.py:function``, ``FILE.py:Class:option=value`` or
     ``run:FOLDER``.
     """
-    if file := PREDICTOR_FILE.fullmatch(text):
-        path = file[1]
-        attribute, _, rest = (file[2] or "").partition(":")
-        if not attribute.isidentifier():
-            raise InputError(f"name one function or class in the file: {path}:function, unlike '{text}'.")
-        if not os.path.isfile(path):  # False for whatever cannot be a path
-            raise InputError(f"there is no file '{path}' for the predictor '{text}'.")
-        name = f"{path}:{attribute}"
-        of_file = FileEntry(name, name, "from a file")
-        return of_file, given_options(of_file, rest)
+    if file := of_file(text):
+        return file[0], given_options(*file)
     entry, rest = named(text, "predictor", predictor_entries())
     return entry, {"path": rest} if entry.name == "run" else given_options(entry, rest)
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.algorithms.approximations import MOST_SPLITS, Propagated, filtered, propagated
-from mdbench.algorithms.known import BY_NAME
+from mdbench.algorithms.known import BY_NAME, Evidence
 from mdbench.algorithms.maximum_likelihood import maximise_likelihood
 from mdbench.algorithms.tuning import calibration_contexts
 from mdbench.core.errors import InputError
@@ -67,7 +67,7 @@ class Known(Estimator):
         """As the algorithm estimates it."""
         estimate = BY_NAME[self.algorithm].estimate
         assert estimate is not None, "a posterior method is a baseline"
-        return np.asarray(estimate(jnp.asarray(x), jnp.asarray(self.scalars), self.task.concentration))
+        return np.asarray(estimate(Evidence(jnp.asarray(x), self.task.concentration), jnp.asarray(self.scalars)))
 
 
 class Counting(Known):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import mdbench
-from mdbench.board.agreement import pairwise
 from mdbench.core import metrics
 from mdbench.core.errors import InputError
+from mdbench.evaluation.agreement import pairwise
 from mdbench.predictors.catalogue import build_predictor
 from mdbench.tasks import load_task, public_sequences, sample
 

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from mdbench.algorithms.known import BY_NAME
+from mdbench.algorithms.known import BY_NAME, Algorithm, Evidence
 from mdbench.algorithms.tuning import tuned_step_size
-from mdbench.core.errors import InputError, Unsupported
+from mdbench.core.errors import InputError, PredictorError, Unsupported
 from mdbench.mechanism import identification
+from mdbench.mechanism.adaptation import step_adaptation
 from mdbench.mechanism.identification import identify
 from mdbench.predictors.catalogue import build_predictor
 from mdbench.tasks import lag_likelihoods, load_task, next_token_probs, sample
@@ -19,6 +20,18 @@ TASK = load_task("mtd-q3-m2")
 def found(predictor, length=16, **options):
     (verdict,) = identify(predictor, task=TASK, lengths=length, n_sequences=128, **options).verdicts
     return verdict
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Only some algorithms of the family: each takes a second to compile."""
+
+    def only(*names):
+        monkeypatch.setattr(
+            identification, "all_algorithms", lambda more=(): [*(BY_NAME[name] for name in names), *more]
+        )
+
+    return only
 
 
 class Bigrams:
@@ -50,7 +63,8 @@ def test_known_algorithms_come_out_as_themselves(predictor, algorithm):
     assert all(value <= 1e-8 for value in verdict[algorithm].elsewhere.values())  # and with other priors on λ
 
 
-def test_a_step_size_comes_out_to_three_digits():
+def test_a_step_size_comes_out_to_three_digits(few):
+    few("bayes", "md1", "md2", "md2_free")
     eta = tuned_step_size(TASK, 2, 16)
     assert found("md2")["md2"].scalars["η"] == pytest.approx(eta, rel=1e-3)
 
@@ -59,10 +73,11 @@ def test_none_of_these():
     verdict = found(Bigrams())
     assert verdict.verdict is None
     assert verdict.fits[0].kl > 0.01
-    assert verdict[verdict.nearest].tied
+    assert verdict[verdict.nearest].score == min(fit.score for fit in verdict.fits)
 
 
-def test_noise_on_bayes_is_still_bayes_and_much_of_it_is_none():
+def test_noise_on_bayes_is_still_bayes_and_much_of_it_is_none(few):
+    few("bayes", "laplace", "uniform", "md1", "em", "md1+bayes", "dirichlet_em")
     bayes = build_predictor("bayes", TASK)
 
     class Noisy:
@@ -78,9 +93,8 @@ def test_noise_on_bayes_is_still_bayes_and_much_of_it_is_none():
     assert found(Noisy(0.1)).verdict is None
 
 
-def test_step_sizes_move_with_the_length(monkeypatch):
-    few = [BY_NAME[name] for name in ("bayes", "md1", "md2", "uniform")]  # the others take minutes to compile
-    monkeypatch.setattr(identification, "ALGORITHMS", few)
+def test_step_sizes_move_with_the_length(few):
+    few("bayes", "md1", "md2", "uniform")
     lengths = (8, 16, 32)
     exponents = identify("md:steps=1,eta=smooth", task=TASK, lengths=lengths, n_sequences=64).exponents
     expected = np.polyfit(np.log(lengths), -np.log(np.array(lengths) - TASK.order), 1)[0]  # η = 1/((T - m) m²)
@@ -90,9 +104,9 @@ def test_step_sizes_move_with_the_length(monkeypatch):
     assert identify("uniform", task=TASK, lengths=(8, 16), n_sequences=16).exponents == {}
 
 
-@pytest.mark.slow
-def test_fits_are_judged_at_the_other_lengths():
+def test_fits_are_judged_at_the_other_lengths(few):
     """η = 0.5/(T - m) at every length: what one step fits at one length holds at another, and two steps' does not."""
+    few("bayes", "uniform", "md1", "md2")
 
     class Steps:
         def __init__(self):
@@ -111,8 +125,8 @@ def test_fits_are_judged_at_the_other_lengths():
     assert constant["md1"].kl <= 1e-9 < 1e-6 < constant["md1"].elsewhere["T = 16"]  # its η does not move so
 
 
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_and_it_is_json():
+def test_the_same_seed_gives_the_same_and_it_is_json(few):
+    few("bayes", "md1", "md2", "tokens_free", "md1+bayes")
     first, second = (identify("md1", task=TASK, lengths=8, n_sequences=128).to_dict() for _ in range(2))
     assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
 
@@ -135,7 +149,7 @@ def test_what_cannot_be_identified(arguments, error, sentence):
 
 
 def estimates(name, scalars, x, alpha=1.0):
-    return np.asarray(BY_NAME[name].estimate(x, np.asarray(scalars, dtype=float), alpha))
+    return np.asarray(BY_NAME[name].estimate(Evidence(x, alpha), np.asarray(scalars, dtype=float)))
 
 
 def test_algorithms_that_no_predictor_runs_are_their_definitions(core_task):
@@ -167,7 +181,9 @@ def test_algorithms_that_no_predictor_runs_are_their_definitions(core_task):
         np.testing.assert_allclose(estimates("hard_counts", [2.0], x)[k], hard / hard.sum(), rtol=1e-12)
 
 
-def test_a_counting_predictor_comes_out_with_its_count():
+def test_a_counting_predictor_comes_out_with_its_count(few):
+    few("bayes", "md1", "soft_counts", "hard_counts", "dirichlet_em")
+
     class Counts:
         def predict(self, contexts):
             return next_token_probs(TASK, estimates("soft_counts", [3.0], lag_likelihoods(TASK, contexts)), contexts)
@@ -175,3 +191,178 @@ def test_a_counting_predictor_comes_out_with_its_count():
     verdict = found(Counts())
     assert verdict.verdict == "soft_counts"
     assert verdict["soft_counts"].scalars["c"] == pytest.approx(3.0, rel=1e-3)
+
+
+def planted(scalars, name="md1_adaptive_tuned", task=TASK):
+    """A predictor that runs an algorithm of the family."""
+
+    class Planted:
+        def predict(self, contexts):
+            evidence = identification._Sequences.of(task, contexts, identification.open_store(cache=False)).evidence
+            weights = BY_NAME[name].estimate(evidence, np.asarray(scalars, dtype=float))
+            return next_token_probs(task, np.asarray(weights), contexts)
+
+    return Planted()
+
+
+def test_a_planted_adaptive_step_comes_out_with_its_constants(few):
+    few("bayes", "uniform", "md1", "md2", "md2_free", "md1_adaptive", "md1_adaptive_tuned", "md1_matrix", "md1+bayes")
+    verdict = found(planted([3.7, 1.3]))
+    assert verdict.verdict == "md1_adaptive_tuned"
+    assert verdict["md1_adaptive_tuned"].scalars == pytest.approx({"a": 3.7, "b": 1.3}, rel=5e-3)
+    assert verdict["md1"].kl > 1e-6
+    low, high = verdict["md1"].explained_ci
+    assert low < verdict["md1"].explained < high < 1
+
+
+def test_planted_token_weights_come_out(few):
+    few("bayes", "md1", "md1_adaptive_tuned", "tokens_sum", "tokens", "tokens_free")
+    log_weights = [0.5, -0.5, 0.0]
+    verdict = found(planted([8.0, *log_weights], "tokens"))
+    assert verdict.verdict == "tokens"  # not tokens_free, which can do the same with nine scalars more
+    fitted = verdict["tokens"].scalars
+    assert fitted["β"] == pytest.approx(8.0, rel=1e-3)
+    assert np.ptp([fitted[f"log w[{b}]"] - w for b, w in enumerate(log_weights)]) < 1e-3
+    assert verdict["tokens_free"].kl == pytest.approx(0.0, abs=1e-8)
+    assert verdict["tokens_free"].score > verdict["tokens"].score
+
+
+def test_a_share_of_bayes_comes_out(few):
+    few("bayes", "uniform", "md1", "md2", "uniform+bayes", "md1+bayes")
+    verdict = found(planted([0.4], "uniform+bayes"))
+    assert verdict.verdict == "uniform+bayes"
+    assert verdict["uniform+bayes"].scalars["odds"] == pytest.approx(0.4, rel=1e-4)
+
+
+def test_the_variants_of_token_weights_in_plain_loops():
+    """Each against its formula; without weights and with log π all are one step."""
+    contexts = sample(TASK, 12, 3, seed=0).contexts
+    evidence = identification._Sequences.of(TASK, contexts, identification.open_store(cache=False)).evidence
+    q, m, beta = TASK.n_states, TASK.order, 4.0
+    rng = np.random.default_rng(0)
+    log_w, matrix = rng.normal(size=q), rng.normal(size=(q, q))
+    for k, context in enumerate(contexts):
+        for name in ("tokens_sum", "tokens", "tokens_sum_free", "tokens_free", "tokens_leak"):
+            total, weight_sum = np.zeros(m), 0.0
+            for t in range(m, len(context)):
+                lags = [context[t - g] for g in range(1, m + 1)]
+                scores = None if name in ("tokens_sum", "tokens") else matrix[context[t], lags]
+                e = TASK.transition[lags, context[t]] if scores is None else np.exp(scores)
+                gamma = e / (e.sum() + (name == "tokens_leak"))
+                total += np.exp(log_w[context[t]]) * gamma
+                weight_sum += np.exp(log_w[context[t]])
+            over = (len(context) - m) if "sum" in name else weight_sum / beta
+            expected = np.exp(total / over) / np.exp(total / over).sum()
+            first = [] if "sum" in name else [beta]
+            scalars = np.array([*first, *log_w, *(matrix.ravel() if name not in ("tokens_sum", "tokens") else ())])
+            np.testing.assert_allclose(BY_NAME[name].estimate(evidence, scalars)[k], expected, rtol=1e-12)
+            assert len(scalars) == len(BY_NAME[name].names(q))
+
+
+def test_training_seeds_are_each_identified_and_classed(few):
+    few("bayes", "md1", "uniform")
+    alike, other = build_predictor("md:steps=1,eta=0.2", TASK), build_predictor("md:steps=1,eta=0.4", TASK)
+
+    class Seeds:
+        def runs(self, _length):
+            return [alike, other, alike]
+
+        def predict(self, contexts):
+            return alike.predict(contexts)
+
+    result = identify(Seeds(), task=TASK, lengths=16, n_sequences=128)
+    assert [v.row for v in result.verdicts] == [f"Seeds:seed={k}" for k in range(3)]
+    assert [v.verdict for v in result.verdicts] == ["md1"] * 3
+    assert [v["md1"].scalars["η"] for v in result.verdicts] == pytest.approx([0.2, 0.4, 0.2], rel=1e-3)
+    assert result.classes == {16: [["Seeds:seed=0", "Seeds:seed=2"]]}
+
+
+@pytest.mark.parametrize(("predictor", "slope"), [("md1", 0.0), ("md1_adaptive", 1.0)])
+def test_the_effective_step_is_the_planted_one(predictor, slope, few):
+    few("bayes", "md1", "uniform")
+    found_ = found(predictor).adaptation
+    assert found_.slope == pytest.approx(slope, abs=1e-6)
+    assert found_.correlation == pytest.approx(slope, abs=1e-3)
+    if predictor == "md1":
+        assert found_.eta == pytest.approx(tuned_step_size(TASK, 1, 16), rel=1e-6)
+    assert found_.n_sequences > 50
+    assert found("uniform").adaptation is None  # it takes no steps
+
+
+def test_relabelled_states_change_no_step():
+    contexts = sample(TASK, 16, 200, seed=0).contexts
+    order = np.array([2, 0, 1])
+    other = TASK.relabelled(order)
+    one = step_adaptation(TASK, contexts, build_predictor("bayes", TASK).predict(contexts))
+    there = np.argsort(order)[contexts]
+    two = step_adaptation(other, there, build_predictor("bayes", other).predict(there))
+    assert (one.slope, one.correlation) == pytest.approx((two.slope, two.correlation), rel=1e-9)
+
+
+def test_fits_are_kept_on_disk(few, monkeypatch, tmp_path):
+    few("bayes", "md1", "md2", "uniform")
+    monkeypatch.setenv("MDBENCH_CACHE", str(tmp_path))
+    first = identify("md2", task=TASK, lengths=8, n_sequences=64).to_dict()
+    monkeypatch.setattr(identification, "_fit", lambda *_: pytest.fail("fitted again"))
+    assert identify("md2", task=TASK, lengths=8, n_sequences=64).to_dict() == first
+    with pytest.raises(pytest.fail.Exception, match="fitted again"):
+        identify("md2", task=TASK, lengths=8, n_sequences=64, cache="none")
+
+
+OWN = """
+import jax
+import mdbench
+
+def halves(evidence):
+    x = evidence.x
+    return (x.mean(axis=1) / x.mean(axis=1).sum(axis=-1, keepdims=True) + 1 / x.shape[2]) / 2
+
+def _power(evidence, scalars):
+    return jax.nn.softmax(scalars[0] * evidence.x.mean(axis=1), axis=-1)
+
+power = mdbench.Algorithm("power", "softmax of mean x", ("p",), _power)
+
+def broken(evidence):
+    return evidence.x
+
+number = 3
+"""
+
+
+def test_an_algorithm_of_ones_own(few, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    few("bayes", "md1", "uniform")
+    x_mean = lambda contexts: lag_likelihoods(TASK, contexts).mean(axis=1)  # noqa: E731
+
+    class Power:
+        def predict(self, contexts):
+            weights = np.exp(2.5 * x_mean(contexts))
+            return next_token_probs(TASK, weights / weights.sum(axis=1, keepdims=True), contexts)
+
+    from mdbench.mechanism.family import all_algorithms
+
+    own = all_algorithms([f"{tmp_path}/own.py:power", f"{tmp_path}/own.py:halves"])[-2:]
+    assert [a.name for a in own] == ["power", "halves"]
+    verdict = found(Power(), algorithms=own)
+    assert verdict.verdict == "power"
+    assert verdict["power"].scalars["p"] == pytest.approx(2.5, rel=1e-3)
+    assert verdict["halves"].kl > 1e-6
+    with pytest.raises(PredictorError, match=r"algorithm 'broken' failed.*finite numbers \(128, 2\)"):
+        found("md1", algorithms=all_algorithms([f"{tmp_path}/own.py:broken"])[-1:])
+    for text, said in (
+        (f"{tmp_path}/own.py:number", r"must be an mdbench.Algorithm, or a function with one parameter.* it is 'int'"),
+        (f"{tmp_path}/none.py:f", "there is no file"),
+        ("md3x", "no algorithm 'md3x'; did you mean 'md3'.*FILE.py:name"),
+    ):
+        with pytest.raises(InputError, match=said):
+            all_algorithms([text])
+    with pytest.raises(InputError, match="two algorithms are called 'md1'"):
+        all_algorithms([Algorithm("md1", "mine")])
+
+
+def test_an_algorithm_of_another_package(monkeypatch):
+    from mdbench.mechanism import family as module
+
+    entry = module.AlgorithmEntry("mine", "mdbench.algorithms.known:_UNIFORM", "from a package", distribution=None)
+    monkeypatch.setattr(module, "with_plugins", lambda *_: {"mine": entry})
+    assert module.all_algorithms()[-1].name == "mine"
