@@ -8,6 +8,7 @@
     train(task, config, out, seeds)                 transformers
     identify(predictor), inspect(predictor)         which algorithm it runs, and what is inside a transformer
     patch(predictor)                                what becomes of it when its parts are replaced
+    phases_of(run)                                  what a network computes while it is trained
     load_task(name), sample(task, length, n, seed)  the tasks and their sequences; Task, MTD, PerLag, Markov make them
     Algorithm, Evidence                             what identify fits: one of another package
     Baseline, Score                                 what a posterior method and a score of another package are
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mdbench.mechanism.identification import identify
     from mdbench.mechanism.inspection import inspect
     from mdbench.mechanism.patching import patch
+    from mdbench.mechanism.phases import phases_of
     from mdbench.posteriors.own import posterior
     from mdbench.posteriors.validation import validate
     from mdbench.predictors.catalogue import build_predictor
@@ -53,6 +55,7 @@ _HOMES = {
     "mdbench.mechanism.identification": ("identify",),
     "mdbench.mechanism.inspection": ("inspect",),
     "mdbench.mechanism.patching": ("patch",),
+    "mdbench.mechanism.phases": ("phases_of",),
     "mdbench.posteriors.own": ("posterior",),
     "mdbench.posteriors.validation": ("validate",),
     "mdbench.predictors.catalogue": ("build_predictor",),
@@ -88,6 +91,7 @@ __all__ = [
     "load_suite",
     "load_task",
     "patch",
+    "phases_of",
     "posterior",
     "preset_config",
     "sample",

@@ -1,4 +1,4 @@
-"""What a predictor computes: agree, inspect, patch and identify."""
+"""What a predictor computes: agree, inspect, patch, identify and phases."""
 
 from __future__ import annotations
 
@@ -181,3 +181,24 @@ def identify(
             progress=progress,
         )
     _show(found, page, "identification", lambda found: terminal.print_identification(found, shown), as_json)
+
+
+@app.command()
+def phases(
+    run: Annotated[Path, typer.Argument(help="Folder seed<k> of `mdbench train --snapshots N`, finished or not.")],
+    task: OneTask = "mtd-q5-m3",
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, phases.html.")] = None,
+    n_sequences: Annotated[int, typer.Option(help="Sequences to judge on, and as many others to fit.")] = 512,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """What a network computes while it is trained, snapshot by snapshot."""
+    from mdbench.mechanism import phases as module
+    from mdbench.pages import terminal
+    from mdbench.pages.bars import progress_bars
+
+    page = _page(out, "phases.html")
+    with progress_bars() as progress:
+        found = module.phases_of(run, task=task, n_sequences=n_sequences, seed=seed, device=device, progress=progress)
+    _show(found, page, "phases", terminal.print_phases, as_json)

@@ -63,6 +63,9 @@ def train(
     seeds: Annotated[
         str, typer.Option("--seeds", help="Of initialisation and sequences, separated by commas; trained side by side.")
     ] = "0",
+    snapshots: Annotated[
+        int, typer.Option(help="Keep the models at so many steps, at equal ratios, as run:FOLDER@STEP; see phases.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train transformers; the same command goes on where it was interrupted."""
@@ -88,7 +91,14 @@ def train(
             with progress_bars() as progress:
                 advance = progress(f"{loaded.name}, T = {config.length}: steps", config.steps)
                 for made in run.train(
-                    loaded, config, folder, seeds=of_seeds, device=device, start_from=start_from, progress=advance
+                    loaded,
+                    config,
+                    folder,
+                    seeds=of_seeds,
+                    device=device,
+                    start_from=start_from,
+                    snapshots=snapshots,
+                    progress=advance,
                 ):
                     print(made)
         except KeyboardInterrupt:

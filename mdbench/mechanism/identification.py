@@ -391,7 +391,7 @@ def _verdict(here: _Fitted, others: Sequence[_Fitted]) -> Identified:
     n = len(here.predicted.judge)
 
     def score(a: Algorithm) -> float:
-        return math.log(max(means[a.name], RESOLUTION)) + a.n_free(n_states) * math.log(n) / n
+        return _score(a, means[a.name], n_states, n)
 
     nearest = min(ranked, key=score).name
     fits = []
@@ -433,6 +433,29 @@ def _leak(name: str, run: Predictor, sequences: _Sequences) -> Leak | None:
 
     model = Model.of(name, run, sequences.contexts.shape[1], sequences.task.n_states)
     return mean_leak(sequences.task, model, sequences.contexts[:LEAK_OF])
+
+
+def fitted_to(
+    task: DirichletMixture,
+    contexts: tuple[Int[np.ndarray, "N T"], Int[np.ndarray, "N T"]],
+    predicted: tuple[Float[np.ndarray, "N q"], Float[np.ndarray, "N q"]],
+    algorithms: Sequence[Algorithm],
+    store: Store,
+) -> tuple[str, float]:
+    """The nearest of some algorithms, by score, and its mean KL: fitted on the first contexts, judged on the second."""
+    to_fit, to_judge = (_Sequences.of(task, each, store) for each in contexts)
+    scalars: dict[str, tuple[float, ...]] = {}
+    means = {}
+    for algorithm in algorithms:
+        scalars[algorithm.name] = _fit(algorithm, to_fit, predicted[0], scalars, None)
+        distance = to_judge.distance(predicted[1], algorithm, scalars[algorithm.name])
+        means[algorithm.name] = float(distance.mean())
+    best = min(algorithms, key=lambda a: _score(a, means[a.name], task.n_states, len(contexts[1])))
+    return best.name, means[best.name]
+
+
+def _score(algorithm: Algorithm, mean: float, n_states: int, n: int) -> float:
+    return math.log(max(mean, RESOLUTION)) + algorithm.n_free(n_states) * math.log(n) / n
 
 
 def _explained(

@@ -236,7 +236,7 @@ def inspect(
                 to_bayes=mean_interval(metrics.kl(bayes, probs)),
                 elsewhere=elsewhere,
                 layers=_layers(loaded, model, other, contexts) if compared else [],
-                transition=_transition(loaded, ours) if ours else None,
+                transition=transition_matrix(loaded, ours) if ours else None,
                 step_size=_step_size(loaded, model, contexts, gamma) if ours else None,
                 adaptation=step_adaptation(loaded, contexts, probs),
                 leak=mean_leak(loaded, model, contexts),
@@ -296,7 +296,8 @@ def _layers(task: MTD, model: Model, other: Model, contexts: Int[np.ndarray, "N 
     return layers
 
 
-def _transition(task: MTD, model: DisentangledTransformer) -> TransitionMatrix:
+def transition_matrix(task: MTD, model: DisentangledTransformer) -> TransitionMatrix:
+    """What its first layer says of π."""
     attend = model.layers[0].attend.detach().cpu().double().numpy()  # rows: the query's state b; columns: the key's a
     with np.errstate(divide="ignore"):
         log_pi = np.log(task.transition.T)

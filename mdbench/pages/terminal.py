@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mdbench.mechanism.identification import Fit, Identification
     from mdbench.mechanism.inspection import Inside, Inspection, StepSize, TransitionMatrix
     from mdbench.mechanism.patching import Intervention, Patched
+    from mdbench.mechanism.phases import Phases
     from mdbench.posteriors.validation import Validation
 
 
@@ -44,6 +45,7 @@ def console() -> Console:
 
 LONGEST_LINE = 1000  # characters of what somebody else wrote
 ALWAYS_SHOWN = 5  # columns
+LEAST_SHARE = 0.02  # of a mixture that a table shows
 MOST_SCALARS = 6  # of one algorithm that a table shows
 FEW_ROWS = 8  # whose distances from each other fit into a table
 
@@ -293,6 +295,34 @@ def print_identification(identified: Identification, shown: int) -> None:
         _print_classes(classes, [v.row for v in identified.verdicts if v.length == length])
     for algorithm, (slope, low, high) in identified.exponents.items():
         print_line(f"{algorithm}: η ~ T^{slope:.3f} ({low:.3f} .. {high:.3f}).")
+
+
+def print_phases(found: Phases) -> None:
+    """A row for each snapshot."""
+    rows = [
+        (
+            str(phase.step),
+            _g(phase.excess_kl),
+            ", ".join(f"{name} {share:.0%}" for name, share in phase.mixture.items() if share >= LEAST_SHARE),
+            _g(phase.mixture_kl),
+            phase.nearest,
+            _g(phase.nearest_kl),
+            "" if phase.adaptation is None else f"{phase.adaptation:.2f}",
+            "" if phase.kl_over_keys is None else f"{phase.kl_over_keys:.3g}; {phase.scale:.2f}",
+        )
+        for phase in found.snapshots
+    ]
+    headings = (
+        "step",
+        "excess KL",
+        "nearest mixture",
+        "KL to it",
+        "nearest",
+        "KL to it",
+        "slope of step",
+        "W_A; slope",
+    )
+    print_table(f"{found.run}: {found.task}, T = {found.length}, {found.n_sequences} sequences, nats", headings, rows)
 
 
 def _share(fit: Fit) -> str:

@@ -95,7 +95,11 @@ _BUILT_IN = [
         Entry(folder.name, _TRAINED, _of_weights(folder), {"name": folder.name})
         for folder in sorted(SHIPPED_WEIGHTS.iterdir())
     ),
-    Entry("run", "mdbench.predictors.trained:run_folder", "run:FOLDER, a run of `mdbench train`"),
+    Entry(
+        "run",
+        "mdbench.predictors.trained:run_folder",
+        "run:FOLDER, a run of `mdbench train`; run:FOLDER@STEP, a snapshot of it",
+    ),
     *(
         Entry(
             baseline.name, _POSTERIOR_MEAN, f"p at the posterior mean: {baseline.summary}", {"baseline": baseline.name}

@@ -116,8 +116,12 @@ class Trained:
 
 
 def run_folder(task: Task, path: str, device: str = "cpu") -> TrainedModel:
-    """The predictor ``run:FOLDER``: a run of one's own."""
+    """The predictor ``run:FOLDER``, a run of one's own; ``run:FOLDER@STEP`` is one of its snapshots."""
     folder = Path(path)
+    if "@" in folder.name and not folder.exists():
+        from mdbench.predictors.snapshots import run_at
+
+        return run_at(task, path, device)
     if not path or not os.path.isfile(folder / CARD):
         inside = _runs_inside(path) if os.path.isdir(path) else []
         hint = f" Inside it there are: {', '.join(inside)}." if inside else ""

@@ -14,12 +14,11 @@ from typing import Any
 import safetensors.torch
 
 from mdbench.core.errors import InputError
+from mdbench.predictors.snapshots import CHECKPOINT, METADATA
 from mdbench.predictors.trained import load_run
 from mdbench.predictors.training_config import CARD, SHAPES, TrainingConfig
 from mdbench.tasks import Task
 from mdbench.training.presets import STARTED
-
-CHECKPOINT = "checkpoint.safetensors"
 
 KEPT = ("seeds", "started_from", "seconds", "trials", "devices")  # in it, besides tensors, the task and configuration
 
@@ -108,7 +107,7 @@ def read_metadata(file: Path) -> dict[str, Any]:
     """What a checkpoint holds besides tensors, as :meth:`_Training._save` wrote it."""
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
-            metadata = json.loads(opened.metadata()["training"])
+            metadata = json.loads(opened.metadata()[METADATA])
         if metadata.keys() != {"task_hash", "config", *KEPT} or not isinstance(metadata["seeds"], list):
             raise ValueError
         TrainingConfig(**metadata["config"])

@@ -43,6 +43,7 @@ def train_side_by_side(
     seeds: Sequence[int],
     start_from: Path | None,
     progress: Callable[[int], None],
+    snapshots: int = 0,
 ) -> None:
     """Train each seed in a process of its own; an error in one ends them all.
 
@@ -62,6 +63,7 @@ def train_side_by_side(
         "start_from": start_from and str(start_from),
         "n_processes": len(seeds),
         "checkpoint_seconds": trainer.CHECKPOINT_SECONDS,
+        "snapshots": snapshots,
     }
     processes: list[_Process] = []
     try:
@@ -194,6 +196,7 @@ def _serve(write_to: int) -> None:
             "cpu",
             progress,
             request["n_processes"],
+            request["snapshots"],
         )
     except tuple(ERRORS.values()) as error:
         name = next(name for name, kind in ERRORS.items() if isinstance(error, kind))

@@ -16,6 +16,7 @@ from mdbench.core.device import check_device
 from mdbench.core.errors import InputError
 from mdbench.core.files import make_folder
 from mdbench.core.progress import Advance, no_advance
+from mdbench.predictors.snapshots import snapshot_steps
 from mdbench.predictors.training_config import CARD, TrainingConfig
 from mdbench.tasks import Task, as_task
 from mdbench.training.data import Batches
@@ -32,12 +33,16 @@ def train(
     seeds: Sequence[int] = (0,),
     device: str = "cpu",
     start_from: str | Path | None = None,
+    snapshots: int = 0,
     progress: Advance = no_advance,
 ) -> list[Path]:
     """Train, or go on training, the runs ``out/seed<k>`` on a task or the one of that name or file; return the folders.
 
     With ``start_from`` each begins where the finished run ``start_from/seed<k>`` ended, which has the same kind of
     model, as many layers or fewer, and the same length or a shorter one (see ``begin_with`` of the models).
+
+    With ``snapshots`` its models at so many steps, at equal ratios, are kept beside it (``run:FOLDER@STEP``); no number
+    of the run depends on that.
 
     ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first; k is a fraction
     of the steps where some seeds go before others.
@@ -52,6 +57,7 @@ def train(
     out, start_from = Path(out), None if start_from is None else Path(start_from)
     task = as_task(task)
     starts = _check_request(task, config, seeds, device, start_from)
+    snapshot_steps(snapshots, config.steps)
     folders = [out / f"seed{seed}" for seed in seeds]
     with alone_in(make_folder(out)):
         check_runs(task, config, out, starts)
@@ -68,9 +74,9 @@ def train(
                 progress(steps * share)
 
             if device == "cpu" and len(group) > 1 and not (out / CHECKPOINT).exists():
-                train_side_by_side(task, config, out, group, start_from, of_all)
+                train_side_by_side(task, config, out, group, start_from, of_all, snapshots)
             else:
-                train_here(task, config, out, group, start_from, device, of_all)
+                train_here(task, config, out, group, start_from, device, of_all, snapshots=snapshots)
     return folders
 
 

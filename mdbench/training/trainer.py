@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdbench.core.device import n_cores, one_thread, peak_memory
 from mdbench.core.errors import InputError
@@ -24,6 +24,7 @@ from mdbench.core.files import make_folder, write_text, write_whole
 from mdbench.core.progress import Advance
 from mdbench.evaluation.evaluation import evaluate
 from mdbench.evaluation.gold import check_gold
+from mdbench.predictors.snapshots import METADATA, SNAPSHOTS, snapshot_name, snapshot_steps, unflatten
 from mdbench.predictors.trained import TrainedModel
 from mdbench.predictors.training_config import (
     CARD,
@@ -67,11 +68,12 @@ def train_here(
     device: str,
     progress: Advance,
     n_processes: int = 1,
+    snapshots: int = 0,
 ) -> None:
     """Train these seeds as one batch of models in this process, which is one of ``n_processes`` side by side."""
     try:
         with one_thread(), torch.cuda.device(device) if device != "cpu" else nullcontext():
-            Training(task, config, out, seeds, start_from, device, n_processes).run(progress)
+            Training(task, config, out, seeds, start_from, device, n_processes, snapshots).run(progress)
     except (RuntimeError, MemoryError) as error:
         if not _memory_ran_out(error):
             raise
@@ -106,6 +108,7 @@ class Training:
         start_from: Path | None,
         device: str,
         n_processes: int = 1,
+        snapshots: int = 0,
     ) -> None:
         self.task, self.config, self.out, self.device, self.seeds = task, config, out, device, seeds
         self.n_side_by_side = max(len(seeds), n_processes)  # seeds
@@ -128,6 +131,8 @@ class Training:
                     model.begin_with(start.model)  # type: ignore[arg-type]  # of its kind: _Start has compared them
                 rows.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
         self._hold({"parameters": torch.stack(rows)})
+        self.snapshot_steps = snapshot_steps(snapshots, config.steps)
+        self.snapshots: dict[int, Tensor] = {}  # by step: parameters in float16, a row a model
         self.losses: list[list[float]] = []  # a row every LOSS_EVERY steps, an entry a model
         self.trials: list[list[float | None]] = []  # of each seed: what the candidates lost in the end
         self.seconds = 0.0
@@ -151,7 +156,7 @@ class Training:
         rows = tensors["parameters"]
         self.models = [build_model(self.task, self.config).to(self.device) for _ in rows]
         for model, row in zip(self.models, rows, strict=True):
-            for parameter, values in zip(model.parameters(), _unflatten(row, model).values(), strict=True):
+            for parameter, values in zip(model.parameters(), unflatten(row, model).values(), strict=True):
                 parameter.data = values
         self.rows = {"parameters": rows}
         self.rows |= {name: tensors.get(name, torch.zeros_like(rows)) for name in ("exp_avg", "exp_avg_sq")}
@@ -168,6 +173,7 @@ class Training:
         """From the last checkpoint, if there is one, to the end."""
         self._restore()
         progress(int(self.step))
+        self._take_snapshot(int(self.step))
         if len(self.models) > len(self.seeds):
             self._run_until(self.config.trial_steps, progress)
             self._choose()
@@ -191,6 +197,7 @@ class Training:
             steps, began = range(start, min(start + LOSS_EVERY, end)), time.monotonic()
             self._note_losses(advance(steps).cpu(), start)
             self.seconds += time.monotonic() - began
+            self._take_snapshot(steps.stop)
             if time.monotonic() - saved >= CHECKPOINT_SECONDS or steps.stop == end:
                 self._save()
                 saved = time.monotonic()
@@ -204,7 +211,12 @@ class Training:
         chosen = by_seed.argmin(dim=1) + torch.arange(len(self.seeds)) * by_seed.shape[1]
         self.losses = [[row[k] for k in chosen.tolist()] for row in self.losses]
         kept = {name: values.detach()[chosen.to(self.device)] for name, values in self.rows.items()}
+        self.snapshots = {step: rows[chosen] for step, rows in self.snapshots.items()}
         self._hold(kept | {"step": self.step})
+
+    def _take_snapshot(self, step: int) -> None:
+        if step in self.snapshot_steps:
+            self.snapshots[step] = self.rows["parameters"].detach().half().cpu()
 
     def batches_at(self, step: int) -> list[tuple[Tensor, Tensor]]:
         """Tokens and targets of each model."""
@@ -271,7 +283,7 @@ class Training:
         """Mean losses (models,) of all models in one pass, for tokens (models, batch, T); differentiable."""
 
         def loss(row: Tensor, tokens: Tensor, targets: Tensor) -> Tensor:
-            output = torch.func.functional_call(self.models[0], _unflatten(row, self.models[0]), (tokens,))
+            output = torch.func.functional_call(self.models[0], unflatten(row, self.models[0]), (tokens,))
             return loss_of(self.config, output, targets).mean()
 
         return torch.vmap(loss)(parameters, tokens, targets)
@@ -312,8 +324,9 @@ class Training:
     def _save(self) -> None:
         tensors = {name: value.detach().cpu().contiguous() for name, value in (self.rows | {"step": self.step}).items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        tensors |= {snapshot_name(step): rows.contiguous() for step, rows in self.snapshots.items()}
         kept = self.identity | {name: getattr(self, name) for name in KEPT}
-        content = safetensors.torch.save(tensors, {"training": json.dumps(kept)})
+        content = safetensors.torch.save(tensors, {METADATA: json.dumps(kept)})
         write_whole(self.file, lambda path: path.write_bytes(content))
 
     def _restore(self) -> None:
@@ -328,6 +341,8 @@ class Training:
         check_identity(metadata, self.identity, self.out)
         for before, now in zip(metadata["started_from"], self.started_from, strict=True):
             check_start(before, now, self.out)
+        kept = {name: tensors.pop(name) for name in [*tensors] if name.startswith(snapshot_name(0)[:-1])}
+        self.snapshots = {int(name.rpartition(" ")[2]): rows for name, rows in kept.items()}
         self._hold(tensors)
         self.losses, self.seconds, self.trials = tensors["losses"].tolist(), metadata["seconds"], metadata["trials"]
         self.devices = list(dict.fromkeys([*metadata["devices"], *self.devices]))
@@ -338,6 +353,10 @@ class Training:
         state = {name: value.detach().cpu().contiguous() for name, value in self.models[k].state_dict().items()}
         content = safetensors.torch.save(state)
         write_whole(folder / WEIGHTS, lambda path: path.write_bytes(content))
+        if self.snapshots:
+            taken = {snapshot_name(step): rows[k].contiguous() for step, rows in self.snapshots.items()}
+            of_run = {METADATA: json.dumps(self.identity | {"seed": self.seeds[k]})}
+            write_whole(folder / SNAPSHOTS, lambda path: path.write_bytes(safetensors.torch.save(taken, of_run)))
         card = {
             "task": self.task.name,
             **self.identity,
@@ -371,13 +390,6 @@ def loss_of(config: TrainingConfig, output: Tensor, targets: Tensor) -> Tensor:
     if config.loss == SQUARED_ERROR:
         return (output - targets).square().sum(dim=-1)
     return -(targets * torch.log_softmax(output, dim=-1)).sum(dim=-1)
-
-
-def _unflatten(row: Tensor, model: nn.Module) -> dict[str, Tensor]:
-    """The parameters by name, as views of a row."""
-    parameters = dict(model.named_parameters())
-    parts = row.split([p.numel() for p in parameters.values()])
-    return {name: part.view(p.shape) for (name, p), part in zip(parameters.items(), parts, strict=True)}
 
 
 def _initialisation(config: TrainingConfig, started: bool) -> str:
