@@ -10,7 +10,7 @@ from mdbench.mechanism.phases import Phases
 from mdbench.pages.html import render_page
 from mdbench.pages.pictures import data_uri
 
-BEFORE = 50  # where step 0 stands on a logarithmic axis that begins at 100
+BEFORE = 0.5  # where step 0 stands on a logarithmic axis
 
 
 def render(found: Phases, command: str) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mdbench.core.errors import InputError, Unsupported, shown
 from mdbench.predictors.trained import TrainedModel
-from mdbench.predictors.training_config import LOSS_EVERY, TrainingConfig, build_model
+from mdbench.predictors.training_config import TrainingConfig, build_model
 from mdbench.tasks import Task
 
 SNAPSHOTS, CHECKPOINT = "snapshots.safetensors", "checkpoint.safetensors"
@@ -28,13 +28,13 @@ MOST_SNAPSHOTS = 1000
 
 
 def snapshot_steps(n: int, steps: int) -> list[int]:
-    """The start, and ``n`` steps at equal ratios from 100 to the end, to hundreds; fewer where these fall together."""
+    """The start, and ``n`` steps at equal ratios from the first to the last; fewer where these fall together."""
     if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= MOST_SNAPSHOTS:
         raise InputError(f"snapshots must be a whole number from 0 to {MOST_SNAPSHOTS}, not {n!r}.")
     if n == 0:
         return []
-    at = np.geomspace(LOSS_EVERY, max(steps, LOSS_EVERY), n) if n > 1 else np.array([steps])
-    return sorted({0, *(min(round(step / LOSS_EVERY) * LOSS_EVERY, steps) for step in at)})
+    at = np.geomspace(1, steps, n) if n > 1 else np.array([steps])
+    return sorted({0, *(round(step) for step in at)})
 
 
 def snapshot_name(step: int) -> str:

@@ -8,9 +8,11 @@ import json
 import math
 import platform
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -195,9 +197,8 @@ class Training:
         advance = self._advance if self.device == "cpu" else functools.partial(self._replay, self._graph())
         for start in range(int(self.step), end, LOSS_EVERY):
             steps, began = range(start, min(start + LOSS_EVERY, end)), time.monotonic()
-            self._note_losses(advance(steps).cpu(), start)
+            self._note_losses(self._with_snapshots(advance, steps), start)
             self.seconds += time.monotonic() - began
-            self._take_snapshot(steps.stop)
             if time.monotonic() - saved >= CHECKPOINT_SECONDS or steps.stop == end:
                 self._save()
                 saved = time.monotonic()
@@ -213,6 +214,15 @@ class Training:
         kept = {name: values.detach()[chosen.to(self.device)] for name, values in self.rows.items()}
         self.snapshots = {step: rows[chosen] for step, rows in self.snapshots.items()}
         self._hold(kept | {"step": self.step})
+
+    def _with_snapshots(self, advance: Callable[[range], Tensor], steps: range) -> Tensor:
+        """These steps, and the snapshots among them; the losses (steps, models)."""
+        ends = [step for step in self.snapshot_steps if step in steps[1:]] + [steps.stop]
+        losses = []
+        for part in (range(start, end) for start, end in pairwise([steps.start, *ends])):
+            losses.append(advance(part).cpu())
+            self._take_snapshot(part.stop)
+        return torch.cat(losses)
 
     def _take_snapshot(self, step: int) -> None:
         if step in self.snapshot_steps:
