@@ -1,8 +1,8 @@
 """Between two training seeds: excess KL along the line from one's weights to the other's.
 
-`python scripts/interpolation.py trained_l3 --length 32 --seeds 0,2` as they are, and after the second is turned into the
-first one's basis: relative-position values have a basis of their own in each model, so that any rotation of them, undone
-where they are read, leaves the function as it is (orthogonal Procrustes, layer by layer).
+`python scripts/interpolation.py trained_l3 --length 32 --seeds 0,2` as they are, and after the second is turned into
+the first one's basis: relative-position values have a basis of their own in each model, so that any rotation of them,
+undone where they are read, leaves the function as it is (orthogonal Procrustes, layer by layer).
 """
 
 import argparse
