@@ -49,7 +49,7 @@ OTHER_PRIORS = {"α = 0.1": 0.1, "α = 10": 10.0, "one-hot": ONE_HOT}
 
 LEAK_OF = 256  # sequences, whose attention maps are averaged
 LOOKS = 16  # points of a grid for one scalar
-TRIAL, AT_MOST = 20, 300  # iterations of a search: from each of several starts, and on from the best
+TRIAL, AT_MOST = 20, 200  # iterations of a search: from each of several starts, and on from the best
 
 CODE = ("mdbench.algorithms", "mdbench.baselines", "mdbench.mechanism", "mdbench.tasks")  # a fit depends on
 
@@ -492,7 +492,7 @@ def _fit(
     if algorithm.is_scanned:
         # Step sizes: from a hundredth of `smooth` to 10, where one step picks a single lag. Counts: from nearly nothing
         # to far more than there are transitions.
-        low, high = (1 / (n * m**2) / 100, 10.0) if algorithm.scalars == ("η",) else (1e-2, 1e2 * n)
+        low, high = (1 / (n * m**2) / 100, 10.0) if algorithm.scalars == ("η",) else (5e-2, 1e2 * n)
         scalar = fit_positive(lambda at: math.exp(downhill(np.log([at]))[0]), low, high, LOOKS)
         best = None if scalar is None else np.array([scalar])
     else:

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mdbench.mechanism.identification import Identification
+from mdbench.mechanism.identification import BAYES, Identification
 from mdbench.pages.adaptation import pictures
 from mdbench.pages.html import render_page
 from mdbench.pages.pictures import data_uri
@@ -27,7 +27,7 @@ def _explained(found: Identification) -> Figure:
     best: dict[str, float] = {}
     for v in found.verdicts:
         for f in v.fits:
-            if f.explained is not None:
+            if f.explained is not None and f.algorithm != BAYES:  # that has another rival
                 best[f.algorithm] = max(best.get(f.algorithm, 0.0), f.explained)
     names = [name for name in sorted(best, key=best.__getitem__) if best[name] > 0]
     figure = Figure(figsize=(7.5, 1.2 + ROW * max(len(names), 1)), layout="constrained")
