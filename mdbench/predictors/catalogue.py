@@ -97,7 +97,7 @@ _BUILT_IN = [
     ),
     Entry(
         "run",
-        "mdbench.predictors.trained:run_folder",
+        "mdbench.predictors.runs:run_folder",
         "run:FOLDER, a run of `mdbench train`; run:FOLDER@STEP, a snapshot of it",
     ),
     *(

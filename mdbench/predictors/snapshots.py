@@ -133,15 +133,3 @@ class Snapshots:
         card = {"config": asdict(self.config), "seed": self.seed}
         source = f"'{self.file}' at step {step}"
         return TrainedModel(model.to(device).requires_grad_(False), self.config, card, source)
-
-
-def run_at(task: Task, text: str, device: str = "cpu") -> TrainedModel:
-    """``FOLDER@STEP``.
-
-    Raises:
-        InputError: STEP is no whole number, or there is no such snapshot.
-    """
-    folder, _, step = text.rpartition("@")
-    if not step.isdecimal():
-        raise InputError(f"after the @ of run:{text} stands a step, a whole number, not {shown(step)}.")
-    return Snapshots.of(folder).at(task, int(step), device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from mdbench.tasks import Task
 
 SHOWN_OF_CARD = ("config", "seed", "device", "wall_seconds", "final_scores", "versions")  # where it is summarised
 LARGEST_WEIGHTS = 2**32  # bytes
-
-MOST_FOLDERS = 1000  # in which runs are looked for
 
 FLOOR = 1e-4  # a linear output is raised to this and divided by its sum; a declared property of the predictor
 
@@ -113,32 +110,6 @@ class Trained:
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """What the model of the first seed says."""
         return self.runs(contexts.shape[1])[0].predict(contexts)
-
-
-def run_folder(task: Task, path: str, device: str = "cpu") -> TrainedModel:
-    """The predictor ``run:FOLDER``, a run of one's own; ``run:FOLDER@STEP`` is one of its snapshots."""
-    folder = Path(path)
-    if "@" in folder.name and not folder.exists():
-        from mdbench.predictors.snapshots import run_at
-
-        return run_at(task, path, device)
-    if not path or not os.path.isfile(folder / CARD):
-        inside = _runs_inside(path) if os.path.isdir(path) else []
-        hint = f" Inside it there are: {', '.join(inside)}." if inside else ""
-        raise InputError(f"{shown(path)} is not a finished run of `mdbench train`: it has no {CARD}.{hint}")
-    return load_run(task, folder, device)[0]
-
-
-def _runs_inside(path: str) -> list[str]:
-    """Some runs in a folder, as `mdbench train` makes them; it may be anything, so not all of it is looked at."""
-    found: list[str] = []
-    for n_seen, (folder, folders, files) in enumerate(os.walk(path)):
-        if CARD in files:
-            found.append(folder)
-        if n_seen > MOST_FOLDERS or len(found) == 3:
-            break
-        folders.sort()
-    return found
 
 
 def load_run(task: Task, folder: Path, device: str = "cpu") -> tuple[TrainedModel, dict[str, Any]]:

@@ -22,10 +22,10 @@ def test_what_was_known_before():
     assert found["trained_l3:seed=0", "trained_l3:seed=2"].kl == pytest.approx(2.3e-5, rel=0.05)
     assert found["trained_l3:seed=0", "trained_l3:seed=1"].kl == pytest.approx(9.5e-5, rel=0.05)
     assert found.classes == [["trained_l3:seed=0", "trained_l3:seed=2"]]
-    found = mdbench.agree(["paper_l3", "md1", "bayes"], length=16, leaderboard=BOARD)
-    assert found["bayes", "paper_l3"].kl == pytest.approx(1.8e-4, rel=0.05)
-    assert found["paper_l3", "md1"].kl == pytest.approx(2.4e-4, rel=0.05)
-    assert found.nearest["paper_l3"] == "bayes"
+    found = mdbench.agree(["paper_l3:seed=0", "md1", "bayes"], length=16, leaderboard=BOARD)
+    assert found["bayes", "paper_l3:seed=0"].kl == pytest.approx(1.8e-4, rel=0.05)
+    assert found["paper_l3:seed=0", "md1"].kl == pytest.approx(2.4e-4, rel=0.05)
+    assert found.nearest["paper_l3:seed=0"] == "bayes"
 
 
 def test_fresh_sequences_and_each_training_seed_for_itself():
