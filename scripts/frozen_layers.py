@@ -10,7 +10,6 @@ import copy
 import itertools
 import math
 
-import numpy as np
 import torch
 
 from mdbench.core import metrics
@@ -18,8 +17,8 @@ from mdbench.core.device import one_thread
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.mechanism.adaptation import step_adaptation
 from mdbench.predictors.constructed import ConstructedL3
-from mdbench.predictors.trained import FLOOR
-from mdbench.predictors.transformer import run_model
+from mdbench.predictors.trained import TrainedModel
+from mdbench.predictors.training_config import TrainingConfig
 from mdbench.tasks import load_task, sample
 from mdbench.training.data import Batches
 
@@ -44,7 +43,7 @@ def main() -> None:
     print("| layers that train | excess KL | slope of the effective step on η_i |\n|---|---|---|")
 
     def tell(name: str, model: torch.nn.Module) -> None:
-        probs = metrics.normalise(np.maximum(run_model(model, contexts), FLOOR))
+        probs = TrainedModel(model, TrainingConfig(options.length)).predict(contexts)
         adaptation = step_adaptation(task, contexts, probs)
         slope = "" if adaptation is None else f"{adaptation.slope:.2f}"
         print(f"| {name} | {metrics.kl(bayes, probs).mean():.3g} | {slope} |", flush=True)

@@ -15,8 +15,7 @@ from scipy.linalg import orthogonal_procrustes
 from mdbench.core import metrics
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.predictors.catalogue import build_predictor
-from mdbench.predictors.trained import FLOOR
-from mdbench.predictors.transformer import run_model
+from mdbench.predictors.trained import TrainedModel
 from mdbench.tasks import load_task, sample
 
 
@@ -51,7 +50,7 @@ def main() -> None:
     a, b = (copy.deepcopy(runs[int(seed)].transformer(options.length)).double() for seed in options.seeds.split(","))
 
     def excess(model: torch.nn.Module) -> float:
-        probs = metrics.normalise(np.maximum(run_model(model, contexts), FLOOR))
+        probs = TrainedModel(model, runs[0].config).predict(contexts)
         return float(metrics.kl(bayes, probs).mean())
 
     same = turned(b, a)

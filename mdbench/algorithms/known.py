@@ -75,6 +75,11 @@ class Setting(NamedTuple):
     transition: Float[np.ndarray, "q q"] | None
     fitted: Mapping[str, Sequence[float]]
 
+    @property
+    def beta(self) -> float:
+        """β = η m n of the fitted single step."""
+        return self.fitted["md1"][0] * self.order * self.n
+
 
 Estimate = Callable[[Evidence, Scalars], Weights]
 Starts = Callable[[Setting], "list[Float[np.ndarray, ' k']]"]
@@ -92,7 +97,8 @@ class Algorithm:
             posterior method.
         baseline: the posterior method whose mean it is, else None.
         positive: whether the scalars are positive: their logarithms are fitted.
-        begin: where a search for several scalars begins; if not given, at 1 where they are positive, else at 0.
+        begin: where a search for scalars begins; if not given, at 1 where they are positive, else at 0.
+        between: of one positive scalar: where it is looked for everywhere, since there may be several valleys.
         variant: of the steps whose tokens have weights; their scalars depend on the number of states.
     """
 
@@ -103,6 +109,7 @@ class Algorithm:
     baseline: str | None = None
     positive: bool = False
     begin: Starts | None = None
+    between: Callable[[Setting], tuple[float, float]] | None = None
     variant: Variant | None = None
 
     def names(self, n_states: int) -> tuple[str, ...]:
@@ -116,7 +123,7 @@ class Algorithm:
     @property
     def is_scanned(self) -> bool:
         """Whether its only scalar is looked for everywhere, so that it needs no gradient."""
-        return len(self.scalars) == 1 and self.positive and self.begin is None
+        return self.between is not None
 
     def starts(self, setting: Setting) -> list[Float[np.ndarray, " k"]]:
         """Where the search for several scalars begins (positive ones by their logarithms)."""
@@ -220,6 +227,16 @@ def _adaptive(evidence: Evidence, _scalars: Scalars) -> Weights:
     return adaptive_step(evidence.x, jnp.array([m * evidence.alpha + 1, adaptive_constants(m, 1.0)[1]]))
 
 
+def _steps_between(setting: Setting) -> tuple[float, float]:
+    """From a hundredth of ``smooth`` to 10, where one step picks a single lag."""
+    return 1 / (setting.n * setting.order**2) / 100, 10.0
+
+
+def _counts_between(setting: Setting) -> tuple[float, float]:
+    """From nearly nothing to far more than there are transitions."""
+    return 5e-2, 1e2 * setting.n
+
+
 def _from_adaptive(setting: Setting) -> list[np.ndarray]:
     a, b = adaptive_constants(setting.order, setting.alpha)
     return [np.array([a, max(b, 1.0)])]
@@ -240,10 +257,9 @@ def _constructed(depth: int) -> Algorithm:
     stages = STAGES[depth]
 
     def begin(setting: Setting) -> list[np.ndarray]:
-        beta = setting.fitted["md1"][0] * setting.order * setting.n
-        derived = start(stages, setting.order, beta)
+        derived = start(stages, setting.order, setting.beta)
         one_step = np.zeros_like(derived)
-        one_step[:N_SHARED], one_step[-len(stages) - 1] = derived[:N_SHARED], beta
+        one_step[:N_SHARED], one_step[-len(stages) - 1] = derived[:N_SHARED], setting.beta
         (near,) = around(derived, setting.n, SPREAD, 1, np.random.default_rng(SEED))
         return [derived, one_step, with_sink(derived, setting.n), near]
 
@@ -265,8 +281,7 @@ def _weighted(name: str, summary: str, variant: Variant) -> Algorithm:
 
     def begin(setting: Setting) -> list[np.ndarray]:
         assert setting.transition is not None
-        beta = setting.fitted["md1"][0] * setting.order * setting.n
-        return variant.starts(log_evidence(setting.transition), beta)
+        return variant.starts(log_evidence(setting.transition), setting.beta)
 
     return Algorithm(name, summary, estimate=estimate, begin=begin, variant=variant)
 
@@ -302,6 +317,7 @@ _ONE_STEP, *_STEPS = (
         ("η",),
         _of_lags(partial(_shared_steps, steps=k)),
         positive=True,
+        between=_steps_between,
     )
     for k in range(1, 6)
 )
@@ -354,10 +370,25 @@ ALGORITHMS: Sequence[Algorithm] = (
         ("c",),
         _of_lags(_dirichlet_em),
         positive=True,
+        between=_counts_between,
     ),
     Algorithm("quasi_bayes", "λ += (γ - λ)/(mα + t) through the sequence", estimate=_of_prior(_quasi_bayes)),
-    Algorithm("soft_counts", "counts of responsibilities plus c", ("c",), _of_lags(_soft_counts), positive=True),
-    Algorithm("hard_counts", "counts of the likeliest lags plus c", ("c",), _of_lags(_hard_counts), positive=True),
+    Algorithm(
+        "soft_counts",
+        "counts of responsibilities plus c",
+        ("c",),
+        _of_lags(_soft_counts),
+        positive=True,
+        between=_counts_between,
+    ),
+    Algorithm(
+        "hard_counts",
+        "counts of the likeliest lags plus c",
+        ("c",),
+        _of_lags(_hard_counts),
+        positive=True,
+        between=_counts_between,
+    ),
     *(_constructed(depth) for depth in (4, 5, 7)),
 )
 

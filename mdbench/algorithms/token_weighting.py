@@ -20,6 +20,8 @@ from jaxtyping import Array, Float, Int
 
 from mdbench.algorithms.reweighting import LOG_FLOOR, responsibilities
 
+LOWEST_START = -20.0  # of a free W: from log 0 no gradient leads away
+
 
 class TokenWeights(NamedTuple):
     """What the three layers take.
@@ -115,5 +117,7 @@ class Variant:
         q = len(evidence)
         begin = [np.array([beta]), np.zeros(q)] if self.normalised else [np.full(q, np.log(beta))]
         shifts = (3.0, 0.5) if self.leak else (0.0,)
-        matrices = [(np.maximum(evidence, -20.0) + shift).ravel() for shift in shifts] if self.free else [np.zeros(0)]
+        matrices = (
+            [(np.maximum(evidence, LOWEST_START) + shift).ravel() for shift in shifts] if self.free else [np.zeros(0)]
+        )
         return [np.concatenate([*begin, matrix]) for matrix in matrices]

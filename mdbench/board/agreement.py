@@ -26,7 +26,7 @@ BAYES = "bayes"
 
 
 def agree(
-    names: Sequence[str] = (),
+    names: str | Sequence[str] = (),
     *,
     task: str | Path | Task = "mtd-q5-m3",
     length: int = 32,
@@ -61,7 +61,10 @@ def agree(
     loaded.check_length(length)
     if not threshold >= 0:
         raise InputError(f"threshold must be a number of nats of at least 0, not {threshold!r}.")
-    wanted = [*dict.fromkeys(names)]
+    wanted = [*dict.fromkeys([names] if isinstance(names, str) else names)]
+    for name in wanted:
+        if not isinstance(name, str):
+            raise InputError(f"agree takes names of predictors, not {type(name).__name__}; 'FILE.py:NAME' is one, too.")
     if n_sequences is None:
         probs = _recorded(Path(leaderboard), loaded, length, wanted)
         source = "public sequences, from records"

@@ -120,7 +120,12 @@ def patch(
     task: OneTask = "mtd-q5-m3",
     length: Annotated[int, typer.Option("--length", help="Context length.")] = 32,
     out: Annotated[Path | None, typer.Option(help="Folder for the page, patches.html.")] = None,
-    n_sequences: Annotated[int, typer.Option(help="Sequences that judge; means and readouts are of others.")] = 1024,
+    n_sequences: Annotated[
+        int,
+        typer.Option(
+            help="Sequences that judge; means and readouts are of 2,048 others or more, which take most of the time."
+        ),
+    ] = 1024,
     seed: Seed = 0,
     device: Device = "cpu",
     as_json: Json = False,
@@ -185,12 +190,13 @@ def identify(
 
 @app.command()
 def phases(
-    run: Annotated[Path, typer.Argument(help="Folder seed<k> of `mdbench train --snapshots N`, finished or not.")],
+    run: Annotated[str, typer.Argument(help="Folder seed<k> of `mdbench train --snapshots N`, finished or not.")],
     task: OneTask = "mtd-q5-m3",
     out: Annotated[Path | None, typer.Option(help="Folder for the page, phases.html.")] = None,
     n_sequences: Annotated[int, typer.Option(help="Sequences to judge on, and as many others to fit.")] = 512,
     seed: Seed = 0,
     device: Device = "cpu",
+    no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
     """What a network computes while it is trained, snapshot by snapshot."""
@@ -200,5 +206,13 @@ def phases(
 
     page = _page(out, "phases.html")
     with progress_bars() as progress:
-        found = module.phases_of(run, task=task, n_sequences=n_sequences, seed=seed, device=device, progress=progress)
+        found = module.phases_of(
+            run,
+            task=task,
+            n_sequences=n_sequences,
+            seed=seed,
+            device=device,
+            cache=cache_of(no_cache),
+            progress=progress,
+        )
     _show(found, page, "phases", terminal.print_phases, as_json)

@@ -53,14 +53,9 @@ def answers(
     entry = identity.entry
     ours = is_built_in(text) and entry.name != "run"
     if entry.name == "run":
-        from mdbench.predictors.snapshots import CHECKPOINT, SNAPSHOTS  # torch, which runs need and others do without
-        from mdbench.predictors.training_config import CARD, WEIGHTS
+        from mdbench.predictors import runs  # torch, which runs need and others do without
 
-        run = Path(identity.options["path"])
-        folder = run if run.exists() else run.with_name(run.name.rpartition("@")[0])
-        sources = [folder / file for file in (CARD, WEIGHTS)]
-        if folder != run:
-            sources = [folder / SNAPSHOTS, folder / CHECKPOINT, folder.parent / CHECKPOINT]
+        sources = runs.sources(identity.options["path"])
     elif isinstance(entry, FileEntry):
         sources = [Path(entry.target.rpartition(":")[0])]
     elif ours:

@@ -21,6 +21,7 @@ from mdbench.tasks.mixture import tokens_before
 
 LEAST_SEQUENCES = 20
 ROUNDING = 1e-9  # of log λ̂; less is no step
+ALIKE = 1e-12  # variance of log steps that is rounding of one and the same
 WORST_CONDITION = 1e4  # of the rows that a prediction mixes; beyond it, it does not say with which weights
 
 
@@ -65,7 +66,7 @@ class Leak:
 def step_adaptation(
     task: DirichletMixture, contexts: Int[np.ndarray, "N T"], predicted: Float[np.ndarray, "N q"]
 ) -> StepAdaptation | None:
-    """The effective steps of predictions; None where too few sequences show one."""
+    """The effective steps of predictions; None where too few sequences show one, or all η_i are alike."""
     gamma = responsibilities(task.likelihoods(contexts))
     n, m = gamma.shape[1:]
     if m < 2:
@@ -87,17 +88,18 @@ def step_adaptation(
     return _regressed(steps, signal[told])
 
 
-def _regressed(steps: Float[np.ndarray, "n 2"], signal: Float[np.ndarray, " n"]) -> StepAdaptation:
+def _regressed(steps: Float[np.ndarray, "n 2"], signal: Float[np.ndarray, " n"]) -> StepAdaptation | None:
     share = signal / signal.sum()
     log_steps = np.log(steps)
     u, v = (log_steps - share @ log_steps).T
     spread, moved = share @ u**2, share @ v**2
+    if spread <= ALIKE:
+        return None
     slope = (share @ (u * v)) / spread
     residual = v - slope * u
     se = np.sqrt(((share * u * residual) ** 2).sum()) / spread
     half = float(special.stdtrit(len(steps) - 2, (1 + CONFIDENCE) / 2)) * se
-    alike = moved <= 1e-12  # rounding of one and the same step
-    correlation = 0.0 if alike else float((share @ (u * v)) / np.sqrt(spread * moved))
+    correlation = 0.0 if moved <= ALIKE else float((share @ (u * v)) / np.sqrt(spread * moved))
     eta = float(np.exp(share @ log_steps[:, 1]))
     return StepAdaptation(float(slope), (float(slope - half), float(slope + half)), correlation, eta, len(steps), steps)
 

@@ -48,13 +48,21 @@ def as_algorithm(given: Any, name: str, source: str) -> Algorithm:
         InputError: it is neither.
     """
     if isinstance(given, Algorithm):
-        return replace(given, name=name)
+        return _checked(replace(given, name=name))
     if callable(given) and not isinstance(given, type) and len(inspect.signature(given).parameters) == 1:
         return Algorithm(name, f"from {source}", estimate=lambda evidence, _scalars: given(evidence))
     raise InputError(
         f"algorithm {source} must be an mdbench.Algorithm, or a function with one parameter, the evidence; "
         f"it is {shown(type(given).__name__)}."
     )
+
+
+def _checked(algorithm: Algorithm) -> Algorithm:
+    if algorithm.estimate is None and algorithm.baseline is None:
+        raise InputError(f"algorithm {shown(algorithm.name)} has neither an estimate nor a baseline.")
+    if isinstance(algorithm.scalars, str):
+        raise InputError(f"algorithm {shown(algorithm.name)}: scalars are names, such as ('p',), not one text.")
+    return replace(algorithm, scalars=tuple(algorithm.scalars))
 
 
 def is_built_in(algorithm: Algorithm) -> bool:
@@ -69,14 +77,15 @@ def all_algorithms(more: Sequence[str | Algorithm] = ()) -> list[Algorithm]:
         InputError: a file is not there, or two have one name.
         PredictorError: one cannot be loaded.
     """
-    entries: dict[str, AlgorithmEntry] = with_plugins(GROUP, AlgorithmEntry, {})
+    taken = {name: AlgorithmEntry(name, "", "") for name in BY_NAME}
+    entries = with_plugins(GROUP, AlgorithmEntry, taken)
     found = [*ALGORITHMS]
     for name, entry in entries.items():
         if name not in BY_NAME:
             found.append(entry.load())
     for given in more:
         if isinstance(given, Algorithm):
-            found.append(given)
+            found.append(given if is_built_in(given) else _checked(given))
             continue
         file = of_file(given, AlgorithmFile)
         if file is None:

@@ -27,11 +27,11 @@ from mdbench.core.progress import Advance, Progress, no_advance
 from mdbench.core.statistics import CONFIDENCE, mean_interval, ratio_interval
 from mdbench.core.store import Cache, Store, code_hash, hash_of, open_store
 from mdbench.evaluation.agreement import pairwise, rows_of
-from mdbench.evaluation.running import Answers, answers, predict_timed
+from mdbench.evaluation.running import Answers, answers, may_refuse, predict_timed
 from mdbench.mechanism.adaptation import Leak, StepAdaptation, step_adaptation
 from mdbench.mechanism.family import all_algorithms, is_built_in
 from mdbench.predictors.catalogue import as_predictor
-from mdbench.predictors.predictor import Given, Parts, Predictor, check_length, is_told, name_of, runs_of
+from mdbench.predictors.predictor import SUM_TOLERANCE, Given, Parts, Predictor, check_length, is_told, name_of, runs_of
 from mdbench.tasks import MTD, DirichletMixture, Stream, Task, as_task, sample
 from mdbench.tasks.mixture import tokens_before
 
@@ -51,7 +51,13 @@ LEAK_OF = 256  # sequences, whose attention maps are averaged
 LOOKS = 16  # points of a grid for one scalar
 TRIAL, AT_MOST = 20, 200  # iterations of a search: from each of several starts, and on from the best
 
-CODE = ("mdbench.algorithms", "mdbench.baselines", "mdbench.mechanism", "mdbench.tasks")  # a fit depends on
+CODE = (
+    "mdbench.core",
+    "mdbench.algorithms",
+    "mdbench.baselines",
+    "mdbench.mechanism",
+    "mdbench.tasks",
+)  # a fit depends on
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Fit:
             for Bayes itself, of the distance from one fitted step; None where that distance is nothing.
         explained_ci: its 95% interval, by the delta method.
         score: log of the KL (of at least 1e-9) plus log(N)/N for each free scalar: what is chosen by, the least.
-        tied: whether these sequences cannot tell it from the nearest algorithm.
+        tied: whether these sequences cannot tell its KL from the least one.
         elsewhere: the same mean KL, with the same scalars, on sequences of other priors on λ, and at the other lengths
             that were asked for; there step sizes go as 1/(T - m), the paper's Θ(1/T), and all other scalars stay.
     """
@@ -92,7 +98,7 @@ class Identified:
         row: the predictor's name, with ``:seed=k`` where it has several training seeds.
         verdict: the chosen algorithm's name, or None if it explains too little: none of these.
         nearest: the chosen one, of the least score.
-        fits: all, nearest first.
+        fits: all, those of least KL first.
         adaptation: whether its step adapts to the sequence; None where no steps can be told.
         leak: of a disentangled transformer of three layers or more.
     """
@@ -189,14 +195,14 @@ def identify(
         check_length(built, length)
     fitting = [a for a in all_algorithms(algorithms) if a.variant is None or isinstance(loaded, MTD)]
     kept = answers(predictor, loaded, device, None, cache) if isinstance(predictor, str) else None
-    store = open_store(cache=cache != "none")
+    gold, store = open_store(cache=cache != "none"), open_store(cache=cache == "all")
     rows = {length: rows_of(name, [*enumerate(runs_of(built, length))]) for length in wanted}
     n_fits = sum(map(len, rows.values())) * len(fitting)
     advance = progress(f"{name}: algorithms", n_fits) if progress else no_advance
     fitted: list[_Fitted] = []
     classes = {}
     for length in wanted:
-        sequences = _Drawn.of(loaded, length, n_sequences, seed, store)
+        sequences = _Drawn.of(loaded, length, n_sequences, seed, gold)
         of_length: list[_Fitted] = []
         for row, (k, run) in rows[length].items():
             predicted = sequences.predicted(name, run, k, kept)
@@ -213,8 +219,8 @@ def identify(
 
 
 @dataclass(frozen=True, eq=False)
-class _Sequences:
-    """Contexts, and what an algorithm needs of them."""
+class Sequences:
+    """Contexts, and what an algorithm needs of them; ``store`` keeps gold and what has nothing to fit."""
 
     task: DirichletMixture
     contexts: Int[np.ndarray, "N T"]
@@ -223,7 +229,7 @@ class _Sequences:
     store: Store
 
     @classmethod
-    def of(cls, task: DirichletMixture, contexts: Int[np.ndarray, "N T"], store: Store) -> _Sequences:
+    def of(cls, task: DirichletMixture, contexts: Int[np.ndarray, "N T"], store: Store) -> Sequences:
         evidence = Evidence(jnp.asarray(task.likelihoods(contexts)), task.concentration)
         if isinstance(task, MTD):
             m, length = task.order, contexts.shape[1]
@@ -240,16 +246,29 @@ class _Sequences:
             if algorithm.baseline is not None:
                 return {"weights": build_baseline(algorithm.baseline).posterior(self.task, self.contexts).mean[:, -1]}
             assert algorithm.estimate is not None
+            if not is_built_in(algorithm):
+                self.check(algorithm, ())
             return {"weights": np.asarray(algorithm.estimate(self.evidence, jnp.zeros(0)), dtype=np.float64)}
 
         if is_built_in(algorithm):
             key = {"algorithm": algorithm.name, "code": code_hash(*CODE), **self.key}
             return self.store.arrays("estimates", key, {"weights": shape}, compute)["weights"]
-        with foreign(f"algorithm '{algorithm.name}' failed"):
-            weights = compute()["weights"]
-            if weights.shape != shape or not np.isfinite(weights).all():
-                raise ValueError(f"it must give finite numbers {shape}; these are {weights.shape}")
-            return weights
+        return compute()["weights"]
+
+    def check(self, algorithm: Algorithm, scalars: Sequence[float]) -> None:
+        """Raise ``ValueError`` unless somebody's algorithm gives weights."""
+        assert algorithm.estimate is not None
+        weights = np.asarray(algorithm.estimate(self.evidence, jnp.asarray(scalars, dtype=float)))
+        shape = (len(self.contexts), self.lag_rows.shape[1])
+        off = weights.shape != shape or not (np.isfinite(weights).all() and (weights >= -SUM_TOLERANCE).all())
+        if off or np.abs(weights.sum(axis=-1) - 1).max() > SUM_TOLERANCE:
+            raise ValueError(f"it must give λ: {shape} numbers that are finite, not negative and sum to 1 in each row")
+
+    def setting(self, fitted: Mapping[str, tuple[float, ...]]) -> Setting:
+        """What a search may begin from."""
+        n, m = self.evidence.x.shape[1:]
+        transition = self.task.transition if isinstance(self.task, MTD) else None
+        return Setting(m, n, self.task.concentration, transition, fitted)
 
     @property
     def key(self) -> dict[str, Any]:
@@ -297,14 +316,14 @@ class _Drawn:
     """All sequences of one length."""
 
     length: int
-    fit: _Sequences
-    judge: _Sequences
-    others: dict[str, _Sequences]
+    fit: Sequences
+    judge: Sequences
+    others: dict[str, Sequences]
 
     @classmethod
     def of(cls, task: DirichletMixture, length: int, n: int, seed: int, store: Store) -> _Drawn:
-        def drawn(task_: DirichletMixture, stream: Stream) -> _Sequences:
-            return _Sequences.of(task, sample(task_, length, n, seed, stream=stream).contexts, store)
+        def drawn(task_: DirichletMixture, stream: Stream) -> Sequences:
+            return Sequences.of(task, sample(task_, length, n, seed, stream=stream).contexts, store)
 
         others = {prior: drawn(with_prior(task, alpha), Stream.EVALUATION) for prior, alpha in OTHER_PRIORS.items()}
         return cls(length, drawn(task, Stream.CALIBRATION), drawn(task, Stream.EVALUATION), others)
@@ -312,7 +331,7 @@ class _Drawn:
     def predicted(self, name: str, run: Predictor, k: int, kept: Answers | None) -> _Predicted:
         """By the predictor of training seed ``k``, which was built for the task and stays that elsewhere."""
 
-        def of(sequences: _Sequences) -> Float[np.ndarray, "N q"]:
+        def of(sequences: Sequences) -> Float[np.ndarray, "N q"]:
             return predict_timed(name, run, self.judge.task, sequences.contexts, kept=kept, run=k)[0]
 
         return _Predicted(of(self.fit), of(self.judge), {prior: of(s) for prior, s in self.others.items()})
@@ -328,7 +347,7 @@ class _Fitted:
     scalars: dict[str, tuple[float, ...]]
     distances: dict[str, Float[np.ndarray, " N"]]
     elsewhere: dict[str, dict[str, float]]
-    judging: _Sequences
+    judging: Sequences
     predicted: _Predicted
     leak: Leak | None
 
@@ -363,23 +382,19 @@ def _fit_all(
             }
 
         if is_built_in(algorithm):
-            key = {"algorithm": algorithm.name, "probs": predicted.hash, "near": _rounded(algorithm, near, fitted)}
-            found = store.json("fits", key | {"code": code_hash(*CODE)} | drawn.fit.key, compute)
+            begun = [start.tolist() for start in _starts(algorithm, drawn.fit, fitted, near)]
+            key = {"algorithm": algorithm.name, "probs": predicted.hash, "begun": begun, "code": code_hash(*CODE)}
+            found = store.json("fits", key | drawn.fit.key, compute)
         else:
-            found = compute()
+            with foreign(f"algorithm '{algorithm.name}' failed"):
+                found = compute()
+                if found["scalars"]:
+                    drawn.judge.check(algorithm, found["scalars"])
         fitted[algorithm.name] = tuple(found["scalars"])
         distances[algorithm.name] = np.array(found["distance"])
         elsewhere[algorithm.name] = found["others"]
         advance(1)
     return _Fitted(row, drawn.length, algorithms, fitted, distances, elsewhere, drawn.judge, predicted, leak)
-
-
-def _rounded(
-    algorithm: Algorithm, near: Mapping[str, tuple[float, ...]] | None, fitted: Mapping[str, tuple[float, ...]]
-) -> list[Any]:
-    """What a search begins with, as part of a key."""
-    begun = [] if near is None or not algorithm.begin else list(near[algorithm.name])
-    return [begun, fitted.get(ONE_STEP, ())]
 
 
 def _verdict(here: _Fitted, others: Sequence[_Fitted]) -> Identified:
@@ -425,32 +440,36 @@ def _verdict(here: _Fitted, others: Sequence[_Fitted]) -> Identified:
     return Identified(here.length, here.row, nearest if sure else None, nearest, fits, adaptation, here.leak)
 
 
-def _leak(name: str, run: Predictor, sequences: _Sequences) -> Leak | None:
+def _leak(name: str, run: Predictor, sequences: Sequences) -> Leak | None:
     """Of a transformer; torch is imported for that alone."""
-    if Parts.of(run).transformer is None or not isinstance(sequences.task, MTD):
+    look = Parts.of(run).transformer
+    if look is None or not isinstance(sequences.task, MTD):
         return None
     from mdbench.mechanism.tracing import Model, mean_leak
+    from mdbench.predictors.transformer import DisentangledTransformer
 
-    model = Model.of(name, run, sequences.contexts.shape[1], sequences.task.n_states)
-    return mean_leak(sequences.task, model, sequences.contexts[:LEAK_OF])
+    length = sequences.contexts.shape[1]
+    with foreign(f"predictor '{name}' failed to give its transformer", *may_refuse(name)):
+        module = look(length)
+    if not isinstance(module, DisentangledTransformer):
+        return None
+    return mean_leak(sequences.task, Model.of(name, run, length, sequences.task.n_states), sequences.contexts[:LEAK_OF])
 
 
 def fitted_to(
-    task: DirichletMixture,
-    contexts: tuple[Int[np.ndarray, "N T"], Int[np.ndarray, "N T"]],
+    sequences: tuple[Sequences, Sequences],
     predicted: tuple[Float[np.ndarray, "N q"], Float[np.ndarray, "N q"]],
     algorithms: Sequence[Algorithm],
-    store: Store,
 ) -> tuple[str, float]:
-    """The nearest of some algorithms, by score, and its mean KL: fitted on the first contexts, judged on the second."""
-    to_fit, to_judge = (_Sequences.of(task, each, store) for each in contexts)
+    """The nearest of some algorithms, by score, and its mean KL: fitted on the first, judged on the second."""
+    (to_fit, to_judge), task = sequences, sequences[0].task
     scalars: dict[str, tuple[float, ...]] = {}
     means = {}
     for algorithm in algorithms:
         scalars[algorithm.name] = _fit(algorithm, to_fit, predicted[0], scalars, None)
         distance = to_judge.distance(predicted[1], algorithm, scalars[algorithm.name])
         means[algorithm.name] = float(distance.mean())
-    best = min(algorithms, key=lambda a: _score(a, means[a.name], task.n_states, len(contexts[1])))
+    best = min(algorithms, key=lambda a: _score(a, means[a.name], task.n_states, len(predicted[1])))
     return best.name, means[best.name]
 
 
@@ -476,7 +495,7 @@ def with_prior(task: DirichletMixture, concentration: float) -> DirichletMixture
 
 def _fit(
     algorithm: Algorithm,
-    sequences: _Sequences,
+    sequences: Sequences,
     predicted: Float[np.ndarray, "N q"],
     fitted: Mapping[str, tuple[float, ...]],
     near: Mapping[str, tuple[float, ...]] | None,
@@ -484,27 +503,33 @@ def _fit(
     """The scalars that bring an algorithm nearest to the predictor."""
     if not algorithm.names(sequences.task.n_states):
         return ()
-    n, m = sequences.evidence.x.shape[1:]
 
     def downhill(at: Float[np.ndarray, " k"]) -> tuple[float, Float[np.ndarray, " k"]]:
         return sequences.fitted(predicted, algorithm, at)[:2]
 
-    if algorithm.is_scanned:
-        # Step sizes: from a hundredth of `smooth` to 10, where one step picks a single lag. Counts: from nearly nothing
-        # to far more than there are transitions.
-        low, high = (1 / (n * m**2) / 100, 10.0) if algorithm.scalars == ("η",) else (5e-2, 1e2 * n)
+    if algorithm.between is not None:
+        low, high = algorithm.between(sequences.setting(fitted))
         scalar = fit_positive(lambda at: math.exp(downhill(np.log([at]))[0]), low, high, LOOKS)
         best = None if scalar is None else np.array([scalar])
     else:
-        transition = sequences.task.transition if isinstance(sequences.task, MTD) else None
-        starts = algorithm.starts(Setting(m, n, sequences.task.concentration, transition, fitted))
-        if near is not None:
-            starts = [_unbounded(algorithm, near[algorithm.name]), starts[0]]
-        best = lowest(downhill, starts, AT_MOST, TRIAL)
+        best = lowest(downhill, _starts(algorithm, sequences, fitted, near), AT_MOST, TRIAL)
         best = np.exp(best) if best is not None and algorithm.positive else best
     if best is None:
         raise InputError(f"no scalars of '{algorithm.name}' give finite distances from these predictions.")
     return tuple(map(float, best))
+
+
+def _starts(
+    algorithm: Algorithm,
+    sequences: Sequences,
+    fitted: Mapping[str, tuple[float, ...]],
+    near: Mapping[str, tuple[float, ...]] | None,
+) -> list[Float[np.ndarray, " k"]]:
+    """Where a search for scalars begins: as the algorithm has it, and at another training seed's."""
+    if algorithm.is_scanned or not algorithm.names(sequences.task.n_states):
+        return []
+    starts = algorithm.starts(sequences.setting(fitted))
+    return starts if near is None else [_unbounded(algorithm, near[algorithm.name]), *starts]
 
 
 def _unbounded(algorithm: Algorithm, scalars: Sequence[float]) -> Float[np.ndarray, " k"]:

@@ -118,7 +118,7 @@ class Inside:
         elsewhere: KL(p̂ ‖ construction) on sequences of other priors on λ, where what agrees here may part.
         layers: of one whose layers have a construction beside them.
         transition: of a disentangled transformer.
-        step_size: as the last layer shows it, likewise.
+        step_size: as the last layer shows it, likewise; None at order 1, where there is nothing to weigh.
         adaptation: whether its step adapts to the sequence, by its predictions; None where no steps can be told.
         leak: what layer 1 gives away and layer 2 gives back, of a disentangled transformer of three layers or more.
         probes: of a standard transformer.
@@ -237,7 +237,7 @@ def inspect(
                 elsewhere=elsewhere,
                 layers=_layers(loaded, model, other, contexts) if compared else [],
                 transition=transition_matrix(loaded, ours) if ours else None,
-                step_size=_step_size(loaded, model, contexts, gamma) if ours else None,
+                step_size=_step_size(loaded, model, contexts, gamma) if ours and loaded.order > 1 else None,
                 adaptation=step_adaptation(loaded, contexts, probs),
                 leak=mean_leak(loaded, model, contexts),
                 probes=_probes(loaded, model, contexts, gamma, seed) if model.kind == "standard" else [],

@@ -278,16 +278,24 @@ class _Bench:
             return batch.out
 
         self._predictions([(part.module, self._by(part, replacement)), (readout, keep)], self.others)
-        with_one = nn.functional.pad(torch.cat(states).double(), (0, 1), value=1.0)
+        with_one = nn.functional.pad(torch.cat([_last(x) for x in states]).double(), (0, 1), value=1.0)
         # The stream repeats itself, so there are many solutions; gelsd takes the smallest.
         weights = torch.linalg.lstsq(with_one.cpu(), self._outputs.double().cpu(), driver="gelsd").solution
-        return lambda batch: nn.functional.pad(batch.x.double(), (0, 1), value=1.0) @ weights.to(batch.x.device)
+
+        def anew(batch: _Batch) -> Tensor:
+            output = nn.functional.pad(_last(batch.x).double(), (0, 1), value=1.0) @ weights.to(batch.x.device)
+            if batch.out.ndim == output.ndim:
+                return output
+            return torch.cat([batch.out[:, :-1], output[:, None].to(batch.out)], dim=1)
+
+        return anew
 
     @functools.cached_property
     def _outputs(self) -> Float[Tensor, "N q"]:
         """What the untouched readout puts out for the other sequences."""
         assert self.model.readout is not None, "there is one"
-        return torch.cat([self.model.seen(self.model.readout, self.others[rows])[1] for rows in _parts(self.others)])
+        seen = (self.model.seen(self.model.readout, self.others[rows])[1] for rows in _parts(self.others))
+        return torch.cat([_last(output) for output in seen])
 
     def _predictions(
         self,
@@ -333,6 +341,11 @@ class _Bench:
 def _parts(contexts: Int[np.ndarray, "N T"]) -> list[Int[np.ndarray, " B"]]:
     """Rows that are one call of a model."""
     return np.array_split(np.arange(len(contexts)), range(PART, len(contexts), PART))
+
+
+def _last(tensor: Tensor) -> Float[Tensor, "B d"]:
+    """At position T, of what a readout reads or puts out there alone or everywhere."""
+    return tensor if tensor.ndim == 2 else tensor[:, -1]
 
 
 def _next(batch: _Batch) -> Int[np.ndarray, "B T"]:

@@ -18,11 +18,11 @@ from mdbench.core.errors import Unsupported
 from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_advance
 from mdbench.core.statistics import mean_interval
-from mdbench.core.store import open_store
+from mdbench.core.store import Cache, open_store
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.evaluation.running import predict
 from mdbench.mechanism.adaptation import step_adaptation
-from mdbench.mechanism.identification import fitted_to
+from mdbench.mechanism.identification import Sequences, fitted_to
 from mdbench.mechanism.inspection import transition_matrix
 from mdbench.predictors.catalogue import build_predictor
 from mdbench.predictors.snapshots import Snapshots
@@ -30,6 +30,8 @@ from mdbench.predictors.transformer import DisentangledTransformer
 from mdbench.tasks import MTD, Stream, Task, as_task, sample
 
 BAYES, ONE_STEP, UNIFORM, MARGINAL = "bayes", "md1", "uniform", "marginal"
+
+GAP, MOST_ITERATIONS = 1e-6, 20_000  # nats from the nearest mixture
 
 FITTED = ("md1", "md2", "md1_adaptive_tuned")  # algorithms with scalars that are tried: those that are quickly fitted
 
@@ -89,6 +91,7 @@ def phases_of(
     n_sequences: int = 512,
     seed: int = 0,
     device: str = "cpu",
+    cache: Cache = "all",
     progress: Progress | None = None,
 ) -> Phases:
     """What a run computes at each of its snapshots.
@@ -99,6 +102,7 @@ def phases_of(
         n_sequences: to judge on; algorithms are fitted on as many others.
         seed: of these.
         device: torch device.
+        cache: "none" keeps no gold, and takes none that is kept.
         progress: called to show progress.
 
     Raises:
@@ -110,23 +114,23 @@ def phases_of(
     if not isinstance(loaded, MTD):
         raise Unsupported(f"phases are of runs on {MTD.kind}; '{loaded.name}' is {loaded.kind}.")
     snapshots = Snapshots.of(run)
+    snapshots.check(loaded)
     length = snapshots.config.length
     contexts = sample(loaded, length, n_sequences, seed).contexts
     to_fit = sample(loaded, length, n_sequences, seed, stream=Stream.CALIBRATION).contexts
-    bayes = metrics.normalise(gold_predictive(loaded, contexts, [length]).probs[:, 0])
+    store = open_store(cache=cache != "none")
+    bayes = metrics.normalise(gold_predictive(loaded, contexts, [length], kept=store).probs[:, 0])
     components = _components(loaded, contexts, bayes)
     advance = progress(f"{run}: snapshots", len(snapshots.steps)) if progress else no_advance
     tried = [a for a in ALGORITHMS if a.name in FITTED or not a.names(loaded.n_states)]
-    store = open_store()
+    sequences = Sequences.of(loaded, to_fit, store), Sequences.of(loaded, contexts, store)
     found = []
     for step in snapshots.steps:
         model = snapshots.at(loaded, step, device)
         name = f"run:{run}@{step}"
         probs = predict(name, model, loaded, contexts)
         shares, apart = nearest_mixture(probs, components)
-        nearest, distance = fitted_to(
-            loaded, (to_fit, contexts), (predict(name, model, loaded, to_fit), probs), tried, store
-        )
+        nearest, distance = fitted_to(sequences, (predict(name, model, loaded, to_fit), probs), tried)
         excess = mean_interval(metrics.kl(bayes, probs))
         ours = model.model if isinstance(model.model, DisentangledTransformer) else None
         matrix = None if ours is None else transition_matrix(loaded, ours)
@@ -183,7 +187,13 @@ def nearest_mixture(
         constraints={"type": "eq", "fun": lambda shares: shares.sum() - 1, "jac": lambda shares: np.ones_like(shares)},
         options={"maxiter": 300, "ftol": 1e-12},
     )
-    shares = dict(zip(components, np.maximum(solved.x, 0) / np.maximum(solved.x, 0).sum(), strict=True))
+    weights = np.maximum(solved.x, 0) / np.maximum(solved.x, 0).sum()
+    for _ in range(MOST_ITERATIONS):  # of EM, where the solver stopped short; the gap bounds what is left, in nats
+        slopes = -loss(weights)[1]
+        if slopes.max() - 1 <= GAP:
+            break
+        weights = weights * slopes
+    shares = dict(zip(components, weights, strict=True))
     lags = [name for name in shares if name.startswith("lag ")]
     common = min(shares[name] for name in lags)
     for name in lags:

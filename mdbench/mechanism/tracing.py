@@ -211,8 +211,13 @@ def parts_of(name: str, module: nn.Module) -> tuple[list[Part], str | None]:
     if declared is None:
         softmaxes = [at for at, m in there.items() if isinstance(m, nn.Softmax)]
         declared = {f"{ATTENTION} {k}": at for k, at in enumerate(softmaxes, start=1)}
+    if not isinstance(declared, Mapping):
+        raise InputError(
+            f"'{name}': parts of a module are a dict from 'attention 1' and the like to names of modules, not "
+            f"{type(declared).__name__}."
+        )
     parts, readout = [], None
-    for label, at in dict(declared).items():
+    for label, at in declared.items():
         if at not in there:
             raise InputError(f"'{name}': its parts name the module {at!r}, which it does not have.")
         word, _, number = str(label).rpartition(" ")

@@ -258,23 +258,29 @@ def leak_text(found: Leak | None) -> str:
 
 
 def print_identification(identified: Identification, shown: int) -> None:
-    """For each length and training seed the nearest algorithms, then the verdicts, and how step sizes move."""
+    """For each length and training seed the nearest algorithms, then the verdicts, and how step sizes move.
+
+    What is not built in, since somebody asked for it, is shown wherever it ranks.
+    """
+    from mdbench.algorithms.known import BY_NAME
+
     for v in identified.verdicts:
         others = list(v.fits[0].elsewhere)
         headings = ("algorithm", "KL to it", "95% interval", "explained", "scalars", *(f"KL at {o}" for o in others))
         rows = [
             (
-                f.algorithm + (" =" if f.tied else ""),
+                ("> " if f.algorithm == v.nearest else "") + f.algorithm + (" =" if f.tied else ""),
                 _g(f.kl),
                 interval_text(f.kl_ci),
                 _share(f) if f.explained is not None and f.explained > 0 else "",
                 _few(f.scalars),
                 *(_g(f.elsewhere[other]) for other in others),
             )
-            for f in v.fits[:shown]
+            for k, f in enumerate(v.fits)
+            if k < shown or f.algorithm == v.nearest or f.algorithm not in BY_NAME
         ]
         where = f"{v.row} at {identified.task}, T = {v.length}"
-        title = f"{where}: {identified.n_sequences} sequences, nats; = tied"
+        title = f"{where}: {identified.n_sequences} sequences, nats; > chosen, = tied with the least KL"
         print_table(title, headings, rows)
         if v.adaptation:
             print_line(f"effective step; its log-log slope on η_i; correlation: {adaptation_text(v.adaptation)}.")

@@ -7,6 +7,7 @@ checkpoint, a row for each model there (several candidates a seed, until one is 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,18 @@ def snapshot_steps(n: int, steps: int) -> list[int]:
     return sorted({0, *(round(step) for step in at)})
 
 
+PREFIX = "snapshot "  # of the names of tensors, before the step
+
+
 def snapshot_name(step: int) -> str:
     """Of its tensor."""
-    return f"snapshot {step}"
+    return f"{PREFIX}{step}"
+
+
+def by_step(tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    """The snapshots among some tensors."""
+    found = {int(name.removeprefix(PREFIX)): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    return dict(sorted(found.items()))
 
 
 def unflatten(row: Tensor, model: nn.Module) -> dict[str, Tensor]:
@@ -51,23 +61,26 @@ def unflatten(row: Tensor, model: nn.Module) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Those of one training seed.
+    """Those of one training seed, as they were when they were read.
 
     Attributes:
-        file: where they are.
-        row: of a checkpoint's models, the first of this seed; None in a finished run.
+        file: where they were.
         task_hash: of the task that it trains on.
         config: of the run.
         seed: of the training.
-        steps: at which there is one.
+        rows: all parameters at each step, in float16.
     """
 
     file: Path
-    row: int | None
     task_hash: str
     config: TrainingConfig
     seed: int
-    steps: list[int]
+    rows: dict[int, Tensor]
+
+    @property
+    def steps(self) -> list[int]:
+        """At which there is one."""
+        return [*self.rows]
 
     @classmethod
     def of(cls, run: str | Path) -> Snapshots:
@@ -76,15 +89,15 @@ class Snapshots:
         Raises:
             InputError: there are none.
         """
-        run = Path(run)
-        for file in (run / SNAPSHOTS, run / CHECKPOINT, run.parent / CHECKPOINT):
+        run = Path(str(run).removeprefix("run:"))
+        for file in files_of(run):
             if file.is_file():
                 found = cls._read(file, run)
-                if found is not None and found.steps:
+                if found is not None and found.rows:
                     return found
         raise InputError(
             f"{shown(run)} has no snapshots: it is no folder seed<k> of `mdbench train --snapshots N`, or none was "
-            "taken yet."
+            "taken yet. (A step, as in FOLDER@STEP, is left out here.)"
         )
 
     @classmethod
@@ -93,22 +106,23 @@ class Snapshots:
         try:
             with safetensors.safe_open(file, framework="pt") as opened:
                 metadata: dict[str, Any] = json.loads(opened.metadata()[METADATA])
-                names = [name for name in opened.keys() if name.startswith(snapshot_name(0)[:-1])]  # noqa: SIM118
-                n_models = opened.get_slice(names[0]).get_shape()[0] if names else 0
-            config = TrainingConfig(**metadata["config"])
-            steps = sorted(int(name.rpartition(" ")[2]) for name in names)
-            row = None
-            if file.name == CHECKPOINT:
-                seeds = metadata["seeds"]
-                if run.name not in (f"seed{seed}" for seed in seeds):
-                    return None
-                k = [f"seed{seed}" for seed in seeds].index(run.name)
-                row, seed = k * n_models // len(seeds), seeds[k]
-            else:
-                seed = metadata["seed"]
-            return cls(file, row, metadata["task_hash"], config, seed, steps)
+                names = [name for name in opened.keys() if name.startswith(PREFIX)]  # noqa: SIM118
+                rows = by_step({name: opened.get_tensor(name) for name in names})
+            seeds = metadata["seeds"] if file.name == CHECKPOINT else [metadata["seed"]]
+            if run.name not in (f"seed{seed}" for seed in seeds) and file.parent != run:
+                return None
+            k = 0 if len(seeds) == 1 else [f"seed{seed}" for seed in seeds].index(run.name)
+            if file.name == CHECKPOINT:  # several candidates a seed, the first of which stands for it
+                rows = {step: values[k * len(values) // len(seeds)] for step, values in rows.items()}
+            return cls(file, metadata["task_hash"], TrainingConfig(**metadata["config"]), seeds[k], rows)
         except (OSError, safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{shown(file)} holds no snapshots of `mdbench train`: {error!r}.") from None
+
+    def check(self, task: Task) -> None:
+        """Raise :class:`Unsupported` unless they are of a run on that task."""
+        if task.task_hash != self.task_hash:
+            message = f"the snapshots in '{self.file}' are of another task than '{task.name}' (their hashes differ)."
+            raise Unsupported(message, label="other task")
 
     def at(self, task: Task, step: int, device: str = "cpu") -> TrainedModel:
         """The model at a step.
@@ -117,19 +131,20 @@ class Snapshots:
             Unsupported: it was trained on another task.
             InputError: there is none at this step.
         """
-        if task.task_hash != self.task_hash:
-            message = f"the snapshots in '{self.file}' are of another task than '{task.name}' (their hashes differ)."
-            raise Unsupported(message, label="other task")
-        if step not in self.steps:
+        self.check(task)
+        if step not in self.rows:
             there = ", ".join(map(str, self.steps))
             raise InputError(f"'{self.file}' has no snapshot at step {step}; it has {there}.")
-        with safetensors.safe_open(self.file, framework="pt") as opened:
-            values = opened.get_tensor(snapshot_name(step))
-        values = (values if self.row is None else values[self.row]).float()
         model = build_model(task, self.config)
+        values = unflatten(self.rows[step].float(), model)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(unflatten(values, model)[name])
+                parameter.copy_(values[name])
         card = {"config": asdict(self.config), "seed": self.seed}
         source = f"'{self.file}' at step {step}"
         return TrainedModel(model.to(device).requires_grad_(False), self.config, card, source)
+
+
+def files_of(run: Path) -> list[Path]:
+    """Where a run's snapshots may be, whether they are there or not."""
+    return [run / SNAPSHOTS, run / CHECKPOINT, run.parent / CHECKPOINT]

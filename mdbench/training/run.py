@@ -16,7 +16,7 @@ from mdbench.core.device import check_device
 from mdbench.core.errors import InputError
 from mdbench.core.files import make_folder
 from mdbench.core.progress import Advance, no_advance
-from mdbench.predictors.snapshots import snapshot_steps
+from mdbench.predictors.snapshots import SNAPSHOTS, Snapshots, snapshot_steps
 from mdbench.predictors.training_config import CARD, TrainingConfig
 from mdbench.tasks import Task, as_task
 from mdbench.training.data import Batches
@@ -57,7 +57,7 @@ def train(
     out, start_from = Path(out), None if start_from is None else Path(start_from)
     task = as_task(task)
     starts = _check_request(task, config, seeds, device, start_from)
-    snapshot_steps(snapshots, config.steps)
+    wanted = snapshot_steps(snapshots, config.steps)
     folders = [out / f"seed{seed}" for seed in seeds]
     with alone_in(make_folder(out)):
         check_runs(task, config, out, starts)
@@ -66,6 +66,12 @@ def train(
         for folder in folders:
             if (folder / CARD).exists():
                 (folder / CHECKPOINT).unlink(missing_ok=True)  # only its removal was interrupted
+                if wanted and not set(wanted) <= set(Snapshots.of(folder).steps):
+                    raise InputError(
+                        f"the run in '{folder}' is finished and lacks some of these snapshots; choose another folder."
+                    )
+            else:
+                (folder / SNAPSHOTS).unlink(missing_ok=True)  # of a run whose card was removed
         groups = groups_of(out, seeds, device)
         n_seeds = sum(map(len, groups))
         for group in groups:

@@ -26,7 +26,15 @@ from mdbench.core.files import make_folder, write_text, write_whole
 from mdbench.core.progress import Advance
 from mdbench.evaluation.evaluation import evaluate
 from mdbench.evaluation.gold import check_gold
-from mdbench.predictors.snapshots import METADATA, SNAPSHOTS, snapshot_name, snapshot_steps, unflatten
+from mdbench.predictors.snapshots import (
+    METADATA,
+    PREFIX,
+    SNAPSHOTS,
+    by_step,
+    snapshot_name,
+    snapshot_steps,
+    unflatten,
+)
 from mdbench.predictors.trained import TrainedModel
 from mdbench.predictors.training_config import (
     CARD,
@@ -351,9 +359,14 @@ class Training:
         check_identity(metadata, self.identity, self.out)
         for before, now in zip(metadata["started_from"], self.started_from, strict=True):
             check_start(before, now, self.out)
-        kept = {name: tensors.pop(name) for name in [*tensors] if name.startswith(snapshot_name(0)[:-1])}
-        self.snapshots = {int(name.rpartition(" ")[2]): rows for name, rows in kept.items()}
-        self._hold(tensors)
+        self.snapshots = by_step(tensors)
+        step = int(tensors["step"])
+        if lacking := [at for at in self.snapshot_steps if at <= step and at not in self.snapshots]:
+            raise InputError(
+                f"'{self.file}' stands at step {step} and has no snapshot at {', '.join(map(str, lacking))}; give "
+                "--snapshots as before, or choose another folder."
+            )
+        self._hold({name: value for name, value in tensors.items() if not name.startswith(PREFIX)})
         self.losses, self.seconds, self.trials = tensors["losses"].tolist(), metadata["seconds"], metadata["trials"]
         self.devices = list(dict.fromkeys([*metadata["devices"], *self.devices]))
 

@@ -56,6 +56,14 @@ def test_relabelled_states_are_the_same_function():
     assert found["plain", "relabelled"].kl > 1e-9
 
 
+@pytest.mark.wrong_types
+def test_one_name_is_one_name():
+    found = mdbench.agree("trained_l3", length=32, leaderboard=BOARD)
+    assert len(found.rows) == 3
+    with pytest.raises(InputError, match="agree takes names of predictors, not object"):
+        mdbench.agree([object()], leaderboard=BOARD)
+
+
 def test_classes_are_what_is_connected():
     rng = np.random.default_rng(3)
     rows = {f"r{k}": rng.dirichlet(np.full(4, 20.0), 50) for k in range(12)}

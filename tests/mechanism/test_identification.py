@@ -2,8 +2,10 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
+import torch
 
 from mdbench.algorithms.known import BY_NAME, Algorithm, Evidence
 from mdbench.algorithms.tuning import tuned_step_size
@@ -12,7 +14,7 @@ from mdbench.mechanism import identification
 from mdbench.mechanism.adaptation import step_adaptation
 from mdbench.mechanism.identification import identify
 from mdbench.predictors.catalogue import build_predictor
-from mdbench.tasks import lag_likelihoods, load_task, next_token_probs, sample
+from mdbench.tasks import MTD, lag_likelihoods, load_task, next_token_probs, sample
 
 TASK = load_task("mtd-q3-m2")
 
@@ -198,7 +200,7 @@ def planted(scalars, name="md1_adaptive_tuned", task=TASK):
 
     class Planted:
         def predict(self, contexts):
-            evidence = identification._Sequences.of(task, contexts, identification.open_store(cache=False)).evidence
+            evidence = identification.Sequences.of(task, contexts, identification.open_store(cache=False)).evidence
             weights = BY_NAME[name].estimate(evidence, np.asarray(scalars, dtype=float))
             return next_token_probs(task, np.asarray(weights), contexts)
 
@@ -237,7 +239,7 @@ def test_a_share_of_bayes_comes_out(few):
 def test_the_variants_of_token_weights_in_plain_loops():
     """Each against its formula; without weights and with log π all are one step."""
     contexts = sample(TASK, 12, 3, seed=0).contexts
-    evidence = identification._Sequences.of(TASK, contexts, identification.open_store(cache=False)).evidence
+    evidence = identification.Sequences.of(TASK, contexts, identification.open_store(cache=False)).evidence
     q, m, beta = TASK.n_states, TASK.order, 4.0
     rng = np.random.default_rng(0)
     log_w, matrix = rng.normal(size=q), rng.normal(size=(q, q))
@@ -289,6 +291,12 @@ def test_the_effective_step_is_the_planted_one(predictor, slope, few):
     assert found("uniform").adaptation is None  # it takes no steps
 
 
+def test_where_all_sequences_have_one_eta_there_is_no_slope():
+    task = MTD("symmetric", [[0.8, 0.2], [0.2, 0.8]], 2, lengths=(3,))
+    contexts = sample(task, 3, 200, seed=0).contexts
+    assert step_adaptation(task, contexts, build_predictor("bayes", task).predict(contexts)) is None
+
+
 def test_relabelled_states_change_no_step():
     contexts = sample(TASK, 16, 200, seed=0).contexts
     order = np.array([2, 0, 1])
@@ -325,6 +333,14 @@ power = mdbench.Algorithm("power", "softmax of mean x", ("p",), _power)
 def broken(evidence):
     return evidence.x
 
+def negative(evidence):
+    return 0 * evidence.x[:, 0] - 3
+
+def _raises(evidence, scalars):
+    raise ValueError("not today")
+
+raises = mdbench.Algorithm("raises", "it raises", ("p",), _raises, positive=True)
+
 number = 3
 """
 
@@ -347,8 +363,13 @@ def test_an_algorithm_of_ones_own(few, tmp_path):
     assert verdict.verdict == "power"
     assert verdict["power"].scalars["p"] == pytest.approx(2.5, rel=1e-3)
     assert verdict["halves"].kl > 1e-6
-    with pytest.raises(PredictorError, match=r"algorithm 'broken' failed.*finite numbers \(128, 2\)"):
-        found("md1", algorithms=all_algorithms([f"{tmp_path}/own.py:broken"])[-1:])
+    for name, said in (
+        ("broken", r"it must give λ: \(128, 2\) numbers"),
+        ("negative", r"it must give λ: \(128, 2\) numbers that are finite, not negative and sum to 1"),
+        ("raises", "not today"),
+    ):
+        with pytest.raises(PredictorError, match=f"algorithm '{name}' failed.*{said}"):
+            found("md1", algorithms=all_algorithms([f"{tmp_path}/own.py:{name}"])[-1:])
     for text, said in (
         (f"{tmp_path}/own.py:number", r"must be an mdbench.Algorithm, or a function with one parameter.* it is 'int'"),
         (f"{tmp_path}/none.py:f", "there is no file"),
@@ -357,12 +378,51 @@ def test_an_algorithm_of_ones_own(few, tmp_path):
         with pytest.raises(InputError, match=said):
             all_algorithms([text])
     with pytest.raises(InputError, match="two algorithms are called 'md1'"):
-        all_algorithms([Algorithm("md1", "mine")])
+        all_algorithms([Algorithm("md1", "mine", estimate=lambda evidence, _: evidence.x[:, 0])])
+    with pytest.raises(InputError, match="algorithm 'mine' has neither an estimate nor a baseline"):
+        all_algorithms([Algorithm("mine", "mine")])
+
+
+def test_a_temperature_below_all_counts_is_found(few):
+    """Scalars that are no step sizes and no counts are searched from 1."""
+    few("bayes", "md1", "uniform")
+    sharp = Algorithm(
+        "sharp",
+        "softmax over a temperature",
+        ("tau",),
+        lambda evidence, scalars: jax.nn.softmax(0.1 * evidence.x.mean(axis=1) / scalars[0], axis=-1),
+        positive=True,
+    )
+
+    class Sharp:
+        def predict(self, contexts):
+            weights = np.exp(0.1 * lag_likelihoods(TASK, contexts).mean(axis=1) / 0.01)
+            return next_token_probs(TASK, weights / weights.sum(axis=1, keepdims=True), contexts)
+
+    verdict = found(Sharp(), algorithms=[sharp])
+    assert verdict.verdict == "sharp"
+    assert verdict["sharp"].scalars["tau"] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_what_has_a_transformer_that_is_none_of_ours_is_identified_all_the_same(few):
+    few("bayes", "md1", "uniform")
+    built = build_predictor("md1", TASK)
+
+    class Own:
+        def transformer(self, _length):
+            return torch.nn.Linear(2, 2)
+
+        def predict(self, contexts):
+            return built.predict(contexts)
+
+    verdict = found(Own())
+    assert verdict.verdict == "md1"
+    assert verdict.leak is None
 
 
 def test_an_algorithm_of_another_package(monkeypatch):
     from mdbench.mechanism import family as module
 
     entry = module.AlgorithmEntry("mine", "mdbench.algorithms.known:_UNIFORM", "from a package", distribution=None)
-    monkeypatch.setattr(module, "with_plugins", lambda *_: {"mine": entry})
+    monkeypatch.setattr(module, "with_plugins", lambda _group, _kind, taken: {"mine": entry} | taken)
     assert module.all_algorithms()[-1].name == "mine"

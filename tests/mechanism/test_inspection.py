@@ -15,7 +15,7 @@ from mdbench.mechanism.inspection import inspect
 from mdbench.pages.inspection import render
 from mdbench.predictors.constructed import Constructed, ConstructedL3
 from mdbench.predictors.transformer import StandardTransformer, run_model
-from mdbench.tasks import load_task
+from mdbench.tasks import MTD, load_task
 
 TASK = load_task("mtd-q5-m3")
 LENGTH = 16
@@ -226,6 +226,14 @@ def test_a_module_of_ones_own_is_held_against_the_construction():
     assert "Own" in render(seen, "mdbench inspect")
     with pytest.raises(InputError, match=r"looks ahead: a position gives .* of attention 1 to later ones"):
         inspect(own(ahead=True), length=LENGTH, n_sequences=30)
+
+
+def test_a_task_of_order_one():
+    task = MTD("chain", [[0.8, 0.2], [0.3, 0.7]], 1, lengths=(8,))
+    seen = inspect("constructed_l3:eta=0.1", task=task, length=8, n_sequences=30)
+    assert seen.runs[0].step_size is None  # one lag: nothing to weigh
+    assert seen.runs[0].adaptation is None
+    assert "slope of W_A" in render(seen, "mdbench inspect")
 
 
 @pytest.mark.parametrize(

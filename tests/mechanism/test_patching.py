@@ -186,6 +186,31 @@ def test_a_module_of_ones_own():
     assert one(found, 1, "embedding", ANOTHER, refit=True).refit
 
 
+class Everywhere(Tiny):
+    """Its head is applied at all positions, as a language model's; the last one is read."""
+
+    def forward(self, tokens):
+        h = self.embed(tokens)
+        a = self.weigh(h @ h.transpose(1, 2) + torch.full((LENGTH, LENGTH), -torch.inf).triu(1))
+        return torch.softmax(self.out(a @ h)[:, -1], -1)
+
+
+def test_a_readout_at_all_positions_is_fitted_anew_at_the_last():
+    torch.manual_seed(0)
+    last, everywhere = Tiny(), Everywhere()
+    everywhere.load_state_dict(last.state_dict())
+    for model in (last, everywhere):
+        model.parts = {"embedding 1": "embed", "readout": "out"}
+    a, b = (mdbench.patch(Holding(m), task=TASK, length=LENGTH, n_sequences=64) for m in (last, everywhere))
+    for replaced_by in (ANOTHER, ZERO):
+        for refit in (False, True):
+            x, y = (one(found, 1, "embedding", replaced_by, refit=refit) for found in (a, b))
+            assert x.excess_kl == pytest.approx(y.excess_kl, rel=1e-3)
+    everywhere.parts = ["weigh"]
+    with pytest.raises(InputError, match="parts of a module are a dict .* not list"):
+        mdbench.patch(Holding(everywhere), task=TASK, length=LENGTH, n_sequences=8)
+
+
 class Twice(Tiny):
     def forward(self, tokens):
         super().forward(tokens)

@@ -78,6 +78,31 @@ def test_a_run_under_way_has_those_that_it_took(tmp_path, monkeypatch):
     assert (run / SNAPSHOTS).read_bytes() == (unbroken / SNAPSHOTS).read_bytes()
 
 
+def test_other_snapshots_than_before_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Stop):
+        train(TASK, CONFIG, tmp_path, snapshots=9, progress=stop_after(100))
+    with pytest.raises(InputError, match=r"stands at step 100 and has no snapshot at .*; give --snapshots as before"):
+        train(TASK, CONFIG, tmp_path, snapshots=12)
+    (run,) = train(TASK, CONFIG, tmp_path, snapshots=9)
+    assert train(TASK, CONFIG, tmp_path, snapshots=9) == [run]
+    with pytest.raises(InputError, match="is finished and lacks some of these snapshots"):
+        train(TASK, CONFIG, tmp_path, snapshots=12)
+    (run / "card.json").unlink()  # to train it again, now without any
+    train(TASK, CONFIG, tmp_path)
+    with pytest.raises(InputError, match="has no snapshots"):
+        Snapshots.of(run)
+
+
+def test_what_was_read_stays_when_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Stop):
+        train(TASK, CONFIG, tmp_path, snapshots=9, progress=stop_after(100))
+    found = Snapshots.of(tmp_path / "seed0")
+    train(TASK, CONFIG, tmp_path, snapshots=9)  # the checkpoint is gone
+    assert found.at(TASK, 0).predict(np.zeros((2, 6), dtype=np.int64)).shape == (2, 3)
+
+
 def test_seeds_that_train_together_have_their_own(tmp_path, monkeypatch):
     """As on a GPU, where one checkpoint holds all of them."""
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
