@@ -207,7 +207,7 @@ def test_a_readout_at_all_positions_is_fitted_anew_at_the_last():
             x, y = (one(found, 1, "embedding", replaced_by, refit=refit) for found in (a, b))
             assert x.excess_kl == pytest.approx(y.excess_kl, rel=1e-3)
     everywhere.parts = ["weigh"]
-    with pytest.raises(InputError, match="parts of a module are a dict .* not list"):
+    with pytest.raises(InputError, match=r"parts of a module are a dict .* not list"):
         mdbench.patch(Holding(everywhere), task=TASK, length=LENGTH, n_sequences=8)
 
 
