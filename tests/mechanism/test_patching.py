@@ -238,6 +238,7 @@ def test_what_cannot_be_patched_is_a_sentence():
         mdbench.patch(holding, task=TASK, length=LENGTH)
 
 
+@pytest.mark.slow
 def test_command(run, tmp_path, constructed, capsys):
     asked = ("patch", "constructed_l3", "--task", TASK.name, "--length", LENGTH, "--n-sequences", 64)
     rows = json.loads(run(*asked, "--json", "--out", tmp_path).out)["interventions"]

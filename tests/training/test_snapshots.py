@@ -103,6 +103,7 @@ def test_what_was_read_stays_when_the_run_goes_on(tmp_path, monkeypatch):
     assert found.at(TASK, 0).predict(np.zeros((2, 6), dtype=np.int64)).shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_seeds_that_train_together_have_their_own(tmp_path, monkeypatch):
     """As on a GPU, where one checkpoint holds all of them."""
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
