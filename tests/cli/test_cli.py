@@ -188,6 +188,7 @@ def test_list_and_show_know_every_name(run):
             assert name in printed
 
 
+@pytest.mark.slow
 def test_train_tune_and_use_a_task_of_ones_own(run, tmp_path):
     task = tmp_path / "mine.toml"
     task.write_text("order = 1\nlengths = [6]\ntransition = [[0.5, 0.5], [0.2, 0.8]]\n")

@@ -150,7 +150,8 @@ def test_a_standard_model_has_maps_of_every_head_and_probes(tmp_path):
     assert "Linear probes" in render(found, "mdbench inspect")
 
 
-@pytest.mark.parametrize("name", ["trained_l3:seed=0", pytest.param("trained_l3", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["trained_l3", "constructed_l4"])
 def test_the_page_is_whole_and_harmless(name):
     found = inspect(name, length=LENGTH, n_sequences=80)
     page = render(found, "mdbench inspect <script>alert(1)</script>")
