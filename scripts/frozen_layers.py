@@ -8,7 +8,6 @@ predictions: 4,000 steps each, a minute of one core. Excess KL on the 2,048 publ
 import argparse
 import copy
 import itertools
-import math
 
 import torch
 
@@ -21,9 +20,10 @@ from mdbench.predictors.trained import TrainedModel
 from mdbench.predictors.training_config import TrainingConfig
 from mdbench.tasks import load_task, sample
 from mdbench.training.data import Batches
+from mdbench.training.presets import preset_config
+from mdbench.training.trainer import loss_of, set_learning_rate
 
 LOWEST = -10.0
-BATCH, REUSE = 128, 8
 
 
 def main() -> None:
@@ -59,16 +59,16 @@ def main() -> None:
 
 
 def train(model: torch.nn.Module, task, options) -> None:
+    config = preset_config("bayes", options.length, started=True, steps=options.steps, learning_rate=options.rate)
     free = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    adam = torch.optim.Adam(free, lr=options.rate)
-    data = Batches(task, options.length, "bayes", BATCH, REUSE, 0, "cpu")
+    adam = torch.optim.Adam(free, lr=config.learning_rate)
+    data = Batches(task, config.length, config.target, config.batch, config.reuse, 0, "cpu")
     with one_thread():
-        for step in range(options.steps):
-            for group in adam.param_groups:
-                group["lr"] = options.rate * 0.5 * (1 + math.cos(math.pi * step / options.steps))
+        for step in range(config.steps):
+            set_learning_rate(adam, config.learning_rate_at(step))
             tokens, targets = data[step]
             adam.zero_grad()
-            (model(tokens) - targets).square().sum(dim=-1).mean().backward()
+            loss_of(config, model(tokens), targets).mean().backward()
             adam.step()
 
 

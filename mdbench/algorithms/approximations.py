@@ -50,6 +50,11 @@ class Propagated(NamedTuple):
     converged: Bool[np.ndarray, " batch"]
     skipped: Int[np.ndarray, " batch"]
 
+    @property
+    def mean(self) -> Float[np.ndarray, "batch m"]:
+        """The Dirichlet's, which is the estimate of λ."""
+        return self.a / self.a.sum(axis=1, keepdims=True)
+
 
 def filtered(x: Float[np.ndarray, "batch n m"], alpha: float, split: int = 0) -> Float[np.ndarray, "batch n_and_one m"]:
     """E[λ] after 0, .., n transitions by assumed-density filtering, one pass.

@@ -120,11 +120,6 @@ class Algorithm:
         """How many of them change the estimate: of those that only shift others alike, none counts."""
         return len(self.scalars) if self.variant is None else self.variant.n_free(n_states)
 
-    @property
-    def is_scanned(self) -> bool:
-        """Whether its only scalar is looked for everywhere, so that it needs no gradient."""
-        return self.between is not None
-
     def starts(self, setting: Setting) -> list[Float[np.ndarray, " k"]]:
         """Where the search for several scalars begins (positive ones by their logarithms)."""
         if self.begin is None:
@@ -213,18 +208,8 @@ def _hard_counts(x: Lags, scalars: Scalars) -> Weights:
     return counts / counts.sum(axis=-1, keepdims=True)
 
 
-def _adf(x: np.ndarray, alpha: float) -> np.ndarray:
-    return filtered(x, alpha)[:, -1]
-
-
-def _ep(x: np.ndarray, alpha: float) -> np.ndarray:
-    a = propagated(x, alpha).a
-    return a / a.sum(axis=1, keepdims=True)
-
-
-def _adaptive(evidence: Evidence, _scalars: Scalars) -> Weights:
-    m = evidence.x.shape[2]
-    return adaptive_step(evidence.x, jnp.array([m * evidence.alpha + 1, adaptive_constants(m, 1.0)[1]]))
+def _adaptive(x: Lags, alpha: Alpha) -> Weights:
+    return adaptive_step(x, jnp.asarray(adaptive_constants(x.shape[2], float(alpha))))
 
 
 def _steps_between(setting: Setting) -> tuple[float, float]:
@@ -335,14 +320,18 @@ ALGORITHMS: Sequence[Algorithm] = (
     Algorithm("bayes", "the exact posterior mean", baseline="exact"),
     Algorithm("laplace", "Laplace's approximation of the posterior mean", baseline="laplace"),
     Algorithm("tierney_kadane", "ratios of Laplace's evidences", estimate=_in_numpy(tierney_kadane)),
-    Algorithm("ep", "expectation propagation with Dirichlet sites", estimate=_in_numpy(_ep)),
-    Algorithm("adf", "one pass that keeps a Dirichlet", estimate=_in_numpy(_adf)),
+    Algorithm(
+        "ep",
+        "expectation propagation with Dirichlet sites",
+        estimate=_in_numpy(lambda x, alpha: propagated(x, alpha).mean),
+    ),
+    Algorithm("adf", "one pass that keeps a Dirichlet", estimate=_in_numpy(lambda x, alpha: filtered(x, alpha)[:, -1])),
     Algorithm("cvb0", "collapsed variational inference of zero order", estimate=_of_prior(cvb0)),
     _UNIFORM,
     _ONE_STEP,
     *_STEPS,
     *(_free_steps(k) for k in range(2, 6)),
-    Algorithm("md1_adaptive", "one step of a size that each sequence decides", estimate=_adaptive),
+    Algorithm("md1_adaptive", "one step of a size that each sequence decides", estimate=_of_prior(_adaptive)),
     _TUNED,
     Algorithm(
         "md1_matrix",

@@ -49,8 +49,12 @@ def token_weighted(
     """The estimate of λ, from each transition's token and those at its lags; differentiable in the scalars."""
     weights = TokenWeights.of(scalars, n_states)
     gamma = jax.nn.softmax(weights.evidence[tokens[..., None], lagged], axis=-1)
-    share = jax.nn.softmax(weights.log_weights[tokens], axis=-1)
-    return jax.nn.softmax(weights.beta * jnp.einsum("nt,ntg->ng", share, gamma), axis=-1)
+    return _step(weights.beta, jax.nn.softmax(weights.log_weights[tokens], axis=-1), gamma)
+
+
+def _step(beta: Any, share: Float[Array, "batch n"], gamma: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
+    """softmax(β Σ_t share_t γ̃_t)."""
+    return jax.nn.softmax(beta * jnp.einsum("nt,ntg->ng", share, gamma), axis=-1)
 
 
 def log_evidence(transition: Float[np.ndarray, "q q"]) -> Float[np.ndarray, "q q"]:
@@ -107,10 +111,8 @@ class Variant:
         else:
             gamma = responsibilities(x)
         if self.normalised:
-            total = scalars[0] * jnp.einsum("nt,ntg->ng", jax.nn.softmax(weight, axis=-1), gamma)
-        else:
-            total = jnp.einsum("nt,ntg->ng", jnp.exp(weight), gamma) / x.shape[1]
-        return jax.nn.softmax(total, axis=-1)
+            return _step(scalars[0], jax.nn.softmax(weight, axis=-1), gamma)
+        return _step(1 / x.shape[1], jnp.exp(weight), gamma)
 
     def starts(self, evidence: Float[np.ndarray, "q q"], beta: float) -> list[Float[np.ndarray, " k"]]:
         """One step of Mirror Descent, β = η m n; where something leaks, from a little and from as much as a lag."""

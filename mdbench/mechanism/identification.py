@@ -213,7 +213,7 @@ def identify(
             judged = {each.row: each.predicted.judge for each in of_length}
             classes[length] = pairwise(judged, loaded.name, length, "").classes
         fitted += of_length
-    verdicts = [_verdict(here, [o for o in fitted if o.length != here.length and o.same_run(here)]) for here in fitted]
+    verdicts = [_verdict(here, [o for o in fitted if o.length != here.length and o.row == here.row]) for here in fitted]
     exponents = _exponents(verdicts, fitting)
     return Identification(name, loaded.name, n_sequences, seed, verdicts, classes, exponents)
 
@@ -288,7 +288,7 @@ class Sequences:
     def fitted(
         self, predicted: Float[np.ndarray, "N q"], algorithm: Algorithm, at: Float[np.ndarray, " k"]
     ) -> tuple[float, Float[np.ndarray, " k"], Float[np.ndarray, "N q"]]:
-        """Log of the mean KL(p̂ ‖ algorithm), its gradient (0 if scanned), and p, at scalars as a search has them."""
+        """Log of the mean KL(p̂ ‖ algorithm), its gradient (0 if none is used), and p, at scalars of a search."""
         (value, probs), gradient = _compiled(algorithm)(
             jnp.asarray(at), self.evidence, self.lag_rows, jnp.asarray(predicted)
         )
@@ -350,10 +350,6 @@ class _Fitted:
     judging: Sequences
     predicted: _Predicted
     leak: Leak | None
-
-    def same_run(self, other: _Fitted) -> bool:
-        """Whether it is of the same training seed."""
-        return self.row == other.row
 
 
 def _fit_all(
@@ -526,7 +522,7 @@ def _starts(
     near: Mapping[str, tuple[float, ...]] | None,
 ) -> list[Float[np.ndarray, " k"]]:
     """Where a search for scalars begins: as the algorithm has it, and at another training seed's."""
-    if algorithm.is_scanned or not algorithm.names(sequences.task.n_states):
+    if algorithm.between is not None or not algorithm.names(sequences.task.n_states):
         return []
     starts = algorithm.starts(sequences.setting(fitted))
     return starts if near is None else [_unbounded(algorithm, near[algorithm.name]), *starts]
@@ -550,7 +546,7 @@ def _compiled(algorithm: Algorithm) -> Callable[..., Any]:
         probs = mix(estimate(evidence, jnp.exp(scalars) if algorithm.positive else scalars), rows)
         return jnp.log(kl(predicted, probs).mean() + SMOOTH), probs
 
-    if algorithm.is_scanned:
+    if algorithm.between is not None:  # looked for without a gradient
         return jax.jit(lambda scalars, *arrays: (log_mean(scalars, *arrays), jnp.zeros_like(scalars)))
     return jax.jit(jax.value_and_grad(log_mean, has_aux=True))
 

@@ -205,9 +205,9 @@ def print_inspection(seen: Inspection) -> None:
         add("W_A to the rows of π", lambda run: "" if run.transition is None else _g(run.transition.kl_rows))
         add("last layer: η; R²; on the last m", lambda run: _of_step(run.step_size))
     if any(run.adaptation for run in seen.runs):
-        add("effective step; its log-log slope on η_i; correlation", lambda run: adaptation_text(run.adaptation))
+        add("effective step; its log-log slope on η_i; correlation", lambda run: _adaptation(run.adaptation))
     if any(run.leak for run in seen.runs):
-        add("layer 1 leaks, first .. last; with layer 2", lambda run: leak_text(run.leak))
+        add("layer 1 leaks, first .. last; with layer 2", lambda run: _leak(run.leak))
     for k, probe in enumerate(seen.runs[0].probes):
         add(
             f"probe after layer {probe.after_layer}: R² for Γ_t; mean Γ",
@@ -243,7 +243,7 @@ def _of_step(s: StepSize | None) -> str:
     return "" if s is None else f"{s.eta:.4g} ± {s.eta_se:.2g}; {s.r_squared:.4f}; {s.on_lags:.1%}"
 
 
-def adaptation_text(a: StepAdaptation | None) -> str:
+def _adaptation(a: StepAdaptation | None) -> str:
     """The effective step, and how it goes with η_i."""
     return (
         "no steps"
@@ -252,7 +252,7 @@ def adaptation_text(a: StepAdaptation | None) -> str:
     )
 
 
-def leak_text(found: Leak | None) -> str:
+def _leak(found: Leak | None) -> str:
     """At the first and the last position, and the correlation over positions."""
     return "" if found is None else f"{found.leak[0]:.0%} .. {found.leak[-1]:.0%}; {found.correlation:.2f}"
 
@@ -283,9 +283,9 @@ def print_identification(identified: Identification, shown: int) -> None:
         title = f"{where}: {identified.n_sequences} sequences, nats; > chosen, = tied with the least KL"
         print_table(title, headings, rows)
         if v.adaptation:
-            print_line(f"effective step; its log-log slope on η_i; correlation: {adaptation_text(v.adaptation)}.")
+            print_line(f"effective step; its log-log slope on η_i; correlation: {_adaptation(v.adaptation)}.")
         if v.leak:
-            print_line(f"layer 1 leaks, first .. last position; correlation with layer 2: {leak_text(v.leak)}.")
+            print_line(f"layer 1 leaks, first .. last position; correlation with layer 2: {_leak(v.leak)}.")
     for v in identified.verdicts:
         if v.verdict is not None:
             print_line(f"T = {v.length}: {v.row} runs {v.verdict}.")

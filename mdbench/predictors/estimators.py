@@ -142,7 +142,7 @@ class ExpectationPropagation(Estimator):
                 "ep: %d of %d sequences of %d transitions did not converge in %d sweeps; their last estimate is used.",
                 (~found.converged).sum(), len(x), x.shape[1], found.sweeps.max(),
             )  # fmt: skip
-        return found.a / found.a.sum(axis=1, keepdims=True)
+        return found.mean
 
     @property
     def card(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from mdbench.predictors.training_config import TrainingConfig, build_model
 from mdbench.tasks import Task
 
 SNAPSHOTS, CHECKPOINT = "snapshots.safetensors", "checkpoint.safetensors"
+PREFIX = "snapshot "  # of the names of tensors, before the step
 METADATA = "training"  # of both files, as JSON
 MOST_SNAPSHOTS = 1000
 
@@ -36,9 +37,6 @@ def snapshot_steps(n: int, steps: int) -> list[int]:
         return []
     at = np.geomspace(1, steps, n) if n > 1 else np.array([steps])
     return sorted({0, *(round(step) for step in at)})
-
-
-PREFIX = "snapshot "  # of the names of tensors, before the step
 
 
 def snapshot_name(step: int) -> str:
@@ -106,12 +104,16 @@ class Snapshots:
         try:
             with safetensors.safe_open(file, framework="pt") as opened:
                 metadata: dict[str, Any] = json.loads(opened.metadata()[METADATA])
-                names = [name for name in opened.keys() if name.startswith(PREFIX)]  # noqa: SIM118
-                rows = by_step({name: opened.get_tensor(name) for name in names})
+                taken = [name for name in opened.keys() if name.startswith(PREFIX)]  # noqa: SIM118
+                rows = by_step({name: opened.get_tensor(name) for name in taken})
             seeds = metadata["seeds"] if file.name == CHECKPOINT else [metadata["seed"]]
-            if run.name not in (f"seed{seed}" for seed in seeds) and file.parent != run:
+            names = [f"seed{seed}" for seed in seeds]
+            if file.parent == run and len(seeds) == 1:  # whatever the folder is called
+                k = 0
+            elif run.name in names:
+                k = names.index(run.name)
+            else:
                 return None
-            k = 0 if len(seeds) == 1 else [f"seed{seed}" for seed in seeds].index(run.name)
             if file.name == CHECKPOINT:  # several candidates a seed, the first of which stands for it
                 rows = {step: values[k * len(values) // len(seeds)] for step, values in rows.items()}
             return cls(file, metadata["task_hash"], TrainingConfig(**metadata["config"]), seeds[k], rows)
