@@ -126,6 +126,7 @@ def patch(
             help="Sequences that judge; means and readouts are of 2,048 others or more, which take most of the time."
         ),
     ] = 1024,
+    donor: Annotated[str | None, typer.Option(help="Another transformer, whose parts are put in, too.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     as_json: Json = False,
@@ -144,6 +145,7 @@ def patch(
             n_sequences=n_sequences,
             seed=seed,
             device=device,
+            donor=donor,
             progress=progress,
         )
     _show(found, page, "patches", terminal.print_patched, as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mdbench.core import metrics
-from mdbench.core.errors import PredictorError
+from mdbench.core.errors import InputError, PredictorError
 from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_advance
 from mdbench.core.statistics import MeanInterval, mean_interval
@@ -40,7 +40,7 @@ class Intervention:
         layer: of the part, from 1; 0 where nothing is replaced.
         part: its name (:class:`Part`).
         replaced_by: ``its mean`` over other sequences, ``another sequence's``, ``the construction's``, ``seed=k``'s,
-            ``zero``; ``nothing`` for the model as it is.
+            a donor's, ``zero``; ``nothing`` for the model as it is.
         refit: whether the readout, which reads it all, was fitted anew: the affine map that brings the patched model
             nearest to the untouched output in squared error, on other sequences than it is judged on.
         excess_kl: mean KL(p_B ‖ patched).
@@ -97,6 +97,7 @@ def patch(
     n_sequences: int = 1024,
     seed: int = 0,
     device: str = "cpu",
+    donor: Given | None = None,
     progress: Progress | None = None,
 ) -> Patched:
     """Replace each part of a transformer, of every training seed, and measure what becomes of its predictions.
@@ -111,10 +112,12 @@ def patch(
         n_sequences: that judge; means and readouts are of others, at least 2,048.
         seed: of the sequences.
         device: torch device.
+        donor: another transformer, whose first training seed gives its parts, too, where they have the same shape.
         progress: called to show progress.
 
     Raises:
-        InputError: bad arguments, or the predictor is no transformer or cannot serve the length.
+        InputError: bad arguments, the predictor or the donor is no transformer or cannot serve the length, or no part
+            of the donor has the shape of one.
         PredictorError: the module does not run as it says.
     """
     loaded = as_task(task)
@@ -123,13 +126,15 @@ def patch(
     n_others = max(n_sequences, FITTED_ON)
     others = sample(loaded, length, n_others, seed, stream=Stream.CALIBRATION).contexts
     bayes = metrics.normalise(gold_predictive(loaded, judged, [length]).probs[:, 0])
-    donor = construction_for(loaded, models[0], length, device)
-    construction = None if donor is None else donor.name
+    construction = construction_for(loaded, models[0], length, device)
+    named = {} if construction is None else {CONSTRUCTION: construction}
+    if donor is not None:
+        other_name, (other, *_) = models_of(donor, loaded, length, device)
+        named[f"{other_name}'s"] = _fitting(other, models[0], judged[:1])
     advance = progress(f"{name}: interventions", len(models)) if progress else no_advance
-    found = Patched(loaded.name, length, n_sequences, seed, construction)
+    found = Patched(loaded.name, length, n_sequences, seed, None if construction is None else construction.name)
     for k, model in enumerate(models):
-        donors = {CONSTRUCTION: donor} if donor is not None else {}
-        donors |= {f"seed={j}": other for j, other in enumerate(models) if j != k}
+        donors = named | {f"seed={j}": other for j, other in enumerate(models) if j != k}
         bench = _Bench(model, judged, others, bayes)
         excess, moved = bench.scores(bench.untouched)
         found.interventions.append(_measured(name, k, 0, UNTOUCHED, UNTOUCHED, False, excess, moved))
@@ -140,6 +145,26 @@ def patch(
                     found.interventions.append(_measured(name, k, part.layer, part.name, replaced_by, refit, *scores))
             advance(1 / len(model.parts))
     return found
+
+
+def _fitting(donor: Model, model: Model, contexts: Int[np.ndarray, "1 T"]) -> Model:
+    """The donor with those of its parts alone that have the shape of the model's.
+
+    Raises:
+        InputError: there are none.
+    """
+
+    def shape(of: Model, part: Part) -> tuple[int, ...]:
+        return tuple(of.seen(part.module, contexts)[1].shape)
+
+    parts = []
+    for part in donor.parts:
+        ours = model.by_name.get((part.layer, part.name))
+        if ours is not None and part.name != RESIDUAL and shape(donor, part) == shape(model, ours):
+            parts.append(part)
+    if not parts:
+        raise InputError(f"no part of '{donor.name}' has the shape of one of '{model.name}', so it has none to give.")
+    return replace(donor, parts=parts)
 
 
 def _measured(

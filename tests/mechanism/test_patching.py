@@ -186,6 +186,19 @@ def test_a_module_of_ones_own():
     assert one(found, 1, "embedding", ANOTHER, refit=True).refit
 
 
+def test_another_model_gives_its_parts():
+    """With the step of another size in the place of layer 3's attention, it is that other model."""
+    other = "constructed_l3:eta=0.05"
+    found = mdbench.patch("constructed_l3", task=TASK, length=LENGTH, n_sequences=N, donor=other)
+    whole = metrics.kl(BAYES, build_predictor(other, TASK).predict(JUDGED)).mean()
+    assert one(found, 3, "attention", f"{other}'s").excess_kl == pytest.approx(whole)
+    assert one(found, 1, "attention", f"{other}'s").kl_to_untouched <= 1e-20  # layer 1 knows no step
+    with pytest.raises(InputError, match="'md1' is no transformer"):
+        mdbench.patch("constructed_l3", task=TASK, length=LENGTH, n_sequences=8, donor="md1")
+    with pytest.raises(InputError, match="no part of 'standard_l3' has the shape of one of"):
+        mdbench.patch("constructed_l3", task=TASK, length=LENGTH, n_sequences=8, donor="standard_l3")
+
+
 class Everywhere(Tiny):
     """Its head is applied at all positions, as a language model's; the last one is read."""
 
