@@ -38,7 +38,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:  # of stdout, too: a disk that is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where what is left of the output goes
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where what is left of the output goes
         what = "the output cannot be written" if error.filename is None else shown(error.filename)
         fail(f"{what}: {error.strerror or error}.", 1)
     except MemoryError as error:

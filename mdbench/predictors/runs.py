@@ -22,7 +22,7 @@ def run_folder(task: Task, path: str, device: str = "cpu") -> TrainedModel:
     if not path or not os.path.isfile(folder / CARD):
         inside = _runs_inside(path) if os.path.isdir(path) else []
         hint = f" Inside it there are: {', '.join(inside)}." if inside else ""
-        if not inside and any(file.is_file() for file in files_of(folder)):
+        if not inside and any(map(os.path.isfile, files_of(folder))):
             hint = " If it was begun with --snapshots, FOLDER@STEP names one of them."
         raise InputError(f"{shown(path)} is not a finished run of `mdbench train`: it has no {CARD}.{hint}")
     return load_run(task, folder, device)[0]

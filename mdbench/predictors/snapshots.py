@@ -7,6 +7,7 @@ checkpoint, a row for each model there (several candidates a seed, until one is 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ class Snapshots:
         """
         run = Path(str(run).removeprefix("run:"))
         for file in files_of(run):
-            if file.is_file():
+            if os.path.isfile(file):
                 found = cls._read(file, run)
                 if found is not None and found.rows:
                     return found

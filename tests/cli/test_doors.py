@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.wrong_types  # what comes in is not what annotations say
@@ -199,6 +199,8 @@ def test_matrices_and_sequences(attempt, matrix, sequence, flags, data):
 @given(
     st.one_of(named_options(METHODS), texts), st.one_of(named_options(["md", "dirichlet_em", "run", "p.py:f"]), texts)
 )
+@example(f"exact:draws={'9' * 300}", f"run:{'9' * 300}")  # longer than a file's name can be
+@example("__import__('os').mkdir('canary')", f"run:{'9' * 300}@1")
 def test_names_with_options(attempt, method, predictor):
     files = {"pi.csv": b"0.75,0.25\n0.35,0.65\n", "s.csv": b"0,1,1,0,1\n"}
     both = ("--transition", "pi.csv", "--sequences", "s.csv", "--order", "2")
