@@ -19,6 +19,7 @@ LEVELS = [
     {"predictors"},
     {"evaluation"},
     {"posteriors", "training", "board", "mechanism"},
+    {"claims"},
     {"pages"},
     {"cli"},
     {""},  # the package itself, which only names what is elsewhere

@@ -62,8 +62,8 @@ def _descend_padded(
     return jnp.exp(jax.lax.fori_loop(0, steps, lambda _, log_weights: step(log_weights), _start(x)))
 
 
-def descend(x: Float[Array, "batch n m"], etas: Float[Array, " k"]) -> Float[Array, "batch m"]:
-    """λ^k with a step size for each step; differentiable in them."""
+def descend(x: Float[Array, "batch n m"], etas: Float[Array, "k ..."]) -> Float[Array, "batch m"]:
+    """λ^k with a step size for each step, the same for all sequences or (k, batch, 1); differentiable in them."""
     log_x = jnp.log(x)
     return jnp.exp(jax.lax.scan(lambda log_weights, eta: (_step(log_x, log_weights, eta), None), _start(x), etas)[0])
 
@@ -124,7 +124,7 @@ def _start(x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
 def _step(
     log_x: Float[Array, "batch n m"],
     log_weights: Float[Array, "batch m"],
-    eta: TracedFloat,
+    eta: TracedFloat | Float[Array, "batch 1"],
     counts: Bool[Array, " n"] | None = None,
 ) -> Float[Array, "batch m"]:
     """One step, in logarithms: a large one takes a weight below what float64 can hold."""

@@ -19,7 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mdbench.algorithms import learned_steps
 from mdbench.algorithms.fitting import fit, fit_positive, kl, lag_rows, mix
+from mdbench.algorithms.learned_steps import EVIDENCE, KINDS, POSITION, STEP, learned
 from mdbench.algorithms.mirror_descent import (
     ADAPTIVE,
     ADAPTIVE_TUNED,
@@ -45,6 +47,8 @@ N_CALIBRATION, SEED = 2048, 0
 
 HIGHEST_QUICK_ORDER = 4  # above it `exact` takes a good part of a second a sequence and more
 
+MOST_LEARNED = 20  # steps: each has numbers of its own
+
 FEWER = 256  # sequences there, by `reference`
 
 STARTS = 2  # of the search for scalars around those that are derived, and around those that are known already
@@ -60,16 +64,23 @@ ETA, SCALARS = "eta", "scalars"
 
 
 class Wanted(NamedTuple):
-    """What to tune: the step size η of ``number`` steps, the scalars of ``number`` layers, or a and b of one step."""
+    """What to tune: η of ``number`` steps, scalars of ``number`` layers or of learned steps, a and b of one step."""
 
-    kind: str  # ETA, SCALARS, ADAPTIVE or MATRIX
+    kind: str  # ETA, SCALARS, ADAPTIVE, MATRIX or one of KINDS
     number: int
 
     def __str__(self) -> str:
         return {
             ETA: f"η for {self.number} steps",
             SCALARS: f"the scalars of {self.number} layers",
+            **{kind: f"the sizes by {sizes} of {self.number} steps" for sizes, kind in KINDS.items()},
         }.get(self.kind, f"a and b of the {self.kind} step")
+
+
+LEARNED = [  # of md_learned, what is shipped
+    *(Wanted(KINDS[STEP], steps) for steps in (2, 5)),  # of one step it is η
+    *(Wanted(KINDS[sizes], steps) for sizes in (POSITION, EVIDENCE) for steps in (1, 2, 5)),
+]
 
 
 def tuned_step_size(task: DirichletMixture, steps: int, length: int) -> float:
@@ -85,6 +96,11 @@ def tuned_scalars(task: DirichletMixture, depth: int, length: int) -> list[float
 def tuned_constants(task: DirichletMixture, kind: str, length: int) -> list[float]:
     """The constants a and b of one ``adaptive`` or ``matrix`` step at this length."""
     return list(tuned(task, Wanted(kind, 1), length))
+
+
+def learned_scalars(task: DirichletMixture, sizes: str, steps: int, length: int) -> list[float]:
+    """Those of :func:`mdbench.algorithms.learned_steps.learned`; by position they are the same at every length."""
+    return list(tuned(task, Wanted(KINDS[sizes], steps), max(task.lengths) if sizes == POSITION else length))
 
 
 @functools.lru_cache(maxsize=256)
@@ -120,6 +136,9 @@ def tune_one(task: DirichletMixture, wanted: Wanted, length: int) -> Any:
         return tune_step_size(task, wanted.number, length)
     if wanted.kind == SCALARS:
         return tune_scalars(task, wanted.number, length)
+    for sizes, kind in KINDS.items():
+        if wanted.kind == kind:
+            return tune_learned(task, sizes, wanted.number, length)
     return tune_constants(task, wanted.kind, length)
 
 
@@ -184,6 +203,37 @@ def tune_constants(task: DirichletMixture, kind: str, length: int) -> list[float
     return np.exp(_fitted(task, length, f"no {kind} step has", _step_by_logs, kind == MATRIX, starts, x)).tolist()
 
 
+def tune_learned(task: DirichletMixture, sizes: str, steps: int, length: int) -> list[float]:
+    """The scalars of learned steps, from where all steps are alike; by position those of all the task's own lengths."""
+    check_steps(steps)
+    if steps > MOST_LEARNED:
+        raise InputError(f"steps of sizes that are learned are at most {MOST_LEARNED}, not {steps}.")
+    eta = tuned_step_size(task, steps, length)
+    a, b = adaptive_constants(task.n_components, task.concentration)
+    scale = tuned_step_size(task, 1, length) / eta  # one of several steps is shorter
+    start = learned_steps.start(sizes, steps, eta, length - task.given, (a * scale, max(b, 1.0) * scale))
+    if sizes != POSITION:
+        x = _calibration(task, length)[0]
+        return _fitted(task, length, f"no sizes by {sizes} have", learned, sizes, [start], x).tolist()
+    data: list[Any] = []
+    for each in task.lengths:
+        x, contexts, bayes = _calibration(task, each)
+        data += [jnp.asarray(x), lag_rows(task, contexts), jnp.asarray(bayes)]
+    best = fit(_excess_kl_of_lengths, [start], *data)
+    if best is None:
+        raise InputError(f"task '{task.name}': no sizes by {sizes} have a finite excess KL.")
+    return best.tolist()
+
+
+def _excess_kl_of_lengths(scalars: Array, *data: Array) -> Float[Array, ""]:
+    """The geometric mean over lengths of the mean KL(p_B ‖ p̂), of sizes by position."""
+    logs = [
+        jnp.log(kl(bayes, mix(learned(x, scalars, POSITION), rows)).mean())
+        for x, rows, bayes in zip(data[::3], data[1::3], data[2::3], strict=True)
+    ]
+    return jnp.exp(sum(logs) / len(logs))
+
+
 def _step_by_logs(x: Float[Array, "N n m"], logarithms: Float[Array, " 2"], matrix: bool) -> Float[Array, "N m"]:
     """With positive constants."""
     return adaptive_step(x, jnp.exp(logarithms), matrix)
@@ -241,7 +291,8 @@ def tune(
     values = {}
     for length in lengths:
         for what in wanted:
-            values[what, length] = tune_one(task, what, length)
+            if what.kind != KINDS[POSITION] or length == max(task.lengths):  # of all lengths at once
+                values[what, length] = tune_one(task, what, length)
             done(1)
     return values
 
@@ -263,6 +314,8 @@ class Tuned:
             return f"md{number}"
         if kind == SCALARS:
             return "constructed_l3_adaptive" if number == 3 else f"constructed_l{number}"
+        if kind in KINDS.values():
+            return f"md_learned:steps={number},sizes={kind.removeprefix('learned_')}"
         return f"md:steps=1,eta={ADAPTIVE_TUNED if kind == ADAPTIVE else kind}"
 
     def to_dict(self) -> dict[str, Any]:

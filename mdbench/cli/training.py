@@ -112,8 +112,8 @@ def tune(
     steps: Annotated[
         str | None,
         typer.Option(
-            help="Numbers of Mirror Descent's steps, adaptive and matrix (their a and b), separated by commas (without "
-            "either option: 1,2,5,adaptive,matrix)."
+            help="Numbers of Mirror Descent's steps, adaptive and matrix (their a and b), learned (md_learned's "
+            "sizes), separated by commas (without either option: 1,2,5,adaptive,matrix,learned)."
         ),
     ] = None,
     depths: Annotated[
@@ -131,11 +131,12 @@ def tune(
     from mdbench.pages.bars import progress_bars
 
     if steps is None and depths is None:
-        steps, depths = "1,2,5,adaptive,matrix", "3,4,5,7"
-    named = [word for word in (steps or "").split(",") if word in (ADAPTIVE, MATRIX)]
+        steps, depths = "1,2,5,adaptive,matrix,learned", "3,4,5,7"
+    named = [word for word in (steps or "").split(",") if word in (ADAPTIVE, MATRIX, "learned")]
     numbers = ",".join(word for word in (steps or "").split(",") if word not in named) or None
     wanted = [tuning.Wanted(tuning.ETA, k) for k in whole_numbers(numbers, "--steps") or []]
-    wanted += [tuning.Wanted(kind, 1) for kind in named]
+    wanted += [tuning.Wanted(kind, 1) for kind in named if kind != "learned"]
+    wanted += tuning.LEARNED if "learned" in named else []
     wanted += [tuning.Wanted(tuning.SCALARS, depth) for depth in whole_numbers(depths, "--depths") or []]
     with progress_bars() as progress:
         tuned = list(tuning.tune_tasks(task, whole_numbers(lengths, "--lengths"), wanted, out, progress))

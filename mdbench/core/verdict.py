@@ -13,3 +13,6 @@ class Verdict(enum.StrEnum):
     NOT_APPLICABLE = "not applicable"  # it says nothing about this
     APPROXIMATE = "approximate"  # not on trial: nobody claims that it holds
     CANNOT_RERUN = "cannot be rerun"
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNDECIDED = "undecided"  # neither is shown

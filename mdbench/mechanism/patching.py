@@ -20,7 +20,7 @@ from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_advance
 from mdbench.core.statistics import MeanInterval, mean_interval
 from mdbench.evaluation.gold import gold_predictive
-from mdbench.mechanism.tracing import NORMALISER, RESIDUAL, Model, Part, construction_for, hooked, models_of
+from mdbench.mechanism.tracing import ATTENTION, NORMALISER, RESIDUAL, Model, Part, construction_for, hooked, models_of
 from mdbench.predictors.predictor import Given
 from mdbench.predictors.transformer import PART
 from mdbench.tasks import Stream, Task, as_task, sample
@@ -135,15 +135,40 @@ def patch(
     found = Patched(loaded.name, length, n_sequences, seed, None if construction is None else construction.name)
     for k, model in enumerate(models):
         donors = named | {f"seed={j}": other for j, other in enumerate(models) if j != k}
-        bench = _Bench(model, judged, others, bayes)
-        excess, moved = bench.scores(bench.untouched)
+        bench = _Bench(model, judged, others)
+        excess, moved = bench.scores(bayes, bench.untouched)
         found.interventions.append(_measured(name, k, 0, UNTOUCHED, UNTOUCHED, False, excess, moved))
         for part in model.parts:
             for replaced_by, replacement in bench.replacements(part, donors).items():
                 for refit, probs in bench.run(part, replacement):
-                    scores = bench.scores(probs)
+                    scores = bench.scores(bayes, probs)
                     found.interventions.append(_measured(name, k, part.layer, part.name, replaced_by, refit, *scores))
             advance(1 / len(model.parts))
+    return found
+
+
+def attention_swapped(
+    predictor: Given, task: Task, contexts: Int[np.ndarray, "N T"], device: str = "cpu"
+) -> list[tuple[Float[np.ndarray, "N q"], list[Float[np.ndarray, "N q"]]]]:
+    """Of each training seed its predictions, and those with the construction's attention in each layer's place.
+
+    Raises:
+        InputError: there is no construction of as many layers.
+    """
+    length = contexts.shape[1]
+    name, models = models_of(predictor, task, length, device)
+    construction = construction_for(task, models[0], length, device)
+    if construction is None:
+        raise InputError(f"'{name}' has no construction of as many layers beside it.")
+    found = []
+    for model in models:
+        bench = _Bench(model, contexts, contexts)
+        swapped = []
+        for part in model.parts:
+            if part.name == ATTENTION:
+                theirs = construction.by_name[part.layer, part.name]
+                swapped.append(bench.replaced(part, functools.partial(_donated, construction, theirs.module)))
+        found.append((bench.untouched, swapped))
     return found
 
 
@@ -207,21 +232,26 @@ class _Bench:
         model: Model,
         judged: Int[np.ndarray, "N T"],
         others: Int[np.ndarray, "K T"],
-        bayes: Float[np.ndarray, "N q"],
     ) -> None:
-        self.model, self.judged, self.others, self.bayes = model, judged, others, bayes
+        self.model, self.judged, self.others = model, judged, others
         self.untouched = self._predictions()
 
-    def scores(self, probs: Float[np.ndarray, "N q"]) -> tuple[MeanInterval, MeanInterval]:
+    def scores(
+        self, bayes: Float[np.ndarray, "N q"], probs: Float[np.ndarray, "N q"]
+    ) -> tuple[MeanInterval, MeanInterval]:
         """Excess KL, and KL from the untouched model."""
-        return mean_interval(metrics.kl(self.bayes, probs)), mean_interval(metrics.kl(self.untouched, probs))
+        return mean_interval(metrics.kl(bayes, probs)), mean_interval(metrics.kl(self.untouched, probs))
 
     def run(self, part: Part, replacement: Replacement) -> Iterator[tuple[bool, Float[np.ndarray, "N q"]]]:
         """(refit, predictions) of one intervention."""
-        yield False, self._predictions([(part.module, self._by(part, replacement))])
+        yield False, self.replaced(part, replacement)
         if self.model.readout is not None:
             readout = self._refit(part, replacement)
             yield True, self._predictions([(part.module, self._by(part, replacement)), (self.model.readout, readout)])
+
+    def replaced(self, part: Part, replacement: Replacement) -> Float[np.ndarray, "N q"]:
+        """Predictions with a part replaced."""
+        return self._predictions([(part.module, self._by(part, replacement))])
 
     def replacements(self, part: Part, donors: Mapping[str, Model]) -> dict[str, Replacement]:
         """What can take a part's place."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mdbench.algorithms.tuning import Tuned
     from mdbench.board.auditing import Audited
     from mdbench.board.board import Board
+    from mdbench.claims.claim import Claim
+    from mdbench.claims.reproduction import Reproduced
     from mdbench.core.statistics import MeanInterval
     from mdbench.evaluation.agreement import Agreement
     from mdbench.evaluation.comparison import Comparison
@@ -417,6 +419,35 @@ def print_agreement(found: Agreement) -> None:
         print_line(f"Class {k} (within {found.threshold:g} nats of a member): {', '.join(members)}.")
     if not found.classes:
         print_line(f"No two rows are within {found.threshold:g} nats of each other.")
+
+
+def print_claims(claims: Mapping[str, Claim]) -> None:
+    """What is claimed, by whom, and by which rule it is decided."""
+    for name, claim in claims.items():
+        print_line(f"{name}: {claim.statement}")
+        print_line(f"    Source: {claim.source}.")
+        print_line(f"    Rule: {claim.rule}.")
+
+
+def print_reproduced(found: Sequence[Reproduced]) -> None:
+    """Verdicts with their numbers, and a line each on what was found."""
+    rows = [
+        (
+            r.name,
+            str(r.finding.verdict),
+            f"{r.finding.estimate:.3g}",
+            _interval_or_none(r.finding.interval),
+            r.finding.unit,
+        )
+        for r in found
+    ]
+    print_table("Claims", ("claim", "verdict", "number", "95% interval", "of what"), rows)
+    for r in found:
+        print_line(f"{r.name}: {r.claim.statement} {str(r.finding.verdict).capitalize()}. {r.finding.says}")
+
+
+def _interval_or_none(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else interval_text(interval)
 
 
 def print_patched(found: Patched) -> None:

@@ -53,6 +53,11 @@ _BUILT_IN = [
         "one step of a size that each sequence decides, nothing tuned",
         {"steps": 1, "eta": "adaptive"},
     ),
+    Entry(
+        "md_learned",
+        "mdbench.predictors.learned_steps:LearnedSteps",
+        "Mirror Descent whose step sizes are meta-trained; options steps and sizes (evidence, step, position)",
+    ),
     Entry("ep", f"{_ESTIMATORS}:ExpectationPropagation", "expectation propagation with Dirichlet sites"),
     Entry("adf", f"{_ESTIMATORS}:AssumedDensityFilter", "one pass that keeps a Dirichlet; option split, for small α"),
     *(

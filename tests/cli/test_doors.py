@@ -38,8 +38,16 @@ class Canary:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("doors")
+def place(tmp_path_factory, run):
+    """A folder; imports and compilation, which are paid once, are no part of what is timed."""
+    folder = tmp_path_factory.mktemp("doors")
+    (folder / "pi.csv").write_text("0.75,0.25\n0.35,0.65\n")
+    (folder / "s.csv").write_text("0,1,1,0,1\n")
+    files = ("--transition", folder / "pi.csv", "--sequences", folder / "s.csv", "--order", "2")
+    assert run("posterior", *files).code == 0
+    cell = ("--task", "mtd-q3-m2", "--lengths", "16", "--n-sequences", "2")
+    assert run("evaluate", "--predictor", "trained_l3", *cell).code == 0
+    return folder
 
 
 @pytest.fixture

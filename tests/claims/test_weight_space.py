@@ -1,17 +1,14 @@
-"""scripts/interpolation.py: a model in another one's basis is the same function, and the basis is found."""
+"""A model in another one's basis is the same function, and the basis is found."""
 
 import copy
-import runpy
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import ortho_group
 
+from mdbench.claims.weight_space import turned
 from mdbench.predictors.catalogue import build_predictor
 from mdbench.tasks import load_task, sample
-
-turned = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "interpolation.py"))["turned"]
 
 
 def test_a_model_turned_by_any_rotations_is_found_again():

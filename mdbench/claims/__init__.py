@@ -1,0 +1,1 @@
+"""What is claimed of in-context inference, one claim a file, each an experiment with a verdict."""

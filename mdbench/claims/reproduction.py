@@ -1,0 +1,88 @@
+"""Run claims: each an experiment, with a verdict by its rule."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mdbench.claims.catalogue import claims_of
+from mdbench.claims.claim import Claim
+from mdbench.claims.finding import Finding
+from mdbench.claims.laboratory import MARGIN, Laboratory
+from mdbench.core.device import check_device
+from mdbench.core.errors import InputError
+from mdbench.core.files import json_ready
+from mdbench.core.progress import Progress, no_progress
+from mdbench.core.store import Cache
+
+DIGITS = 4  # of what is written down
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A claim with what its experiment found."""
+
+    name: str
+    claim: Claim
+    finding: Finding
+    device: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without the numbers of the figure."""
+        found = self.finding
+        return json_ready(
+            {
+                "claim": self.name,
+                "statement": self.claim.statement,
+                "source": self.claim.source,
+                "rule": self.claim.rule,
+                "verdict": found.verdict,
+                "estimate": _rounded(found.estimate),
+                "interval": found.interval and [_rounded(end) for end in found.interval],
+                "unit": found.unit,
+                "seeds": found.seeds,
+                "says": found.says,
+                "device": self.device,
+                "seconds": round(self.seconds, 1),
+            }
+        )
+
+
+def reproduce(
+    claims: Sequence[str] = (),
+    *,
+    fast: bool = False,
+    margin: float = MARGIN,
+    device: str = "cpu",
+    cache: Cache = "all",
+    progress: Progress = no_progress,
+) -> Iterator[Reproduced]:
+    """Run the experiments of claims, all if none are named, one after the other.
+
+    Args:
+        claims: names (``mdbench reproduce --list``).
+        fast: on one task, with fewer sequences: minutes.
+        margin: two predictors are equal if the interval of the ratio of their excess KL lies in 1/(1 + margin) ..
+            1 + margin.
+        device: torch device.
+        cache: what the cache folder may answer.
+        progress: called to show progress.
+
+    Raises:
+        InputError: there is no such claim, or the margin is negative.
+    """
+    check_device(device)
+    if not 0 <= margin < float("inf"):
+        raise InputError(f"margin must be 0 or more, as 0.25 for ratios from 0.8 to 1.25, not {margin}.")
+    wanted = claims_of(claims)
+    lab = Laboratory(fast, margin, device, cache, progress)
+    for name, claim in wanted.items():
+        began = time.perf_counter()
+        yield Reproduced(name, claim, claim.run(lab), device, time.perf_counter() - began)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS - 1}e}")

@@ -1,0 +1,214 @@
+"""Claims as files: a figure and a table of numbers each, and one page in Markdown that tells them all."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
+
+from mdbench.claims.catalogue import MAIN, NAMES
+from mdbench.claims.finding import Curve, Finding, Panel
+from mdbench.claims.reproduction import Reproduced
+from mdbench.core.errors import InputError
+from mdbench.core.files import check_writable, json_ready, make_folder, read_json, write_text, write_whole
+from mdbench.core.verdict import Verdict
+from mdbench.core.wording import interval_text
+
+JSON, PAGE, FOLDER = "claims.json", "claims.md", "claims"
+BAND = 3  # training seeds from which there is one
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B", "#7F7F7F", "#B8860B")
+LINE = 120  # characters of a line of prose
+WIDTH, HEIGHT = 3.7, 3.1  # of a panel, in inches
+PER_ROW = 3
+MARKED = 20  # points, from which a curve has no marks
+LEGEND = 6  # entries beside which a panel has no room
+ASIDE = 1.7  # inches for a legend
+
+Entry = dict[str, Any]  # of claims.json
+
+
+class Writer:
+    """Files of claims in a folder, whole after each one; what other claims left there stays.
+
+    Raises:
+        InputError: they cannot be written, or what is there is no list of claims.
+    """
+
+    def __init__(self, out: str | Path, command: str) -> None:
+        self.out, self.command = make_folder(Path(out)), command
+        make_folder(self.out / FOLDER)
+        for name in (JSON, PAGE):
+            check_writable(self.out / name)
+        self.entries = {entry["claim"]: entry for entry in entries_of(self.out)}
+
+    def add(self, reproduced: Reproduced, fast: bool) -> None:
+        """The figure, the numbers and the verdict of one more."""
+        path = self.out / FOLDER / reproduced.name
+        figure = draw(reproduced.finding)
+        with matplotlib.rc_context({"svg.hashsalt": reproduced.name}):  # the same numbers give the same file
+            for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+                write_whole(
+                    path.with_suffix(f".{kind}"),
+                    functools.partial(figure.savefig, format=kind, dpi=110, metadata=metadata),
+                )
+        write_text(path.with_suffix(".csv"), _as_csv(reproduced.finding.rows))
+        self.entries[reproduced.name] = reproduced.to_dict() | {"command": self.command, "fast": fast}
+        entries = [self.entries[name] for name in NAMES if name in self.entries]
+        write_text(self.out / JSON, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+        write_text(self.out / PAGE, render(entries))
+
+
+def entries_of(out: Path) -> list[Entry]:
+    """Those that stand in a folder.
+
+    Raises:
+        InputError: what is there is no list of claims.
+    """
+    path = out / JSON
+    if not path.is_file():
+        return []
+    entries = read_json(path, "file of claims")
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and e.get("claim") in NAMES for e in entries):
+        raise InputError(f"'{path}' is no list of claims as `mdbench reproduce` writes it; name another folder.")
+    return entries
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(json_ready(dict(row)) for row in rows)
+    return text.getvalue()
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+
+
+def number(entry: Entry) -> str:
+    """The estimate with its interval."""
+    estimate = entry["estimate"]
+    text = f"{estimate:.3g}" if isinstance(estimate, int | float) else str(estimate)
+    return text if entry["interval"] is None else f"{text} ({interval_text(tuple(entry['interval']))})"
+
+
+def render(entries: Sequence[Entry]) -> str:
+    """The page of some claims."""
+    count = {verdict: sum(e["verdict"] == verdict for e in entries) for verdict in Verdict}
+    commands = list(dict.fromkeys(entry["command"] for entry in entries))
+    lines = [
+        "# Claims, and what became of them",
+        "",
+        *_paragraph(
+            "Each claim is an experiment with a rule that was written before it was run. *Excess KL* is the distance "
+            "to the Bayes-optimal prediction, in nats; *KL to the truth* is the paper's scale, which adds the noise "
+            "of λ to it. *Undecided* means that neither the claim nor its opposite is shown. Intervals are of 95%; "
+            "where training seeds count they are few, so intervals are wide. [How each claim is "
+            "run](../mdbench/claims), a file each."
+        ),
+        "",
+        *_paragraph(
+            f"{len(entries)} claims: {count[Verdict.HOLDS]} hold, {count[Verdict.FAILS]} fail, "
+            f"{count[Verdict.UNDECIDED]} undecided. Made by {' and '.join(f'`{c}`' for c in commands)}; `--fast` does "
+            "it on one task with fewer sequences."
+        ),
+        "",
+        "| claim | verdict | number | of what |",
+        "|---|---|---|---|",
+    ]
+    for entry in entries:
+        name = entry["claim"]
+        lines.append(f"| [{name}](#{name}) | **{entry['verdict']}** | {number(entry)} | {entry['unit']} |")
+    if any(entry["claim"] == MAIN for entry in entries):
+        lines += ["", f"![The main figure]({FOLDER}/{MAIN}.svg)"]
+    for entry in entries:
+        name = entry["claim"]
+        seeds = f"; {entry['seeds']} training seeds" if entry["seeds"] else ""
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            *_paragraph(f"**{entry['verdict']}**: {entry['statement']} {entry['says']}"),
+            "",
+            *_paragraph(
+                f"Number: {number(entry)}, {entry['unit']}{seeds}. Source: {entry['source']}. Rule: {entry['rule']}. "
+                f"`mdbench reproduce {name} --out DIR`, {entry['seconds']:.0f} seconds on {entry['device']}; [all "
+                f"numbers]({FOLDER}/{name}.csv)."
+            ),
+        ]
+        if name != MAIN:
+            lines += ["", f"![{name}]({FOLDER}/{name}.svg)"]
+    return "\n".join(lines) + "\n"
+
+
+def _paragraph(text: str) -> list[str]:
+    return textwrap.wrap(text, LINE, break_long_words=False, break_on_hyphens=False)
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+
+
+def draw(finding: Finding) -> Figure:
+    """Its panels side by side."""
+    with matplotlib.rc_context({"font.size": 8, "axes.titlesize": 8, "svg.fonttype": "path"}):
+        n = len(finding.panels)
+        columns = min(n, PER_ROW)
+        rows = -(-n // columns)
+        beside = max((len(panel.curves) for panel in finding.panels), default=0) > LEGEND
+        width = WIDTH * columns + (ASIDE if beside else 0)
+        figure = Figure(figsize=(width, HEIGHT * rows), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False).ravel())
+        labels = list(dict.fromkeys(c.label for panel in finding.panels for c in panel.curves if c.label))
+        colours = {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(labels)}
+        for ax, panel in zip(axes, finding.panels, strict=False):
+            _draw_panel(ax, panel, colours, not beside)
+        if beside:
+            handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+            figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=6)
+        for ax in axes[n:]:
+            ax.set_axis_off()
+    return figure
+
+
+def _draw_panel(ax: Axes, panel: Panel, colours: Mapping[str, str], legend: bool) -> None:
+    ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.image is not None:
+        ax.figure.colorbar(ax.imshow(panel.image, cmap="cividis", vmin=0), ax=ax, shrink=0.8)
+        return
+    colour = COLOURS[0]
+    for curve in panel.curves:
+        colour = colours.get(curve.label, colour)  # what has no name goes with the one before
+        _draw_curve(ax, curve, colour)
+    if panel.log_x:
+        ax.set_xscale("log", base=panel.log_x)
+        ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    if panel.log_y:
+        ax.set_yscale("log")
+    if legend and any(curve.label for curve in panel.curves):
+        ax.legend(fontsize=6)
+
+
+def _draw_curve(ax: Axes, curve: Curve, colour: str) -> None:
+    few = curve.seeds is not None and curve.seeds < BAND
+    ranges = None if curve.band is None else (np.array(curve.band[0]), np.array(curve.band[1]))
+    if isinstance(curve.x[0], str):
+        error = None if ranges is None else [np.array(curve.y) - ranges[0], ranges[1] - np.array(curve.y)]
+        ax.errorbar(curve.x, curve.y, error, fmt="o", color=colour, label=curve.label or None, markersize=3)
+        ax.tick_params(axis="x", labelrotation=90, labelsize=6)
+        return
+    label = f"{curve.label} (one seed)" if curve.seeds == 1 else curve.label
+    style = ("--" if curve.dashed else "-") + ("o" if len(curve.x) < MARKED else "")
+    width = 0.7 if few or curve.dashed else 1.4
+    ax.plot(curve.x, curve.y, style, color=colour, label=label or None, linewidth=width, markersize=2.5)
+    if ranges is not None and not few:
+        ax.fill_between(curve.x, *ranges, color=colour, alpha=0.2, linewidth=0)
