@@ -16,14 +16,14 @@ from mdbench.baselines.chains import Batch, Chains
 from mdbench.baselines.posterior import Posterior
 from mdbench.core.device import one_thread
 from mdbench.core.progress import Advance
-from mdbench.tasks import LagMixture
+from mdbench.tasks import DirichletLagMixture
 
 CHUNK = 256  # sequences in one target density
 ONE_AT_A_TIME = threading.Lock()  # Pyro's parameters and torch's random state belong to the process
 
 
 @dataclass(frozen=True)
-class PyroNUTS(Chains[LagMixture]):
+class PyroNUTS(Chains[DirichletLagMixture]):
     """Posterior by Pyro's NUTS, from a model that shares nothing with the rest of mdbench.
 
     Up to 256 sequences are one target density, their product, since every step costs Python's time. A draw therefore
@@ -39,14 +39,14 @@ class PyroNUTS(Chains[LagMixture]):
     tree_depth: int = option(5, "trees have at most 2^tree_depth - 1 leapfrog steps", least=1, most=15)
 
     def posterior(
-        self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
+        self, task: DirichletLagMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         return self.run(
             functools.partial(self._sample, task), task, contexts, lengths, progress, chunk=CHUNK, padded=False
         )
 
-    def _sample(self, task: LagMixture, batch: Batch) -> dict[str, np.ndarray]:
+    def _sample(self, task: DirichletLagMixture, batch: Batch) -> dict[str, np.ndarray]:
         with ONE_AT_A_TIME, one_thread():
             chains = pyro_model.run_nuts(
                 task.matrices,

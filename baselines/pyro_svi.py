@@ -15,13 +15,13 @@ from mdbench.baselines.svi import Variational
 from mdbench.baselines.vi_dirichlet import dirichlet_posterior
 from mdbench.core.device import one_thread
 from mdbench.core.progress import Advance
-from mdbench.tasks import LagMixture
+from mdbench.tasks import DirichletLagMixture
 
 CHUNK = 256  # sequences fitted together
 
 
 @dataclass(frozen=True)
-class PyroSVI(Variational[LagMixture]):
+class PyroSVI(Variational[DirichletLagMixture]):
     """The Dirichlet nearest to the posterior in KL(guide ‖ posterior), by Pyro's SVI; how far off, it does not know.
 
     256 sequences are fitted together, so that a fit depends on the sequences beside it.
@@ -31,7 +31,7 @@ class PyroSVI(Variational[LagMixture]):
     alone: ClassVar[bool] = False
 
     def posterior(
-        self, task: LagMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
+        self, task: DirichletLagMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
         contexts, _, wanted = self.prepare(task, contexts, lengths)

@@ -6,6 +6,7 @@ What draws imports jax and NumPyro when it is first used; the numbers do without
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mdbench.tasks.atoms import Atoms
 from mdbench.tasks.catalogue import (
     Suite,
     as_task,
@@ -19,8 +20,12 @@ from mdbench.tasks.catalogue import (
     task_names,
     task_to_json,
 )
+from mdbench.tasks.context_tree import ContextTree
+from mdbench.tasks.finite import FiniteMixture
+from mdbench.tasks.hmm import HMM
 from mdbench.tasks.markov import Markov
 from mdbench.tasks.mixture import (
+    DirichletLagMixture,
     DirichletMixture,
     LagMixture,
     Mixture,
@@ -39,11 +44,16 @@ if TYPE_CHECKING:
 _OF_JAX = ("Sample", "sample")
 
 __all__ = [
+    "HMM",
     "MTD",
     "N_PUBLIC",
     "PUBLIC_SEED",
+    "Atoms",
     "ClosedForm",
+    "ContextTree",
+    "DirichletLagMixture",
     "DirichletMixture",
+    "FiniteMixture",
     "LagMixture",
     "Markov",
     "Mixture",

@@ -24,6 +24,9 @@ FAMILIES = {  # by what task files call them
     "mtd": "mdbench.tasks.mtd:MTD",
     "per_lag": "mdbench.tasks.per_lag:PerLag",
     "markov": "mdbench.tasks.markov:Markov",
+    "atoms": "mdbench.tasks.atoms:Atoms",
+    "context_tree": "mdbench.tasks.context_tree:ContextTree",
+    "hmm": "mdbench.tasks.hmm:HMM",
 }
 
 

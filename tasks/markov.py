@@ -110,14 +110,14 @@ class Markov(ClosedForm):
         self, theta: Float[np.ndarray, "B contexts q"], contexts: Int[np.ndarray, "B T"]
     ) -> Float[np.ndarray, "B q"]:
         """The row of the last k tokens."""
-        last = self._index(np.asarray(contexts)[:, -self.order :])[:, 0]
+        last = context_index(np.asarray(contexts)[:, -self.order :], self.n_states, self.order)[:, 0]
         return theta[np.arange(len(last)), last]
 
     def predictive(self, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int]) -> Predictive:
         """The closed form, from counts."""
         contexts = self.check_contexts(contexts)
         q, k = self.n_states, self.order
-        index = self._index(contexts)  # (B, T-k+1): of the context before each token after the first k
+        index = context_index(contexts, q, k)  # (B, T-k+1): of the context before each token after the first k
         probs = np.empty((len(contexts), len(lengths), q))
         for p, length in enumerate(lengths):
             same = index[:, : length - k] == index[:, length - k, None]
@@ -126,14 +126,15 @@ class Markov(ClosedForm):
             probs[:, p] = (counts + self.concentration) / (counts.sum(axis=1, keepdims=True) + q * self.concentration)
         return Predictive(probs, np.full(probs.shape[:2], ROUNDING), np.zeros(probs.shape))
 
-    def _index(self, tokens: Int[np.ndarray, "B T"]) -> Int[np.ndarray, "B n"]:
-        """Of every k tokens in a row, in lexicographic order, oldest first."""
-        k, n = self.order, tokens.shape[1] - self.order + 1
-        index = np.zeros((len(tokens), n), dtype=np.int64)
-        for j in range(k):
-            index = index * self.n_states + tokens[:, j : j + n]
-        return index
-
     def relabelled(self, order: Int[np.ndarray, " q"]) -> Markov:
         """The prior is the same whatever the states are called."""
         return type(self)("relabelled", len(order), self.order, self.concentration)
+
+
+def context_index(tokens: Int[np.ndarray, "B T"], q: int, order: int) -> Int[np.ndarray, "B n"]:
+    """Of every ``order`` tokens in a row the place in lexicographic order, oldest first."""
+    n = tokens.shape[1] - order + 1
+    index = np.zeros((len(tokens), n), dtype=np.int64)
+    for j in range(order):
+        index = index * q + tokens[:, j : j + n]
+    return index

@@ -69,14 +69,22 @@ class DirichletMixture(Mixture):
     """A mixture whose weights have a symmetric Dirichlet prior: λ ~ Dirichlet(α, .., α)."""
 
     kind = "a mixture of known components with a Dirichlet prior"
+    references: ClassVar[tuple[str, ...]] = ("bayes", "md1", "em", "uniform")
     concentration: float
 
+    def sample_weights(self) -> Any:
+        """λ, as the NumPyro site ``weights``."""
+        import jax.numpy as jnp
+        import numpyro
+        import numpyro.distributions as dist
 
-class LagMixture(DirichletMixture):
+        return numpyro.sample("weights", dist.Dirichlet(jnp.full(self.n_components, self.concentration, dtype=float)))
+
+
+class LagMixture(Mixture):
     """Components are transition matrices, one for each of the last m tokens, and perhaps one that looks at nothing."""
 
     kind = "a mixture over lags"
-    references: ClassVar[tuple[str, ...]] = ("bayes", "md1", "em", "uniform")
     order: int
     independent: Float[np.ndarray, " q"] | None = None  # the last component's distribution, where there is one
 
@@ -151,7 +159,7 @@ class LagMixture(DirichletMixture):
         import numpyro.distributions as dist
         from numpyro.contrib.control_flow import scan
 
-        weights = self._sample_weights()
+        weights = self.sample_weights()
         if tokens is not None:
             initial, rows = self._rows_of(tokens)
             with numpyro.plate("time", len(rows)):
@@ -172,7 +180,7 @@ class LagMixture(DirichletMixture):
         import numpyro.distributions as dist
         from numpyro.contrib.control_flow import scan
 
-        weights = self._sample_weights()
+        weights = self.sample_weights()
         if tokens is not None:
             initial, rows = self._rows_of(tokens)
             with numpyro.plate("time", len(rows)):
@@ -193,12 +201,9 @@ class LagMixture(DirichletMixture):
         """The model with explicit lags, which a sample has too."""
         return self.lags(length=length)
 
-    def _sample_weights(self) -> Any:
-        import jax.numpy as jnp
-        import numpyro
-        import numpyro.distributions as dist
-
-        return numpyro.sample("weights", dist.Dirichlet(jnp.full(self.n_components, self.concentration, dtype=float)))
+    @abstractmethod
+    def sample_weights(self) -> Any:
+        """λ, as the NumPyro site ``weights``."""
 
     def _sample_initial(self, tokens: Any = None) -> Any:
         import jax.numpy as jnp
@@ -222,6 +227,33 @@ class LagMixture(DirichletMixture):
 
         rows = jnp.asarray(self.matrices)[jnp.arange(self.order), window]
         return rows if self.independent is None else jnp.concatenate([rows, jnp.asarray(self.independent)[None]])
+
+
+class SharedMatrix(LagMixture):
+    """A mixture over lags that share one transition matrix."""
+
+    transition: Float[np.ndarray, "q q"]
+
+    @property
+    def n_states(self) -> int:  # type: ignore[override]
+        """q, the size of the vocabulary."""
+        return len(self.transition)
+
+    @property
+    def matrices(self) -> Float[np.ndarray, "m q q"]:
+        """π for every lag."""
+        return np.broadcast_to(self.transition, (self.order, *self.transition.shape))
+
+    def _component_rows(self, window: Any) -> Any:
+        import jax.numpy as jnp
+
+        return jnp.asarray(self.transition)[window]
+
+
+class DirichletLagMixture(DirichletMixture, LagMixture):
+    """A mixture over lags whose weights have a symmetric Dirichlet prior."""
+
+    kind = "a mixture over lags with a Dirichlet prior"
 
 
 def _n_transitions(task: LagMixture, length: int | None) -> int:

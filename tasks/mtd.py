@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.tasks.mixture import LagMixture
+from mdbench.tasks.mixture import DirichletLagMixture, SharedMatrix
 from mdbench.tasks.task import LENGTHS, Real, Rows, Whole, check_concentration, check_order, check_transition
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class MTD(LagMixture):
+class MTD(SharedMatrix, DirichletLagMixture):
     """A mixture of transition distributions (MTD) with known transition matrix and unknown mixture weights.
 
     Attributes:
@@ -51,31 +51,16 @@ class MTD(LagMixture):
         alpha = check_concentration(concentration)
         self.settle(name, lengths, version, transition=matrix, order=int(order), concentration=alpha)
 
-    @property
-    def n_states(self) -> int:  # type: ignore[override]
-        """q, the size of the vocabulary."""
-        return len(self.transition)
-
-    @property
-    def matrices(self) -> Float[np.ndarray, "m q q"]:
-        """π for every lag."""
-        return np.broadcast_to(self.transition, (self.order, *self.transition.shape))
-
-    def _component_rows(self, window: Any) -> Any:
-        import jax.numpy as jnp
-
-        return jnp.asarray(self.transition)[window]
-
     def relabelled(self, order: Int[np.ndarray, " q"]) -> MTD:
         """New state k is the old state ``order[k]``."""
         return type(self)("relabelled", self.transition[np.ix_(order, order)], self.order, self.concentration)
 
 
-def mtd_model(task: LagMixture, tokens: Any = None, length: int | None = None) -> None:
-    """NumPyro model of one sequence with z summed out: :meth:`LagMixture.model`."""
+def mtd_model(task: DirichletLagMixture, tokens: Any = None, length: int | None = None) -> None:
+    """NumPyro model of one sequence with z summed out: :meth:`DirichletLagMixture.model`."""
     task.model(tokens, length)
 
 
-def mtd_lags(task: LagMixture, tokens: Any = None, length: int | None = None) -> None:
-    """NumPyro model of one sequence with explicit lags: :meth:`LagMixture.lags`."""
+def mtd_lags(task: DirichletLagMixture, tokens: Any = None, length: int | None = None) -> None:
+    """NumPyro model of one sequence with explicit lags: :meth:`DirichletLagMixture.lags`."""
     task.lags(tokens, length)

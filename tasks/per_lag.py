@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.core.errors import InputError
-from mdbench.tasks.mixture import LagMixture
+from mdbench.tasks.mixture import DirichletLagMixture
 from mdbench.tasks.task import LENGTHS, Real, Rows, Whole, check_concentration, check_row, check_transition
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class PerLag(LagMixture):
+class PerLag(DirichletLagMixture):
     """As the MTD, but lag g has a matrix π_g of its own: y_t ~ π_{z_t}(y_{t - z_t}, ·).
 
     Attributes:

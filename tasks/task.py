@@ -106,6 +106,11 @@ class Task(ABC):
     def truth(self, theta: Float[np.ndarray, "B ..."], contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B q"]:
         """p(· | θ, y_1..y_T)."""
 
+    def prior_predictive(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B q"]:
+        """What is said of the next token by whoever infers nothing of θ: p(· | E[θ], y)."""
+        prior = self.prior_mean
+        return self.truth(np.broadcast_to(prior, (len(contexts), *prior.shape)), contexts)
+
     @abstractmethod
     def relabelled(self, order: Int[np.ndarray, " q"]) -> Task:
         """The task after a permutation of its states: new state k is the old state ``order[k]``."""

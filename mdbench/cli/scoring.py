@@ -42,6 +42,14 @@ def evaluate(
     ],
     task: Tasks = None,
     suite: Suite = None,
+    world: Annotated[
+        str | None,
+        typer.Option(
+            "--world",
+            help="Another task (or file) over the same states, whose sequences and gold these are, while predictors "
+            "are built for --task.",
+        ),
+    ] = None,
     lengths: Lengths = None,
     n_sequences: Annotated[
         int | None,
@@ -100,6 +108,8 @@ def evaluate(
     limits = _limits(isolate, time_limit, memory_limit)
     _check_reference(reference, record)
     at = whole_numbers(lengths, "--lengths")
+    if record and world is not None:
+        raise InputError("records are of a task's own sequences; leave out --record or --world.")
     if record:
         from mdbench.board import writing
 
@@ -113,6 +123,7 @@ def evaluate(
             predictor,
             task=task,
             suite=suite,
+            world=world,
             lengths=at,
             n_sequences=evaluation.N_SEQUENCES if n_sequences is None else n_sequences,
             seed=seed,

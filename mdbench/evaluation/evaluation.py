@@ -180,6 +180,7 @@ def evaluate(
     *,
     task: str | Path | Task | Sequence[str | Path | Task] | None = None,
     suite: str | None = None,
+    world: str | Path | Task | None = None,
     lengths: Lengths = None,
     n_sequences: Whole = N_SEQUENCES,
     seed: Whole = 0,
@@ -199,6 +200,8 @@ def evaluate(
         predictors: names, such as ``"md1"`` or ``"md:steps=3,eta=theory"``, or objects with ``predict``.
         task: tasks, task names or paths of task files; they are evaluated at their own lengths.
         suite: name of a suite (default ``core`` where no task is given).
+        world: another task over the same states, whose sequences and gold these are, while predictors are built for
+            ``task``: a shift. The row ``bayes`` is then what the wrong model costs.
         lengths: context lengths instead of the tasks' or the suite's own.
         n_sequences: sequences a cell; more extend fewer, and all predictors see the same.
         seed: of the sequences.
@@ -223,6 +226,7 @@ def evaluate(
     if cache not in get_args(Cache):
         raise InputError(f"cache must be one of {', '.join(get_args(Cache))}, not {cache!r}.")
     cells_of = grid(task, suite, lengths)
+    shift = None if world is None else _world(as_task(world), cells_of)
     beside = dict.fromkeys(name for t, _ in cells_of for name in t.references) if references is None else references
     everyone, asked = _name_predictors(predictors, list(beside))
     run = _Run(
@@ -232,6 +236,7 @@ def evaluate(
         n_sequences,
         seed,
         device,
+        shift,
         gold,
         all_scores() if scores is None else scores,
         isolate,
@@ -279,6 +284,7 @@ class _Run:
     n_sequences: Whole
     seed: Whole
     device: str
+    world: Task | None  # where sequences come from, if it is another model than that of the task
     gold: str | None
     scores: Mapping[str, Score]
     isolate: Limits | None
@@ -287,9 +293,17 @@ class _Run:
     kept_gold: Store
     progress: Progress
 
+    def drawn_from(self, task: Task) -> Task:
+        """What the sequences come from."""
+        return self.world or task
+
     def gold_of(self, task: Task) -> str:
         """The baseline that a task is measured against."""
-        return self.gold or task.gold
+        return self.gold or self.drawn_from(task).gold
+
+    def label(self, task: Task) -> str:
+        """What tables call it."""
+        return task.name if self.world is None else f"{task.name} on {self.world.name}"
 
     def predictors_of(self, task: Task) -> dict[str, Given]:
         """Those that are scored on a task."""
@@ -309,9 +323,9 @@ class _Served:
 
 def _check_measure(run: _Run, task: Task, lengths: Sequence[int]) -> None:
     """Raise :class:`InputError` unless the gold can be that, and nothing that was asked for is the gold itself."""
-    measure = check_gold(task, max(lengths), run.gold_of(task))
+    measure = check_gold(run.drawn_from(task), max(lengths), run.gold_of(task))
     itself = [name for name in run.asked if name.partition(":")[0] == measure.name and measure.standing != EXACT]
-    if itself:
+    if itself and run.world is None:
         raise InputError(f"'{itself[0]}' is the gold itself, noise and all; measure it against another, such as exact.")
 
 
@@ -320,9 +334,9 @@ def _serve_task(run: _Run, task: Task, lengths: list[int]) -> _Served:
     for name, predictor in run.predictors_of(task).items():
         for length, answer in _serve(run, name, predictor, task, lengths):
             if isinstance(answer, PredictorError):
-                served.failed.append(Skipped(name, task.name, length, str(answer), FAILED))
+                served.failed.append(Skipped(name, run.label(task), length, str(answer), FAILED))
             elif isinstance(answer, Unsupported):
-                served.skipped.append(Skipped(name, task.name, length, str(answer), answer.label))
+                served.skipped.append(Skipped(name, run.label(task), length, str(answer), answer.label))
                 served.refusals.setdefault(name, answer)
             else:
                 served.servers[length][name] = answer
@@ -331,20 +345,20 @@ def _serve_task(run: _Run, task: Task, lengths: list[int]) -> _Served:
 
 def _evaluate_task(run: _Run, served: _Served) -> Evaluation:
     """Every cell of one task."""
-    task, failed = served.task, served.failed
+    label, failed = run.label(served.task), served.failed
     frames, results, ties, predictions = [], [], [], {}
     for cell, scored, failures in _score_task(run, served):
         failed = failed + failures
-        results_here = [summarise(cell, name, s.scores, s.seconds) for name, s in scored.items()]
+        results_here = [summarise(cell, name, s.scores, s.seconds, label) for name, s in scored.items()]
         ranked = sorted(results_here, key=_rank_key)
         results += ranked
         ties += _ties(ranked, {name: s.scores.mean_excess_kl for name, s in scored.items()})
         for name, s in scored.items():
-            where = {"predictor": name, "task": task.name, "length": cell.length}
+            where = {"predictor": name, "task": label, "length": cell.length}
             frames.append(s.scores.frame().assign(**where)[[*where, "sequence", *s.scores.values]])
-            predictions[name, task.name, cell.length] = s.probs
+            predictions[name, label, cell.length] = s.probs
     built = {name: server.built for by_name in served.servers.values() for name, server in by_name.items()}
-    cards = {(name, task.name): getattr(one, "card", None) for name, one in built.items()}
+    cards = {(name, label): getattr(one, "card", None) for name, one in built.items()}
     return Evaluation(
         results,
         served.skipped,
@@ -399,6 +413,25 @@ def grid(task: Any, suite: str | None, lengths: Lengths) -> list[tuple[Task, lis
     return checked
 
 
+def _world(world: Task, cells_of: list[tuple[Task, list[int]]]) -> Task | None:
+    """What the sequences come from; None if that is the task itself.
+
+    Raises:
+        InputError: there are several tasks, or its sequences cannot be contexts of the task.
+    """
+    if len(cells_of) != 1:
+        raise InputError("a world goes with one task: predictors are built for that, and judged in the world.")
+    ((task, lengths),) = cells_of
+    if world.n_states != task.n_states:
+        raise InputError(
+            f"task '{task.name}' has {task.n_states} states, and the world '{world.name}' {world.n_states}; a "
+            "predictor for the one cannot read sequences of the other."
+        )
+    for length in lengths:
+        world.check_length(length)
+    return None if world.task_hash == task.task_hash else world
+
+
 @dataclass(frozen=True)
 class _Server:
     """A built predictor at one length: what predicts there, one for each training seed, and where answers are kept."""
@@ -428,6 +461,8 @@ def _serve(
     passing = may_refuse(predictor)
     for length in lengths:
         try:
+            if run.world is not None and is_told(built):
+                raise Unsupported(f"'{name}' is told θ of '{task.name}', which sequences of another world have not.")
             with foreign(f"predictor '{name}' failed when asked for length {length}", Unsupported, *passing):
                 check_length(built, length)
                 runs = runs_of(built, length)
@@ -445,7 +480,8 @@ def _score_task(run: _Run, served: _Served) -> Iterator[tuple[Cell, dict[str, _S
         return
     n_runs = sum(len(server.runs) for by_name in servers.values() for server in by_name.values())
     advance: Advance | None = None
-    for cell in cells(task, lengths, run.n_sequences, run.seed, run.gold_of(task), run.progress, run.kept_gold):
+    world, gold = run.drawn_from(task), run.gold_of(task)
+    for cell in cells(world, lengths, run.n_sequences, run.seed, gold, run.progress, run.kept_gold):
         advance = advance or run.progress(f"{task.name}: predictors", n * n_runs)  # after the gold's own
         scored, failures = {}, []
         for name, server in servers[cell.length].items():
@@ -455,7 +491,7 @@ def _score_task(run: _Run, served: _Served) -> Iterator[tuple[Cell, dict[str, _S
                     for k, one in enumerate(server.runs)
                 ]
             except PredictorError as error:
-                failures.append(Skipped(name, task.name, cell.length, str(error), FAILED))
+                failures.append(Skipped(name, run.label(task), cell.length, str(error), FAILED))
                 continue
             probs, seconds = np.stack([p for p, _ in timed]), float(np.mean([s for _, s in timed]))
             scored[name] = _Scored(probs, score_cell(cell, probs, is_told(server.built), run.scores), seconds)

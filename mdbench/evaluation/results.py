@@ -154,13 +154,15 @@ def score_cell(
     return Scores(values, None if told else float(np.mean(error)))
 
 
-def summarise(cell: Cell, predictor: str, scores: Scores, seconds: float | None = None) -> Result:
-    """Means with their intervals."""
+def summarise(
+    cell: Cell, predictor: str, scores: Scores, seconds: float | None = None, label: str | None = None
+) -> Result:
+    """Means with their intervals; ``label`` is what the task is called, if not by its name."""
     n_runs, n = next(v.shape for v in scores.values.values() if v is not None)
     runs = scores.excess_kl if n_runs > 1 else None
     return Result(
         predictor=predictor,
-        task=cell.task.name,
+        task=label or cell.task.name,
         length=cell.length,
         n_sequences=n,
         seed=cell.seed,

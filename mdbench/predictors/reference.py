@@ -61,5 +61,4 @@ class Uniform:
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """p(· | E[θ], y); for the MTD the mean over lags of π(y_{T+1-g}, ·)."""
-        prior = self.task.prior_mean
-        return self.task.truth(np.broadcast_to(prior, (len(contexts), *prior.shape)), contexts)
+        return self.task.prior_predictive(contexts)

@@ -18,7 +18,7 @@ from torch import Tensor
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core.errors import InputError
 from mdbench.predictors.training_config import BAYES, TOKEN
-from mdbench.tasks import LagMixture, Stream, Task, sample
+from mdbench.tasks import DirichletLagMixture, Stream, Task, sample
 from mdbench.tasks.mixture import tokens_before
 
 BLOCK = 64  # batches drawn at once on the CPU
@@ -29,7 +29,7 @@ TOLERANCE = 3e-5  # of the posterior: the targets err by 1e-8 (rms) to 5e-7 then
 
 
 def draw_sequences(
-    task: LagMixture, length: int, n: int, generator: torch.Generator
+    task: DirichletLagMixture, length: int, n: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "n length"], Float[Tensor, "n c"]]:
     """Draw tokens and weights λ from the model on the generator's device, in float64."""
     device, order, m = generator.device, task.order, task.n_components
@@ -52,7 +52,7 @@ def draw_sequences(
     return tokens.T.contiguous(), weights
 
 
-def _matrices(task: LagMixture, device: torch.device) -> Float[Tensor, "c q q"]:
+def _matrices(task: DirichletLagMixture, device: torch.device) -> Float[Tensor, "c q q"]:
     """One for each component; that of the independent one has equal rows."""
     matrices = torch.tensor(np.array(task.matrices), device=device)
     if task.independent is None:
@@ -111,7 +111,7 @@ class Batches:
     def _draw(self, block: int) -> tuple[Tensor, Tensor]:
         task, n = self.task, self.n_batches * self.batch
         generator = self._seeded(block)
-        if isinstance(task, LagMixture):
+        if isinstance(task, DirichletLagMixture):
             tokens, theta = draw_sequences(task, self.length + 1, n, generator)
         else:
             drawn = sample(task, self.length, n, self.seed, stream=Stream.TRAINING, start=block * n)
@@ -121,7 +121,7 @@ class Batches:
         contexts, next_tokens = tokens[:, :-1].contiguous(), tokens[:, -1]
         if self.target == TOKEN:
             target = torch.nn.functional.one_hot(next_tokens, task.n_states)
-        elif isinstance(task, LagMixture):
+        elif isinstance(task, DirichletLagMixture):
             if self.target == BAYES:
                 mean = self.gold.posterior(task, contexts.cpu().numpy()).mean[:, 0]
                 theta = torch.from_numpy(mean).to(theta)

@@ -41,6 +41,16 @@ transitions = {TRANSITIONS.tolist()}
 independent = [0.2, 0.5, 0.3]
 """,
     "markov": 'model = "markov"\nn_states = 3\norder = 2\nconcentration = 0.5\nlengths = [8]\n',
+    "atoms": f'model = "atoms"\norder = 2\none_hot = true\ntransition = {TRANSITIONS[0].tolist()}\nlengths = [8]\n',
+    "context_tree": 'model = "context_tree"\nn_states = 3\ndepth = 2\nlengths = [8]\n',
+    "hmm": f"""
+model = "hmm"
+lengths = [8]
+models = [
+  {{initial = [0.5, 0.5], transition = [[0.9, 0.1], [0.2, 0.8]], emission = [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]}},
+  {{initial = [1, 0, 0], transition = {TRANSITIONS[0].tolist()}, emission = {TRANSITIONS[1].tolist()}}},
+]
+""",
 }
 
 
@@ -255,7 +265,7 @@ def test_the_way_from_a_file(run, file, tmp_path, capsys):
     assert task.kind in " ".join(capsys.readouterr().out.split())
     assert run("sample", "--task", file, "--n-sequences", 4, "--length", 8, "--out", tmp_path / "s.npz").code == 0
     with np.load(tmp_path / "s.npz") as arrays:
-        theta = arrays[{"per_lag": "weights", "markov": "rows"}[task.family]]
+        theta = arrays[task.theta]
         assert theta.shape == (4, *task.prior_mean.shape)
         np.testing.assert_allclose(arrays["next_probs"], task.truth(theta, arrays["tokens"][:, :-1]))
     for target in ("bayes", "conditional", "token"):

@@ -9,20 +9,54 @@ from scipy import stats
 import mdbench
 from mdbench.evaluation.contract import check
 from mdbench.evaluation.gold import gold_predictive
-from mdbench.tasks import MTD, Markov, PerLag, sample, task_from_json, task_to_json
+from mdbench.tasks import HMM, MTD, Atoms, ContextTree, Markov, PerLag, sample, task_from_json, task_to_json
 from mdbench.tasks.catalogue import FAMILIES
 
 TRANSITIONS = np.random.default_rng(0).dirichlet(np.ones(3), (2, 3))
+HIDDEN = np.random.default_rng(1).dirichlet(np.ones(3), (4, 3))
 TASKS = [
     MTD("mtd", TRANSITIONS[0], 2, 0.7, lengths=(8,)),
     PerLag("per-lag", TRANSITIONS, 0.7, np.array([0.2, 0.5, 0.3]), lengths=(8,)),
     Markov("markov", 3, 2, 0.5, lengths=(8,)),
+    Atoms("atoms", 2, TRANSITIONS[0], atoms=[[1, 0], [0.3, 0.7]], lengths=(8,)),
+    ContextTree("tree", 3, 2, 0.7, 0.4, lengths=(8,)),
+    HMM("path", HIDDEN[0][0], HIDDEN[1], HIDDEN[2], lengths=(8,)),
+    HMM("models", [[0.2, 0.3, 0.5]] * 2, [HIDDEN[0], HIDDEN[1]], [HIDDEN[2], HIDDEN[3]], lengths=(8,)),
 ]
 by_name = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
 
 def test_every_family_is_here():
     assert {task.family for task in TASKS} == set(FAMILIES)
+
+
+def plain_theta(task, rng):
+    """θ from its prior, without NumPyro."""
+    if isinstance(task, Atoms):
+        atoms, probs = task.support
+        return atoms[rng.choice(len(atoms), p=probs)]
+    shape = task.prior_mean.shape
+    rows = rng.dirichlet(np.full(shape[-1], task.concentration), *([shape[0]] if len(shape) == 2 else []))
+    if isinstance(task, ContextTree):  # of depth 2: a leaf of depth 0 or 1 gives its row to all below it
+        last = np.arange(9) % 3
+        for leaf in range(3):
+            if rng.random() < task.stop:
+                rows[last == leaf] = rng.dirichlet(np.full(3, task.concentration))
+        if rng.random() < task.stop:
+            rows[:] = rng.dirichlet(np.full(3, task.concentration))
+    return rows
+
+
+def hidden_markov(task, rng, length):
+    """Path and tokens, one after the other."""
+    k = rng.choice(task.n_components, p=task.model_probs)
+    initial, transition, emission = (part[k] for part in task.matrices)
+    tokens, state = [], initial
+    for _ in range(length):
+        hidden = rng.choice(len(state), p=state)
+        tokens.append(rng.choice(3, p=emission[hidden]))
+        state = transition[hidden]
+    return tokens
 
 
 @by_name
@@ -32,16 +66,18 @@ def test_a_draw_comes_from_the_model(task):
     drawn = sample(task, length - 1, n, seed=0)
     rng, plain = np.random.default_rng(0), np.empty((n, length), dtype=int)
     for i in range(n):
-        shape = task.prior_mean.shape
-        theta = rng.dirichlet(np.full(shape[-1], task.concentration), *([shape[0]] if len(shape) == 2 else []))
-        tokens = list(rng.integers(3, size=task.given))
+        if isinstance(task, HMM):
+            plain[i] = hidden_markov(task, rng, length)
+            continue
+        theta, tokens = plain_theta(task, rng), list(rng.integers(3, size=task.given))
         while len(tokens) < length:
             tokens.append(rng.choice(3, p=task.truth(theta[None], np.array([tokens]))[0]))
         plain[i] = tokens
     for t in range(1, length):
         a, b = (np.bincount(3 * rows[:, t - 1] + rows[:, t], minlength=9) for rows in (drawn.tokens, plain))
         assert stats.chi2_contingency([a, b]).pvalue > 1e-4
-    np.testing.assert_allclose(drawn.theta.mean(axis=0), task.prior_mean, atol=0.03)
+    if drawn.theta.shape[1:] == task.prior_mean.shape:  # of a path there is no mean
+        np.testing.assert_allclose(drawn.theta.mean(axis=0), task.prior_mean, atol=0.03)
     np.testing.assert_array_equal(drawn.next_probs, task.truth(drawn.theta, drawn.tokens[:, :-1]))
     part = sample(task, length - 1, 5, seed=0, start=7)
     np.testing.assert_array_equal(part.tokens, drawn.tokens[7:12])
@@ -81,8 +117,8 @@ def test_every_prefix_is_the_gold_of_that_prefix(task):
         np.testing.assert_allclose(
             whole.probs[:, p], gold_predictive(task, contexts[:, :length], [length]).probs[:, 0], atol=1e-14
         )
-    prior = np.broadcast_to(task.prior_mean, (5, *task.prior_mean.shape))
-    np.testing.assert_allclose(whole.probs[:, 0], task.truth(prior, contexts[:, :2]), atol=1e-14)
+    if task.given == 2:  # where nothing has been predicted, nothing is known
+        np.testing.assert_allclose(whole.probs[:, 0], task.prior_predictive(contexts[:, :2]), atol=1e-14)
 
 
 @by_name
