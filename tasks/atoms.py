@@ -129,6 +129,11 @@ class Atoms(FiniteMixture, SharedMatrix):
     any_likelihoods = SharedMatrix.any_likelihoods
 
     @property
+    def summary(self) -> str:
+        """What it is, in a line."""
+        return f"{super().summary}, {len(self.support[0])} atoms"
+
+    @property
     def dirichlet(self) -> MTD:
         """The MTD with the Dirichlet that the atoms were drawn from.
 

@@ -112,6 +112,11 @@ class HMM(FiniteMixture):
         return "path" if self.single else "weights"
 
     @property
+    def summary(self) -> str:
+        """What it is, in a line."""
+        return f"{super().summary}, {self.n_components} models of {self.matrices[0].shape[1]} hidden states"
+
+    @property
     def given(self) -> int:
         """Every token is predicted."""
         return 0
@@ -182,7 +187,8 @@ class HMM(FiniteMixture):
         number = numpyro.sample("number", chosen, infer={"enumerate": "parallel"})
         numpyro.deterministic("weights", jax.nn.one_hot(number, self.n_components, dtype=float))
         if tokens is not None:
-            numpyro.factor("tokens", jax.vmap(_log_evidence, in_axes=(0, 0, 0, None))(*matrices, tokens)[number])
+            of_each = jax.vmap(_log_evidence, in_axes=(0, 0, 0, None))
+            numpyro.factor("tokens", of_each(matrices[0], matrices[1], matrices[2], tokens)[number])
             return tokens
         if length is None:
             raise ValueError("give tokens to condition on, or a length to draw")

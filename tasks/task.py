@@ -202,7 +202,8 @@ class Task(ABC):
     @property
     def summary(self) -> str:
         """What it is, in a line."""
-        scalars = {k: v for k, v in self.described().items() if isinstance(v, (int, float)) and k != "n_states"}
+        numbers = {k: v for k, v in self.described().items() if k != "n_states" and not isinstance(v, bool)}
+        scalars = {k: v for k, v in numbers.items() if isinstance(v, (int, float))}
         written = "".join(f", {name} {value:g}" for name, value in scalars.items())
         return f"{self.kind}, {self.n_states} states{written}"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from mdbench.claims.claim import Claim
-from mdbench.core.errors import InputError, shown
+from mdbench.core.errors import unknown_name
 
 NAMES = (
     "one_step",
@@ -40,6 +40,6 @@ def claims_of(names: Sequence[str] = ()) -> dict[str, Claim]:
     """
     unknown = [name for name in names if name not in NAMES]
     if unknown:
-        raise InputError(f"no claim {shown(unknown[0])}; known: {', '.join(NAMES)}.")
+        raise unknown_name("claim", unknown[0], NAMES)
     wanted = [name for name in NAMES if name in names] if names else NAMES
     return {name: import_module(f"mdbench.claims.{name}").CLAIM for name in wanted}

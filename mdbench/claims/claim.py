@@ -16,7 +16,7 @@ class Claim:
     Attributes:
         statement: a sentence.
         source: who says so, and where.
-        rule: what the verdict goes by; written before the experiment was run.
+        rule: what the verdict goes by; ``{low}`` and ``{high}`` stand for the ends of the margin.
         run: the experiment.
     """
 
@@ -28,7 +28,14 @@ class Claim:
 
 PAPER = "D'Angelo and Flammarion, arXiv 2604.10848"
 OURS = "mdbench"
+EACH = "in each task (all of core; --fast: mtd-q5-m3), over T = 16 to 128"
 EQUALITY = (
-    "holds if the 95% interval of {what}, lies within the margin (0.8 to 1.25 unless another is given), fails if it "
-    "lies outside, else undecided"
+    "holds if "
+    + EACH
+    + ", the 95% interval of the ratio of excess KL, {what}, lies within {{low}} .. {{high}}, fails if in one it lies "
+    "outside, else undecided"
+)
+BETTER = (
+    "holds if " + EACH + ", the 95% interval of the ratio of excess KL, {what}, lies below 1, fails if in one it lies "
+    "above, else undecided"
 )

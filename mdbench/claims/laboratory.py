@@ -49,6 +49,10 @@ class Judged:
     excess_kl: Float[np.ndarray, "R N"]
     gold_error: float
 
+    def first(self, n: int) -> Judged:
+        """Of the first n sequences."""
+        return Judged(self.probs[:, :n], self.kl[:, :n], self.excess_kl[:, :n], self.gold_error)
+
     @property
     def trained(self) -> int | None:
         """Training seeds, if more than one."""
@@ -178,9 +182,19 @@ class Laboratory:
         }
         return Ratio(*Resampling(rows, unit=rows["b"]).score("a"))
 
+    def by_task(self, a: Row, b: Row, scale: str = "excess_kl") -> dict[str, Ratio]:
+        """The ratio in each task that both have: one that is small and one that is large are no equality."""
+        tasks = dict.fromkeys(task for task, _ in a if any(task == other for other, _ in b))
+        return {task: self.ratio({p: j for p, j in a.items() if p[0] == task}, b, scale) for task in tasks}
+
+    @property
+    def ends(self) -> Interval:
+        """Of the margin."""
+        return 1 / (1 + self.margin), 1 + self.margin
+
     def equal(self, ratio: Ratio) -> Verdict:
         """Whether a ratio is 1 up to the margin."""
-        low, high = 1 / (1 + self.margin), 1 + self.margin
+        low, high = self.ends
         if ratio.interval is None:
             return Verdict.UNDECIDED
         if low <= ratio.interval[0] and ratio.interval[1] <= high:
@@ -196,6 +210,15 @@ class Laboratory:
         if ratio.interval[1] < bound:
             return Verdict.HOLDS
         return Verdict.FAILS if ratio.interval[0] > bound else Verdict.UNDECIDED
+
+    @staticmethod
+    def above(ratio: Ratio, bound: float = 1.0) -> Verdict:
+        """Whether a ratio is higher."""
+        if ratio.interval is None:
+            return Verdict.UNDECIDED
+        if ratio.interval[0] > bound:
+            return Verdict.HOLDS
+        return Verdict.FAILS if ratio.interval[1] < bound else Verdict.UNDECIDED
 
     # ------------------------------------------------------------------------------------------------- what is shown
 
@@ -246,6 +269,16 @@ def conjunction(verdicts: Iterable[Verdict]) -> Verdict:
     """Of several parts of one claim: all must hold, and one that fails decides."""
     verdicts = set(verdicts)
     return next((v for v in (Verdict.FAILS, Verdict.UNDECIDED) if v in verdicts), Verdict.HOLDS)
+
+
+def furthest(ratios: Iterable[Ratio]) -> Ratio:
+    """The one that is furthest from 1."""
+    return max(ratios, key=lambda ratio: abs(math.log(ratio.value)) if ratio.value > 0 else math.inf)
+
+
+def written(ratios: dict[str, Ratio]) -> str:
+    """Each with its task."""
+    return ", ".join(f"{ratio} in {task}" for task, ratio in ratios.items())
 
 
 def geometric(values: Iterable[float]) -> float:

@@ -22,16 +22,18 @@ def _run(lab: Laboratory) -> Finding:
             above, below = rows[name][task, t].kl[0], bayes[task, t].kl[0]
             ratios[name, t] = above.mean() / below.mean()
             influences[name, t] = (above - ratios[name, t] * below) / below.mean()
-        curves.append(Curve(name, lengths, [ratios[name, t] for t in lengths]))
+        halves = {t: mean_interval(influences[name, t]).interval or (0.0, 0.0) for t in lengths}
+        band = tuple([ratios[name, t] + halves[t][end] for t in lengths] for end in (0, 1))
+        curves.append(Curve(name, lengths, [ratios[name, t] for t in lengths], (band[0], band[1])))
     grown = ratios["md1", lengths[-1]] - ratios["md1", lengths[0]]
     around = mean_interval(influences["md1", lengths[-1]] - influences["md1", lengths[0]]).interval
     assert around is not None, "there are many sequences"
-    interval = (grown + around[0], grown + around[1])
+    interval = (float(grown + around[0]), float(grown + around[1]))
     verdict = Verdict.HOLDS if interval[0] > 0 else Verdict.FAILS if interval[1] <= 0 else Verdict.UNDECIDED
     excess = [np.mean(rows["md1"][task, t].excess_kl) for t in (lengths[0], lengths[-1])]
     return Finding(
         verdict=verdict,
-        estimate=grown,
+        estimate=float(grown),
         interval=interval,
         unit="growth of KL over Bayes' KL",
         seeds=None,
@@ -40,7 +42,7 @@ def _run(lab: Laboratory) -> Finding:
         f"{excess[1]:.2g} nats; two steps end at {ratios['md2', lengths[-1]]:.3f} ({task}).",
         rows=lab.numbers({"bayes": bayes, **rows}),
         panels=[
-            Panel(task, "T", "KL over Bayes' KL", curves, log_x=2, log_y=False),
+            Panel(task, "T", "KL over Bayes' KL (band: 95%)", curves, log_x=2, log_y=False),
             Panel(task, "T", "excess KL, nats", [lab.curve(n, r, task) for n, r in rows.items()], log_x=2),
         ],
     )
@@ -49,7 +51,7 @@ def _run(lab: Laboratory) -> Finding:
 CLAIM = Claim(
     statement="One step of Mirror Descent leaves the Bayes-optimal predictor as the context grows.",
     source=PAPER,
-    rule="holds if KL(truth ‖ md1) over KL(truth ‖ Bayes) is larger at the longest than at the shortest length (95% "
+    rule="holds if KL(truth ‖ md1) over KL(truth ‖ Bayes) is larger at T = 256 than at T = 16 (mtd-q5-m3; 95% "
     "interval of the difference, the same sequences), fails if it is smaller, else undecided",
     run=_run,
 )

@@ -17,7 +17,7 @@ from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_progress
 from mdbench.core.store import Cache
 
-DIGITS = 4  # of what is written down
+DIGITS = 8  # of what is written down
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Reproduced:
     name: str
     claim: Claim
     finding: Finding
+    margin: float
     device: str
     seconds: float
 
@@ -38,12 +39,13 @@ class Reproduced:
                 "claim": self.name,
                 "statement": self.claim.statement,
                 "source": self.claim.source,
-                "rule": self.claim.rule,
+                "rule": rule_of(self.claim, self.margin),
                 "verdict": found.verdict,
                 "estimate": _rounded(found.estimate),
                 "interval": found.interval and [_rounded(end) for end in found.interval],
                 "unit": found.unit,
                 "seeds": found.seeds,
+                "margin": self.margin,
                 "says": found.says,
                 "device": self.device,
                 "seconds": round(self.seconds, 1),
@@ -74,14 +76,28 @@ def reproduce(
     Raises:
         InputError: there is no such claim, or the margin is negative.
     """
-    check_device(device)
-    if not 0 <= margin < float("inf"):
-        raise InputError(f"margin must be 0 or more, as 0.25 for ratios from 0.8 to 1.25, not {margin}.")
-    wanted = claims_of(claims)
+    wanted = check(claims, margin, device)
     lab = Laboratory(fast, margin, device, cache, progress)
     for name, claim in wanted.items():
         began = time.perf_counter()
-        yield Reproduced(name, claim, claim.run(lab), device, time.perf_counter() - began)
+        yield Reproduced(name, claim, claim.run(lab), margin, device, time.perf_counter() - began)
+
+
+def check(claims: Sequence[str], margin: float, device: str) -> dict[str, Claim]:
+    """The claims of these names.
+
+    Raises:
+        InputError: there is no such claim or device, or the margin is negative.
+    """
+    check_device(device)
+    if not 0 <= margin < float("inf"):
+        raise InputError(f"margin must be 0 or more, as 0.25 for ratios from 0.8 to 1.25, not {margin}.")
+    return claims_of(claims)
+
+
+def rule_of(claim: Claim, margin: float = MARGIN) -> str:
+    """Its rule with the ends of the margin in it."""
+    return claim.rule.format(low=f"{1 / (1 + margin):.3g}", high=f"{1 + margin:.3g}")
 
 
 def _rounded(value: float) -> float:

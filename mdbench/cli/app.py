@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,7 @@ def say(sentence: str) -> None:
 
 def this_command() -> str:
     """For a page that says how it was made."""
-    return "mdbench " + " ".join(argument for argument in sys.argv[1:] if argument != "--json")
+    return shlex.join(["mdbench", *(argument for argument in sys.argv[1:] if argument != "--json")])
 
 
 def cache_of(no_cache: bool) -> Literal["all", "none"]:

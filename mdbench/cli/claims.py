@@ -14,13 +14,15 @@ from mdbench.cli.app import Device, Json, NoCache, app, cache_of, emit, say, thi
 def reproduce(
     claims: Annotated[list[str] | None, typer.Argument(help="Claims (--list has them); all if none.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for claims.json, claims.md, and each claim's figure and numbers.")
+        Path | None,
+        typer.Option(
+            help="Folder for claims.json, claims.md, and each claim's figure and numbers; written after each claim."
+        ),
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="One task, fewer sequences: minutes.")] = False,
     margin: Annotated[
-        float | None,
-        typer.Option(help="Two predictors are equal if their ratio is within 1/(1 + MARGIN) .. 1 + MARGIN; 0.25."),
-    ] = None,
+        float, typer.Option(help="Two predictors are equal if their ratio is within 1/(1 + MARGIN) .. 1 + MARGIN.")
+    ] = 0.25,
     listed: Annotated[
         bool, typer.Option("--list", help="What is claimed, by whom, and the rules; nothing runs.")
     ] = False,
@@ -36,21 +38,24 @@ def reproduce(
 
     if listed:
         known = claims_of(claims or ())
-        as_rows = [{"claim": n, "statement": c.statement, "source": c.source, "rule": c.rule} for n, c in known.items()]
+        as_rows = [
+            {"claim": n, "statement": c.statement, "source": c.source, "rule": reproduction.rule_of(c)}
+            for n, c in known.items()
+        ]
         emit(as_json, lambda: as_rows, lambda: terminal.print_claims(known))
         return
     writer: Any = None
     if out is not None:
         from mdbench.pages.claims import Writer
 
-        claims_of(claims or ())  # a name that is none makes no folder
+        reproduction.check(claims or (), margin, device)  # what cannot be makes no folder
         writer = Writer(out, this_command())
     found = []
     with progress_bars() as progress:
         for each in reproduction.reproduce(
             claims or (),
             fast=fast,
-            margin=reproduction.MARGIN if margin is None else margin,
+            margin=margin,
             device=device,
             cache=cache_of(no_cache),
             progress=progress,

@@ -32,10 +32,11 @@ LINE = 120  # characters of a line of prose
 WIDTH, HEIGHT = 3.7, 3.1  # of a panel, in inches
 PER_ROW = 3
 MARKED = 20  # points, from which a curve has no marks
-LEGEND = 6  # entries beside which a panel has no room
 ASIDE = 1.7  # inches for a legend
 
 Entry = dict[str, Any]  # of claims.json
+FIELDS = {"claim", "statement", "source", "rule", "verdict", "estimate", "interval", "unit", "seeds", "says"}
+FIELDS |= {"device", "seconds", "command", "fast"}
 
 
 class Writer:
@@ -79,7 +80,8 @@ def entries_of(out: Path) -> list[Entry]:
     if not path.is_file():
         return []
     entries = read_json(path, "file of claims")
-    if not isinstance(entries, list) or not all(isinstance(e, dict) and e.get("claim") in NAMES for e in entries):
+    whole = isinstance(entries, list) and all(isinstance(e, dict) and e.keys() >= FIELDS for e in entries)
+    if not whole or not all(e["claim"] in NAMES for e in entries):
         raise InputError(f"'{path}' is no list of claims as `mdbench reproduce` writes it; name another folder.")
     return entries
 
@@ -110,11 +112,12 @@ def render(entries: Sequence[Entry]) -> str:
         "# Claims, and what became of them",
         "",
         *_paragraph(
-            "Each claim is an experiment with a rule that was written before it was run. *Excess KL* is the distance "
-            "to the Bayes-optimal prediction, in nats; *KL to the truth* is the paper's scale, which adds the noise "
-            "of λ to it. *Undecided* means that neither the claim nor its opposite is shown. Intervals are of 95%; "
-            "where training seeds count they are few, so intervals are wide. [How each claim is "
-            "run](../mdbench/claims), a file each."
+            "Each claim is an experiment with a rule that says what decides it. *Excess KL* is the distance to the "
+            "Bayes-optimal prediction, in nats; *KL to the truth* is the paper's scale, which adds the noise of λ to "
+            "it. *Undecided* means that neither the claim nor its opposite is shown. Intervals are of 95%; where "
+            "training seeds count they are few, so intervals are wide. Rules stood before the experiments were run; "
+            "after a first run a review made equality a matter of each task, where it had been one of their mean. How "
+            "each claim is run: mdbench/claims/, a file each."
         ),
         "",
         *_paragraph(
@@ -164,15 +167,14 @@ def draw(finding: Finding) -> Figure:
         n = len(finding.panels)
         columns = min(n, PER_ROW)
         rows = -(-n // columns)
-        beside = max((len(panel.curves) for panel in finding.panels), default=0) > LEGEND
-        width = WIDTH * columns + (ASIDE if beside else 0)
-        figure = Figure(figsize=(width, HEIGHT * rows), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False).ravel())
         labels = list(dict.fromkeys(c.label for panel in finding.panels for c in panel.curves if c.label))
+        width = WIDTH * columns + (ASIDE if labels else 0)
+        figure = Figure(figsize=(width, HEIGHT * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
         colours = {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(labels)}
         for ax, panel in zip(axes, finding.panels, strict=False):
-            _draw_panel(ax, panel, colours, not beside)
-        if beside:
+            _draw_panel(ax, panel, colours)
+        if labels:  # beside the panels, where it hides nothing
             handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
             figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=6)
         for ax in axes[n:]:
@@ -180,7 +182,7 @@ def draw(finding: Finding) -> Figure:
     return figure
 
 
-def _draw_panel(ax: Axes, panel: Panel, colours: Mapping[str, str], legend: bool) -> None:
+def _draw_panel(ax: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     if panel.image is not None:
         ax.figure.colorbar(ax.imshow(panel.image, cmap="cividis", vmin=0), ax=ax, shrink=0.8)
@@ -194,8 +196,6 @@ def _draw_panel(ax: Axes, panel: Panel, colours: Mapping[str, str], legend: bool
         ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     if panel.log_y:
         ax.set_yscale("log")
-    if legend and any(curve.label for curve in panel.curves):
-        ax.legend(fontsize=6)
 
 
 def _draw_curve(ax: Axes, curve: Curve, colour: str) -> None:
@@ -208,7 +208,8 @@ def _draw_curve(ax: Axes, curve: Curve, colour: str) -> None:
         return
     label = f"{curve.label} (one seed)" if curve.seeds == 1 else curve.label
     style = ("--" if curve.dashed else "-") + ("o" if len(curve.x) < MARKED else "")
+    above = 3 if curve.dashed else 2  # what others are held against is seen where both are the same
     width = 0.7 if few or curve.dashed else 1.4
-    ax.plot(curve.x, curve.y, style, color=colour, label=label or None, linewidth=width, markersize=2.5)
+    ax.plot(curve.x, curve.y, style, color=colour, label=label or None, linewidth=width, markersize=2.5, zorder=above)
     if ranges is not None and not few:
         ax.fill_between(curve.x, *ranges, color=colour, alpha=0.2, linewidth=0)

@@ -423,10 +423,12 @@ def print_agreement(found: Agreement) -> None:
 
 def print_claims(claims: Mapping[str, Claim]) -> None:
     """What is claimed, by whom, and by which rule it is decided."""
+    from mdbench.claims.reproduction import rule_of
+
     for name, claim in claims.items():
         print_line(f"{name}: {claim.statement}")
         print_line(f"    Source: {claim.source}.")
-        print_line(f"    Rule: {claim.rule}.")
+        print_line(f"    Rule: {rule_of(claim)}.")
 
 
 def print_reproduced(found: Sequence[Reproduced]) -> None:

@@ -58,6 +58,20 @@ _BUILT_IN = [
         "mdbench.predictors.learned_steps:LearnedSteps",
         "Mirror Descent whose step sizes are meta-trained; options steps and sizes (evidence, step, position)",
     ),
+    *(
+        Entry(name, f"mdbench.predictors.counting:{target}", summary)
+        for name, target, summary in (
+            ("add_constant", "AddConstant", "counts after the last tokens plus c; options order and c (0.5: KT)"),
+            ("back_off", "BackOff", "counts after the longest context seen, shorter ones as priors; options order, s"),
+            ("ctw", "ContextTreeWeighting", "context-tree weighting, whatever the task; options depth, c and stop"),
+            ("one_lag", "OneLag", "averages over one-hot weights: as if every sequence had a single lag"),
+        )
+    ),
+    Entry(
+        "induction_head",
+        "mdbench.predictors.induction:InductionHead",
+        "two layers by explicit weights that copy what came after the last token; option beta",
+    ),
     Entry("ep", f"{_ESTIMATORS}:ExpectationPropagation", "expectation propagation with Dirichlet sites"),
     Entry("adf", f"{_ESTIMATORS}:AssumedDensityFilter", "one pass that keeps a Dirichlet; option split, for small α"),
     *(

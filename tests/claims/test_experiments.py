@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mdbench.claims.first_order import STRENGTHS, _errors, _order
+from mdbench.claims.first_order import _errors, _order
 from mdbench.claims.smoothness import STICKY, constant
 from mdbench.claims.transition_matrix import shares
 from mdbench.tasks import load_task, sample
@@ -17,7 +17,6 @@ def test_the_error_is_of_second_order_at_the_theorems_step_alone(alpha):
     assert _order(_errors(TASK, contexts, alpha, 1.0)) == pytest.approx(2, abs=0.05)
     for factor in (0.5, 1.5):
         assert _order(_errors(TASK, contexts, alpha, factor)) == pytest.approx(1, abs=0.1)
-    assert len(STRENGTHS) > 2
 
 
 def test_smoothness_is_the_largest_quotient_along_the_simplex():

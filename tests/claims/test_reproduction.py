@@ -9,6 +9,7 @@ import pytest
 
 from mdbench.claims.catalogue import MAIN, NAMES, claims_of
 from mdbench.claims.finding import Curve, Finding, Panel
+from mdbench.claims.reproduction import rule_of
 from mdbench.core.verdict import Verdict
 from mdbench.pages.claims import draw, entries_of, number, render
 
@@ -60,14 +61,22 @@ def test_another_claim_leaves_the_first_and_the_same_one_the_same_figure(run, wr
 def test_what_cannot_be(run, tmp_path):
     ran = run("reproduce", "second_order", "--out", tmp_path / "r")
     assert ran.code == 2
-    assert "no claim 'second_order'; known: one_step" in ran.err
+    assert "no claim 'second_order'; did you mean 'first_order'?" in ran.err
     assert not (tmp_path / "r").exists()
-    assert "margin must be 0 or more" in run("reproduce", "one_step", "--margin", "-1").err
-    (tmp_path / "claims.json").write_text("{}")
-    ran = run("reproduce", "one_step", "--fast", "--out", tmp_path)
-    assert ran.code == 2
-    assert "is no list of claims" in ran.err
-    assert (tmp_path / "claims.json").read_text() == "{}"
+    assert "margin must be 0 or more" in run("reproduce", "one_step", "--margin", "-1", "--out", tmp_path / "r").err
+    assert not (tmp_path / "r").exists()
+    for damaged in ("{}", '[{"claim": "first_order"}]'):
+        (tmp_path / "claims.json").write_text(damaged)
+        ran = run("reproduce", "one_step", "--fast", "--out", tmp_path)
+        assert ran.code == 2
+        assert "is no list of claims" in ran.err
+        assert (tmp_path / "claims.json").read_text() == damaged
+
+
+def test_a_rule_says_the_margin_that_it_was_judged_by(run):
+    (entry,) = json.loads(run("reproduce", "cross_entropy", "--fast", "--margin", "9", "--json").out)
+    assert (entry["verdict"], entry["margin"]) == ("holds", 9.0)
+    assert "lies below 10, fails if above" in entry["rule"]
 
 
 def test_three_seeds_have_a_band_and_a_single_one_says_so():
@@ -78,9 +87,10 @@ def test_three_seeds_have_a_band_and_a_single_one_says_so():
         Curve("known", [1, 2], [1.0, 2.0]),
     ]
     panels = [Panel("", "x", "y", curves)]
-    (ax,) = draw(Finding(Verdict.HOLDS, 1.0, None, "", None, "", [], panels)).axes
+    figure = draw(Finding(Verdict.HOLDS, 1.0, None, "", None, "", [], panels))
+    (ax,), (legend,) = figure.axes, figure.legends
     assert len(ax.collections) == 1
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["three", "two", "one (one seed)", "known"]
     assert [line.get_linewidth() < 1 for line in ax.lines] == [False, True, True, False]
 
@@ -93,7 +103,7 @@ def test_the_committed_page_is_that_of_the_committed_verdicts():
     known = claims_of()
     for entry in entries:
         claim = known[entry["claim"]]
-        assert (entry["statement"], entry["source"], entry["rule"]) == (claim.statement, claim.source, claim.rule)
+        assert (entry["statement"], entry["source"], entry["rule"]) == (claim.statement, claim.source, rule_of(claim))
         assert not entry["fast"]
         assert all((ROOT / "docs" / "claims" / f"{entry['claim']}.{kind}").is_file() for kind in ("svg", "csv"))
 
@@ -108,3 +118,7 @@ def test_the_readme_says_what_the_verdicts_are():
         assert row[1] == entries[name]["verdict"]
         assert row[2].removesuffix(" |") == number(entries[name])
     assert f"docs/claims/{MAIN}." in readme
+    verdicts = [entry["verdict"] for entry in entries.values()]
+    holds, fails, undecided = (verdicts.count(verdict) for verdict in ("holds", "fails", "undecided"))
+    said = f"[All {len(entries)} claims](docs/claims.md) ({holds} hold, {fails} fail, {undecided} undecided)"
+    assert said in " ".join(readme.split())

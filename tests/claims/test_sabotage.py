@@ -74,6 +74,11 @@ def test_the_margin_decides_on_equality(margin, verdict):
     assert found("five_layers", lengths=(32, 64), margin=margin).verdict == verdict
 
 
+def test_what_is_known_to_be_equal_is_not_without_a_margin():
+    assert found("tied_steps").verdict == HOLDS
+    assert found("tied_steps", margin=0.0).verdict != HOLDS
+
+
 def test_equal_is_within_the_margin_and_not_merely_not_told_apart():
     lab = Laboratory(fast=True)
     for interval, verdict in (

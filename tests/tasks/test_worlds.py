@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,12 @@ from numpyro.contrib.funsor import config_enumerate, enum
 from numpyro.contrib.funsor import infer_util as funsor_util
 from numpyro.infer.util import log_density
 
+import mdbench
 from mdbench.core.errors import InputError, SequenceError
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.tasks import HMM, MTD, Atoms, ContextTree, Markov, load_task, sample
 
+WORLDS = Path(__file__).parents[2] / "examples" / "worlds"
 RNG = np.random.default_rng(5)
 MATRIX = RNG.dirichlet(np.ones(3), 3)
 ATOMS = Atoms("atoms", 2, MATRIX, atoms=[[1, 0], [0.3, 0.7], [0.6, 0.4]], atom_probs=[0.5, 0.2, 0.3])
@@ -268,3 +271,13 @@ def test_bad_files_are_said_in_a_sentence(text, said, tmp_path):
 def test_atoms_that_were_not_drawn_have_no_dirichlet():
     with pytest.raises(InputError, match="were not drawn from a Dirichlet"):
         _ = ONE_HOT.dirichlet
+
+
+@pytest.mark.parametrize("path", sorted(WORLDS.glob("*.toml")), ids=lambda path: path.stem)
+def test_worlds_of_the_examples_are_worlds_for_the_small_task(path):
+    world, task = load_task(path), load_task("mtd-q5-m3")
+    found = mdbench.evaluate(
+        ["bayes", "add_constant", "ctw"], task=task, world=world, lengths=[8], n_sequences=16, references=()
+    )
+    assert len(found.results) == 3
+    assert all(0 <= result.excess_kl < 3 for result in found.results)
