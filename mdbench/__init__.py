@@ -9,7 +9,9 @@
     identify(predictor), inspect(predictor)         which algorithm it runs, and what is inside a transformer
     patch(predictor)                                what becomes of it when its parts are replaced
     phases_of(run)                                  what a network computes while it is trained
-    load_task(name), sample(task, length, n, seed)  the tasks and their sequences; Task, MTD, PerLag, Markov make them
+    reproduce(claims)                               do the paper's claims hold: experiments with verdicts
+    load_task(name), sample(task, length, n, seed)  the tasks and their sequences; MTD, PerLag, Atoms, Markov,
+                                                    ContextTree and HMM make them, Task is what they all are
     Algorithm, Evidence                             what identify fits: one of another package
     Baseline, Score                                 what a posterior method and a score of another package are
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mdbench.algorithms.known import Algorithm, Evidence
     from mdbench.baselines import Baseline
     from mdbench.board.agreement import agree
+    from mdbench.claims.reproduction import reproduce
     from mdbench.evaluation.comparison import Comparison, compare
     from mdbench.evaluation.contract import check
     from mdbench.evaluation.evaluation import Evaluation, evaluate
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from mdbench.posteriors.validation import validate
     from mdbench.predictors.catalogue import build_predictor
     from mdbench.predictors.training_config import TrainingConfig
-    from mdbench.tasks import MTD, Markov, PerLag, Task, load_suite, load_task, sample
+    from mdbench.tasks import HMM, MTD, Atoms, ContextTree, Markov, PerLag, Task, load_suite, load_task, sample
     from mdbench.training.presets import preset_config
     from mdbench.training.run import train
 
@@ -47,6 +50,7 @@ _HOMES = {
     "mdbench.algorithms.known": ("Algorithm", "Evidence"),
     "mdbench.baselines": ("Baseline",),
     "mdbench.board.agreement": ("agree",),
+    "mdbench.claims.reproduction": ("reproduce",),
     "mdbench.evaluation.comparison": ("Comparison", "compare"),
     "mdbench.evaluation.contract": ("check",),
     "mdbench.evaluation.evaluation": ("Evaluation", "evaluate"),
@@ -60,17 +64,31 @@ _HOMES = {
     "mdbench.posteriors.validation": ("validate",),
     "mdbench.predictors.catalogue": ("build_predictor",),
     "mdbench.predictors.training_config": ("TrainingConfig",),
-    "mdbench.tasks": ("MTD", "Markov", "PerLag", "Task", "load_suite", "load_task", "sample"),
+    "mdbench.tasks": (
+        "HMM",
+        "MTD",
+        "Atoms",
+        "ContextTree",
+        "Markov",
+        "PerLag",
+        "Task",
+        "load_suite",
+        "load_task",
+        "sample",
+    ),
     "mdbench.training.presets": ("preset_config",),
     "mdbench.training.run": ("train",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "HMM",
     "MTD",
     "Algorithm",
+    "Atoms",
     "Baseline",
     "Comparison",
+    "ContextTree",
     "Evaluation",
     "Evidence",
     "InputError",
@@ -94,6 +112,7 @@ __all__ = [
     "phases_of",
     "posterior",
     "preset_config",
+    "reproduce",
     "sample",
     "train",
     "validate",
