@@ -1,4 +1,4 @@
-"""The claims of a fast run are decided as before: `python .ci/check_claims.py CLAIMS.json`; --write keeps what is new."""
+"""The claims of a fast run are decided as before: `python .ci/check_claims.py CLAIMS.json`; --write keeps new ones."""
 
 import json
 import sys

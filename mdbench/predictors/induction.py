@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,11 +33,10 @@ class InductionHead:
     """
 
     def __init__(self, task: Task, beta: float = 3.0, floor: float = 0.01, device: str = "cpu") -> None:
-        if isinstance(beta, bool) or not isinstance(beta, numbers.Real) or not 0 <= float(beta) <= LARGEST:
-            raise InputError(f"beta must be a number from 0 to {LARGEST:g}, not {beta!r}.")
-        if isinstance(floor, bool) or not isinstance(floor, numbers.Real) or not 0 < float(floor) < 1:
+        self.q, self.device = task.n_states, device
+        self.beta, self.floor = _number(beta, "beta", 0.0, LARGEST), _number(floor, "floor", 0.0, 1.0)
+        if not 0 < self.floor < 1:
             raise InputError(f"floor must be a number above 0 and below 1, not {floor!r}.")
-        self.q, self.beta, self.floor, self.device = task.n_states, float(beta), float(floor), device
         self.transformer = functools.lru_cache(self._build)
 
     def check_length(self, length: int) -> None:
@@ -61,3 +61,9 @@ class InductionHead:
             start = width_before(match)
             model.readout[:, start : start + q] = torch.eye(q, dtype=torch.float64)
         return model.to(self.device)
+
+
+def _number(value: Any, name: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= float(value) <= high:
+        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}.")
+    return float(value)
