@@ -58,7 +58,7 @@ class BackOff:
         s: how many observations the shorter context counts for.
     """
 
-    def __init__(self, task: Task, order: int = 3, s: float = 1.0) -> None:
+    def __init__(self, task: Task, order: int = 3, s: float = 5.0) -> None:
         _check_order(order)
         self.q, self.order, self.s = task.n_states, order, _positive(s, "s")
 
