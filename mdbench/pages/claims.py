@@ -126,12 +126,13 @@ def render(entries: Sequence[Entry]) -> str:
             "it on one task with fewer sequences."
         ),
         "",
-        "| claim | verdict | number | of what |",
-        "|---|---|---|---|",
+        "| claim | verdict | number | of what | figure |",
+        "|---|---|---|---|---|",
     ]
     for entry in entries:
         name = entry["claim"]
-        lines.append(f"| [{name}](#{name}) | **{entry['verdict']}** | {number(entry)} | {entry['unit']} |")
+        row = (f"[{name}](#{name})", f"**{entry['verdict']}**", number(entry), entry["unit"])
+        lines.append(f"| {' | '.join(row)} | [figure]({FOLDER}/{name}.svg) |")
     if any(entry["claim"] == MAIN for entry in entries):
         lines += ["", f"![The main figure]({FOLDER}/{MAIN}.svg)"]
     for entry in entries:
