@@ -10,7 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, Unsupported
 from mdbench.tasks import Task
 
 MOST_NUMBERS = 300  # of θ: each is judged by itself, and their covariance is dense
@@ -26,7 +26,12 @@ def mtd_weights(x: Float[Array, "n m"], concentration: float | Float[Array, ""])
 
 
 def check_numbers(method: str, task: Task) -> None:
-    """Raise :class:`InputError` where θ has too many numbers."""
+    """Raise :class:`InputError` where θ has too many numbers, or moves along no gradient."""
+    if task.discrete:
+        raise Unsupported(
+            f"'{method}' follows gradients, and θ of '{task.name}', {task.kind}, is discrete; `exact` enumerates it.",
+            label="discrete θ",
+        )
     n = task.prior_mean.size
     if n > MOST_NUMBERS:
         raise InputError(f"{method} looks at each number of θ, at most {MOST_NUMBERS}, and here are {n}.")

@@ -58,8 +58,8 @@ class NUTS(Chains[Task]):
 
     def check_size(self, task: Task, length: int) -> None:
         """Raise :class:`InputError` where there is nothing to infer, or θ has too many numbers."""
-        super().check_size(task, length)
         check_numbers(self.name, task)
+        super().check_size(task, length)
 
     def _sample(self, task: DirichletMixture, batch: Batch) -> dict[str, np.ndarray]:
         run = _compiled(batch.warmup, batch.draws, self.tree_depth, self.target_accept)

@@ -68,8 +68,8 @@ class VILogisticNormal(Variational[Task]):
 
     def check_size(self, task: Task, length: int) -> None:
         """Raise :class:`InputError` where there is nothing to infer, or θ has too many numbers."""
-        super().check_size(task, length)
         check_numbers(self.name, task)
+        super().check_size(task, length)
 
 
 def _weights(u: Float[np.ndarray, "S d"]) -> Float[np.ndarray, "S m"]:

@@ -61,6 +61,7 @@ class ContextTree(ClosedForm):
     family: ClassVar[str] = "context_tree"
     kind: ClassVar[str] = "a context tree with unknown rows"
     theta: ClassVar[str] = "rows"
+    discrete: ClassVar[bool] = True
 
     def __init__(
         self,

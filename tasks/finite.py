@@ -24,6 +24,7 @@ class FiniteMixture(Mixture, ClosedForm):
     """Known components; their weights are one of K known vectors, the *atoms*."""
 
     kind = "a mixture with finitely many weights"
+    discrete = True
 
     @property
     @abstractmethod

@@ -54,7 +54,7 @@ class HMM(FiniteMixture):
     version: int = 1
 
     family: ClassVar[str] = "hmm"
-    kind: ClassVar[str] = "hidden Markov models with known matrices"
+    kind: ClassVar[str] = "a hidden Markov model with known matrices"
 
     def __init__(
         self,

@@ -70,6 +70,7 @@ class Task(ABC):
         family: what task files call the model.
         kind: the same as people say it, with its article.
         theta: the NumPyro site of θ.
+        discrete: whether θ, or what it depends on, takes one of finitely many values, along which there is no gradient.
         references: predictors that are scored beside others unless told otherwise.
         gold: the baseline that they are measured against unless told otherwise.
     """
@@ -82,6 +83,7 @@ class Task(ABC):
     family: ClassVar[str]
     kind: ClassVar[str] = "a generative model"
     theta: ClassVar[str]
+    discrete: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ("bayes", "uniform")
     gold: ClassVar[str] = "exact"
 

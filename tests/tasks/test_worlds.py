@@ -281,3 +281,10 @@ def test_worlds_of_the_examples_are_worlds_for_the_small_task(path):
     )
     assert len(found.results) == 3
     assert all(0 <= result.excess_kl < 3 for result in found.results)
+
+
+@pytest.mark.parametrize("task", [ATOMS, ContextTree("tree", 3, 2), TWO, ONE], ids=lambda task: task.name)
+@pytest.mark.parametrize("method", ["nuts", "vi_logistic_normal"])
+def test_what_follows_gradients_says_that_there_are_none(method, task):
+    with pytest.raises(InputError, match="follows gradients, and θ of"):
+        mdbench.evaluate(method, task=task, lengths=[8], n_sequences=4, references=())
