@@ -171,9 +171,9 @@ def test_a_refusal_for_size_names_what_would_do(method, order):
 
 @pytest.mark.slow
 def test_long_sequences_are_held_to_a_quadrature_in_logarithms():
-    """A first-order chain of 100,000 states: λ is next to (1, 0), which learning finds too late for float64."""
+    """A first-order chain of 40,000 states: λ is next to (1, 0), which learning finds too late for float64."""
     stay, y = 0.91, [0, 0]
-    for u in np.random.default_rng(0).random(100_000):
+    for u in np.random.default_rng(0).random(40_000):
         y.append(int(u < (stay if y[-1] else 1 - stay)))
     (found,) = mdbench.posterior([[stay, 1 - stay], [1 - stay, stay]], 2, [y])["sequences"]
     tokens, pi = np.array(y), np.array([[stay, 1 - stay], [1 - stay, stay]])
