@@ -165,7 +165,7 @@ def test_nuts_takes_a_familys_own_model():
     z = (found.mean[:, 0] - exact_mean.reshape(64, 9)) / found.mean_se[:, 0]
     assert 0.8 < np.sqrt((z**2).mean()) < 1.2
     assert list(found.to_arviz().posterior) == ["rows"]
-    ranks = calibration(build_baseline("nuts:draws=100,warmup=100"), task, 16, 320, 0)
+    ranks = calibration(build_baseline("nuts:draws=100,warmup=100"), task, 16, 160, 0)
     assert len(ranks.p) == 10  # of each number of θ, and of the log likelihood
     assert min(ranks.p) > 1e-3
 
