@@ -31,15 +31,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.core.errors import InputError
-from mdbench.tasks.markov import MOST_CONTEXTS, context_index
-from mdbench.tasks.task import LENGTHS, ClosedForm, Predictive, Real, Whole, as_floats, check_concentration, is_whole
+from mdbench.tasks.markov import ContextRows, context_index
+from mdbench.tasks.task import LENGTHS, Predictive, Real, Whole, as_floats, check_concentration
 
 ROUNDING = 256 * np.finfo(np.float64).eps  # of a probability, for each transition: sums of log-gammas
 CHUNK = 2**22  # counts at once
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class ContextTree(ClosedForm):
+class ContextTree(ContextRows):
     """A variable-order Markov chain with unknown tree and rows.
 
     Attributes:
@@ -59,7 +59,6 @@ class ContextTree(ClosedForm):
 
     family: ClassVar[str] = "context_tree"
     kind: ClassVar[str] = "a context tree with unknown rows"
-    theta: ClassVar[str] = "rows"
     discrete: ClassVar[bool] = True
 
     def __init__(
@@ -72,14 +71,7 @@ class ContextTree(ClosedForm):
         lengths: Sequence[Whole] = LENGTHS,
         version: Whole = 1,
     ) -> None:
-        if not is_whole(n_states) or n_states < 2:
-            raise InputError(f"n_states must be a whole number of at least 2, not {n_states!r}.")
-        if not is_whole(depth) or depth < 1:
-            raise InputError(f"depth must be a whole number of at least 1, not {depth!r}.")
-        if depth > np.log(MOST_CONTEXTS) / np.log(n_states) + 1e-9:
-            raise InputError(
-                f"depth {depth} with {n_states} states has {n_states}^{depth} contexts; {MOST_CONTEXTS} are the most."
-            )
+        self.check_rows(n_states, depth, "depth")
         beta = as_floats(stop, "stop")
         if beta.ndim or not 0 <= beta <= 1:
             raise InputError(f"stop must be a probability, not {stop!r}.")
@@ -92,41 +84,18 @@ class ContextTree(ClosedForm):
         """The first D tokens, which are uniform."""
         return self.depth
 
-    @property
-    def prior_mean(self) -> Float[np.ndarray, "contexts q"]:
-        """Uniform rows."""
-        return np.full((self.n_states**self.depth, self.n_states), 1 / self.n_states)
-
     def model(self, tokens: Any = None, length: int | None = None) -> Any:
         """NumPyro model of one sequence, with the tree explicit: ``stop`` is discrete, rows are continuous."""
         import jax.numpy as jnp
         import numpyro
         import numpyro.distributions as dist
-        from numpyro.contrib.control_flow import scan
 
         q, depth = self.n_states, self.depth
         inner, nodes = (sum(q**d for d in range(n)) for n in (depth, depth + 1))
         stop = numpyro.sample("stop", dist.Bernoulli(probs=jnp.full(inner, self.stop)).to_event(1))
         prior = dist.Dirichlet(jnp.full(q, self.concentration, dtype=float)).expand([nodes]).to_event(1)
         rows = numpyro.deterministic("rows", self._resolved(stop, numpyro.sample("node_rows", prior)))
-        uniform = dist.Categorical(probs=jnp.full(q, 1 / q)).expand([depth]).to_event(1)
-        place = q ** jnp.arange(depth - 1, -1, -1)
-        if tokens is not None:
-            numpyro.sample("initial", uniform, obs=tokens[:depth])
-            n = len(tokens) - depth
-            index = sum(tokens[j : j + n] * place[j] for j in range(depth))
-            with numpyro.plate("time", n):
-                numpyro.sample("token", dist.Categorical(probs=rows[index]), obs=tokens[depth:])
-            return tokens
-        if length is None:
-            raise ValueError("give tokens to condition on, or a length to draw")
-
-        def step(window: Any, _: None) -> tuple[Any, Any]:  # window: (D,), oldest first
-            token = numpyro.sample("token", dist.Categorical(probs=rows[window @ place]))
-            return jnp.concatenate([window[1:], token[None]]), token
-
-        initial = numpyro.sample("initial", uniform)
-        return jnp.concatenate([initial, scan(step, initial, None, length=length - depth)[1]])
+        return self.chain(rows, tokens, length)
 
     def _resolved(self, stop: Any, rows: Any) -> Any:
         """The row of every context of D tokens: that of its shallowest leaf."""
@@ -139,13 +108,6 @@ class ContextTree(ClosedForm):
             node = first[depth] + contexts % q**depth
             found = jnp.where(stop[node][:, None] == 1, rows[node], found)
         return found
-
-    def truth(
-        self, theta: Float[np.ndarray, "B contexts q"], contexts: Int[np.ndarray, "B T"]
-    ) -> Float[np.ndarray, "B q"]:
-        """The row of the last D tokens."""
-        last = context_index(np.asarray(contexts)[:, -self.depth :], self.n_states, self.depth)[:, 0]
-        return theta[np.arange(len(last)), last]
 
     def predictive(self, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int]) -> Predictive:
         """By context-tree weighting."""

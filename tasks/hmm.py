@@ -262,6 +262,7 @@ def _stacked(models: Sequence[Mapping[str, Any]]) -> dict[str, Float[np.ndarray,
     q = {each["emission"].shape[1] for each in models}
     if len(q) > 1:
         raise InputError(f"models emit different numbers of states: {', '.join(map(str, sorted(q)))}.")
+    (n_states,) = q
     most = max(len(each["initial"]) for each in models)
     parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     for each in models:
@@ -270,5 +271,5 @@ def _stacked(models: Sequence[Mapping[str, Any]]) -> dict[str, Float[np.ndarray,
         away = np.pad(each["transition"], ((0, more), (0, more)))
         away[most - more :, 0] = 1.0
         parts["transition"].append(away)
-        parts["emission"].append(np.pad(each["emission"], ((0, more), (0, 0)), constant_values=1 / q.copy().pop()))
+        parts["emission"].append(np.pad(each["emission"], ((0, more), (0, 0)), constant_values=1 / n_states))
     return {part: np.stack(arrays) for part, arrays in parts.items()}

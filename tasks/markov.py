@@ -27,66 +27,42 @@ MOST_CONTEXTS = 10_000  # q^k: each sequence has as many rows
 ROUNDING = 4 * np.finfo(np.float64).eps  # of a quotient of two sums
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class Markov(ClosedForm):
-    """A Markov chain with unknown rows.
+class ContextRows(ClosedForm):
+    """θ has a row for every context of as many tokens as are given, (q^k, q), in lexicographic order, oldest first."""
 
-    Attributes:
-        n_states: q, at least 2.
-        order: k, the number of tokens that the next one depends on, at least 1.
-        concentration: α > 0 of the symmetric Dirichlet prior on every row.
-    """
-
-    name: str
-    n_states: int
-    order: int
-    concentration: float = 1.0
-    lengths: tuple[int, ...] = LENGTHS
-    version: int = 1
-
-    family: ClassVar[str] = "markov"
-    kind: ClassVar[str] = "a Markov chain with unknown rows"
     theta: ClassVar[str] = "rows"
 
-    def __init__(
-        self,
-        name: str,
-        n_states: Whole,
-        order: Whole,
-        concentration: Real = 1.0,
-        lengths: Sequence[Whole] = LENGTHS,
-        version: Whole = 1,
-    ) -> None:
+    @staticmethod
+    def check_rows(n_states: Any, k: Any, word: str) -> None:
+        """Raise :class:`InputError` unless there can be so many rows; ``word`` is what people call k."""
         if not is_whole(n_states) or n_states < 2:
             raise InputError(f"n_states must be a whole number of at least 2, not {n_states!r}.")
-        check_order(order)
-        if order > np.log(MOST_CONTEXTS) / np.log(n_states) + 1e-9:
+        check_order(k, word)
+        if k > np.log(MOST_CONTEXTS) / np.log(n_states) + 1e-9:
             raise InputError(
-                f"order {order} with {n_states} states has {n_states}^{order} contexts; {MOST_CONTEXTS} are the most."
+                f"{word} {k} with {n_states} states has {n_states}^{k} contexts; {MOST_CONTEXTS} are the most."
             )
-        alpha = check_concentration(concentration)
-        self.settle(name, lengths, version, n_states=int(n_states), order=int(order), concentration=alpha)
-
-    @property
-    def given(self) -> int:
-        """The first k tokens, which are uniform."""
-        return self.order
 
     @property
     def prior_mean(self) -> Float[np.ndarray, "contexts q"]:
         """Uniform rows."""
-        return np.full((self.n_states**self.order, self.n_states), 1 / self.n_states)
+        return np.full((self.n_states**self.given, self.n_states), 1 / self.n_states)
 
-    def model(self, tokens: Any = None, length: int | None = None) -> Any:
-        """NumPyro model of one sequence; its latent is θ."""
+    def truth(
+        self, theta: Float[np.ndarray, "B contexts q"], contexts: Int[np.ndarray, "B T"]
+    ) -> Float[np.ndarray, "B q"]:
+        """The row of the last k tokens."""
+        last = context_index(np.asarray(contexts)[:, -self.given :], self.n_states, self.given)[:, 0]
+        return theta[np.arange(len(last)), last]
+
+    def chain(self, rows: Any, tokens: Any, length: int | None) -> Any:
+        """In a NumPyro model, what comes after the rows: the sites ``initial`` and ``token``; returns the tokens."""
         import jax.numpy as jnp
         import numpyro
         import numpyro.distributions as dist
         from numpyro.contrib.control_flow import scan
 
-        q, k = self.n_states, self.order
-        prior = dist.Dirichlet(jnp.full(q, self.concentration, dtype=float)).expand([q**k]).to_event(1)
-        rows = numpyro.sample("rows", prior)
+        q, k = self.n_states, self.given
         uniform = dist.Categorical(probs=jnp.full(q, 1 / q)).expand([k]).to_event(1)
         place = q ** jnp.arange(k - 1, -1, -1)  # of each token of a context in its index, oldest first
         if tokens is not None:
@@ -106,12 +82,55 @@ class Markov(ClosedForm):
         initial = numpyro.sample("initial", uniform)
         return jnp.concatenate([initial, scan(step, initial, None, length=length - k)[1]])
 
-    def truth(
-        self, theta: Float[np.ndarray, "B contexts q"], contexts: Int[np.ndarray, "B T"]
-    ) -> Float[np.ndarray, "B q"]:
-        """The row of the last k tokens."""
-        last = context_index(np.asarray(contexts)[:, -self.order :], self.n_states, self.order)[:, 0]
-        return theta[np.arange(len(last)), last]
+
+@dataclass(frozen=True, eq=False, init=False)
+class Markov(ContextRows):
+    """A Markov chain with unknown rows.
+
+    Attributes:
+        n_states: q, at least 2.
+        order: k, the number of tokens that the next one depends on, at least 1.
+        concentration: α > 0 of the symmetric Dirichlet prior on every row.
+    """
+
+    name: str
+    n_states: int
+    order: int
+    concentration: float = 1.0
+    lengths: tuple[int, ...] = LENGTHS
+    version: int = 1
+
+    family: ClassVar[str] = "markov"
+    kind: ClassVar[str] = "a Markov chain with unknown rows"
+
+    def __init__(
+        self,
+        name: str,
+        n_states: Whole,
+        order: Whole,
+        concentration: Real = 1.0,
+        lengths: Sequence[Whole] = LENGTHS,
+        version: Whole = 1,
+    ) -> None:
+        self.check_rows(n_states, order, "order")
+        alpha = check_concentration(concentration)
+        self.settle(name, lengths, version, n_states=int(n_states), order=int(order), concentration=alpha)
+
+    @property
+    def given(self) -> int:
+        """The first k tokens, which are uniform."""
+        return self.order
+
+    def model(self, tokens: Any = None, length: int | None = None) -> Any:
+        """NumPyro model of one sequence; its latent is θ."""
+        import jax.numpy as jnp
+        import numpyro
+        import numpyro.distributions as dist
+
+        q, k = self.n_states, self.order
+        prior = dist.Dirichlet(jnp.full(q, self.concentration, dtype=float)).expand([q**k]).to_event(1)
+        rows = numpyro.sample("rows", prior)
+        return self.chain(rows, tokens, length)
 
     def predictive(self, contexts: Int[np.ndarray, "B T"], lengths: Sequence[int]) -> Predictive:
         """The closed form, from counts."""

@@ -239,10 +239,10 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_order(order: Any) -> None:
-    """Raise :class:`InputError` unless ``order`` is a whole number of at least 1."""
+def check_order(order: Any, word: str = "order") -> None:
+    """Raise :class:`InputError` unless ``order``, or what people give by that word, is a whole number of at least 1."""
     if not is_whole(order) or order < 1:
-        raise InputError(f"order must be a whole number of at least 1, not {order!r}.")
+        raise InputError(f"{word} must be a whole number of at least 1, not {order!r}.")
 
 
 def check_concentration(concentration: Any) -> float:

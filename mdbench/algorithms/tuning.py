@@ -205,9 +205,7 @@ def tune_constants(task: DirichletMixture, kind: str, length: int) -> list[float
 
 def tune_learned(task: DirichletMixture, sizes: str, steps: int, length: int) -> list[float]:
     """The scalars of learned steps, from where all steps are alike; by position those of all the task's own lengths."""
-    check_steps(steps)
-    if steps > MOST_LEARNED:
-        raise InputError(f"steps of sizes that are learned are at most {MOST_LEARNED}, not {steps}.")
+    check_steps(steps, MOST_LEARNED)
     eta = tuned_step_size(task, steps, length)
     a, b = adaptive_constants(task.n_components, task.concentration)
     scale = tuned_step_size(task, 1, length) / eta  # one of several steps is shorter

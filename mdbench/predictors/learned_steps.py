@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mdbench.algorithms.learned_steps import EVIDENCE, SIZES, learned
+from mdbench.algorithms.mirror_descent import check_steps
 from mdbench.algorithms.tuning import MOST_LEARNED, learned_scalars
 from mdbench.core.errors import InputError
 from mdbench.predictors.estimators import Estimator
@@ -29,8 +30,7 @@ class LearnedSteps(Estimator):
     fixed_to_task = True
 
     def __init__(self, task: DirichletMixture, steps: int = 1, sizes: str = EVIDENCE) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_LEARNED:
-            raise InputError(f"steps must be a whole number from 1 to {MOST_LEARNED}, not {steps!r}.")
+        check_steps(steps, MOST_LEARNED)
         if sizes not in SIZES:
             raise InputError(f"sizes must be {', '.join(SIZES)}, not {sizes!r}.")
         super().__init__(task)
