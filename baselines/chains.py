@@ -43,7 +43,10 @@ class Batch(NamedTuple):
 
 
 Sampler = Callable[[Batch], dict[str, np.ndarray]]
-"""The draws ``weights`` (B, C, D, m), θ's numbers in a row, and statistics, each (B, C, D)."""
+"""The draws ``weights`` (B, C, D, m), θ's numbers in a row, and statistics, each (B, C, D).
+
+``next_token`` (B, C, D, q) are what :class:`Draws` has by that name.
+"""
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,13 @@ def _in_chunks(
     with ThreadPoolExecutor(n_cores()) as pool:
         chunks = list(pool.map(run, range(0, total, chunk)))
     by_name = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    weights = np.moveaxis(by_name.pop("weights"), 0, 2)[:, :, :, None]  # (C, D, B, 1, m)
-    return Draws(weights, {name: np.moveaxis(v, 0, 2)[..., None] for name, v in by_name.items()})
+    vectors = {  # (C, D, B, 1, ..)
+        name: np.moveaxis(by_name.pop(name), 0, 2)[:, :, :, None]
+        for name in ("weights", "next_token")
+        if name in by_name
+    }
+    stats = {name: np.moveaxis(v, 0, 2)[..., None] for name, v in by_name.items()}
+    return Draws(vectors["weights"], stats, next_token=vectors.get("next_token"))
 
 
 def _merge(part: Posterior, rows: Int[np.ndarray, " R"], longer: Posterior) -> Posterior:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,9 @@ def from_draws(
 ) -> Posterior:
     """Moments, standard errors and gates of independent chains."""
     weights = draws.weights  # (C, D, B, P, m)
-    next_token = _next_token(task, contexts, lengths, weights)
+    next_token = draws.next_token
+    if next_token is None:
+        next_token = _next_token(task, contexts, lengths, weights)
     next_token_se = _by_arviz("mcse", next_token, method="mean")
     return Posterior(
         method,
@@ -48,7 +51,7 @@ def from_draws(
         mean_se=_by_arviz("mcse", weights, method="mean"),
         next_token_se=next_token_se,
         checks_made=_chain_checks(weights, next_token_se, draws.stats),
-        draws=draws,
+        draws=replace(draws, next_token=None),
         next_token=None if isinstance(task, Mixture) else next_token.mean(axis=(0, 1)),
         site=task.theta,
     )

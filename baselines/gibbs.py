@@ -1,4 +1,7 @@
-"""Gibbs sampling by data augmentation: lags given weights, weights given lags (Tanner and Wong, 1987)."""
+"""Gibbs sampling by data augmentation: lags given weights, weights given lags (Tanner and Wong, 1987).
+
+Where the matrix is unknown too, weights and matrix are summed out (:mod:`mdbench.baselines.collapsed`).
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,25 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from mdbench.baselines.baseline import Contexts, Lengths, option
 from mdbench.baselines.chains import Batch, Chains, chain_keys, run_padded
+from mdbench.baselines.collapsed import lag_counts
 from mdbench.baselines.posterior import Posterior
+from mdbench.baselines.softmax import draw_log_gamma
 from mdbench.core.progress import Advance
-from mdbench.tasks import DirichletMixture
+from mdbench.tasks import DirichletMixture, UnknownMatrix, tokens_before
+
+COLLAPSED_CHUNK = 8  # sequences in one task of a thread
 
 
 @dataclass(frozen=True)
-class Gibbs(Chains[DirichletMixture]):
+class Gibbs(Chains[DirichletMixture | UnknownMatrix]):
     """Posterior by Gibbs sampling: z_t ~ Categorical(λ_g x_t(g)), then λ ~ Dirichlet(α + counts of the lags).
+
+    With an unknown matrix the z_t are drawn one after the other with λ and π summed out, and the next token is
+    predicted by E[λ_g | z] E[π | z], which has less noise than draws of both.
 
     It moves slowly where the lags say nearly the same of each transition (an autocorrelation time of 10 to 20 sweeps is
     usual), so only some sweeps are kept. Each chain begins at a uniformly drawn λ.
@@ -32,14 +43,40 @@ class Gibbs(Chains[DirichletMixture]):
     warmup: int = option(200, "draws (of that many sweeps) thrown away first", least=1)
 
     def posterior(
-        self, task: DirichletMixture, contexts: Contexts, lengths: Lengths = None, progress: Advance | None = None
+        self,
+        task: DirichletMixture | UnknownMatrix,
+        contexts: Contexts,
+        lengths: Lengths = None,
+        progress: Advance | None = None,
     ) -> Posterior:
         """As :meth:`Baseline.posterior`."""
+        if isinstance(task, UnknownMatrix):
+            sampler = functools.partial(self._sample_collapsed, task)
+            return self.run(sampler, task, contexts, lengths, progress, chunk=COLLAPSED_CHUNK, padded=False)
         return self.run(functools.partial(self._sample, task.concentration), task, contexts, lengths, progress)
 
     def _sample(self, concentration: float, batch: Batch) -> dict[str, np.ndarray]:
         run = _compiled(batch.warmup, batch.draws, self.thin)
         return {"weights": run_padded(run, chain_keys(batch.seeds, self.chains), batch.x, 0.0, concentration)}
+
+    def _sample_collapsed(self, task: UnknownMatrix, batch: Batch) -> dict[str, np.ndarray]:
+        m, q, alpha, beta = task.order, task.n_states, task.concentration, task.row_concentration
+        sweeps = (batch.warmup, batch.draws, self.thin)
+        theta = np.empty((len(batch.contexts), self.chains, batch.draws, m + q * q))
+        next_token = np.empty((*theta.shape[:3], q))
+        lagged = tokens_before(batch.contexts, m, np.arange(m, batch.contexts.shape[1]))
+        last = tokens_before(batch.contexts, m, batch.contexts.shape[1])
+        for i, k in np.ndindex(theta.shape[:2]):
+            rng = np.random.default_rng([*map(int, batch.seeds[i]), k])
+            c, pairs = lag_counts(lagged[i], batch.contexts[i, m:], q, alpha, beta, sweeps, rng)
+            theta[i, k, :, :m] = softmax(draw_log_gamma(alpha + c, c.shape, rng), axis=-1)
+            theta[i, k, :, m:] = softmax(draw_log_gamma(beta + pairs, pairs.shape, rng), axis=-1).reshape(
+                batch.draws, -1
+            )
+            weights = (alpha + c) / (m * alpha + c.sum(axis=1, keepdims=True))
+            rows = beta + pairs[:, last[i]]  # (D, m, q)
+            next_token[i, k] = np.einsum("dg,dgq->dq", weights, rows / rows.sum(axis=-1, keepdims=True))
+        return {"weights": theta, "next_token": next_token}
 
 
 @functools.lru_cache(maxsize=8)

@@ -44,11 +44,14 @@ class Draws:
         weights: (C, D, B, P, m) λ, by chain, draw, sequence, prefix and lag.
         stats: of the sampler, each (C, D, B, P): ``diverging``, ``energy``, ``n_steps`` where it has them.
         settings: what the sampler was told (numbers), for whoever reads the file.
+        next_token: (C, D, B, P, q) what each draw says of the next token, where its method knows that with less noise
+            than p(· | θ, y) has.
     """
 
     weights: Float[np.ndarray, "C D B P m"]
     stats: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    next_token: Float[np.ndarray, "C D B P q"] | None = None
 
 
 @dataclass(frozen=True)

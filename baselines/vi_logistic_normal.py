@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, Int
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
@@ -110,7 +111,16 @@ def _theta(task: Task, tokens: Int[np.ndarray, " T"]) -> Callable[[Float[np.ndar
     """From unconstrained coordinates to the numbers of θ in a row."""
     with handlers.block(), handlers.trace() as sites, handlers.seed(rng_seed=0):
         task.model(tokens)
-    value, transform = sites[task.theta]["value"], biject_to(sites[task.theta]["fn"].support)
-    shape = transform.inverse_shape(value.shape)
-    compiled = jax.jit(lambda u: transform(u.reshape(len(u), *shape)).reshape(len(u), -1))
+    latents = {name: s for name, s in sites.items() if s["type"] == "sample" and not s["is_observed"]}
+    transforms = {name: biject_to(site["fn"].support) for name, site in latents.items()}
+    unconstrained = {name: jnp.zeros(t.inverse_shape(latents[name]["value"].shape)) for name, t in transforms.items()}
+    unravel = ravel_pytree(unconstrained)[1]
+
+    def theta(u: jax.Array) -> jax.Array:
+        values = {name: transforms[name](value) for name, value in unravel(u).items()}
+        with handlers.block(), handlers.trace() as found, handlers.substitute(data=values):
+            task.model(tokens)
+        return found[task.theta]["value"].ravel()
+
+    compiled = jax.jit(jax.vmap(theta))
     return lambda u: np.asarray(compiled(u))

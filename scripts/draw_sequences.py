@@ -14,11 +14,13 @@ from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, load_suite, load_task, sample, 
 FOLDER = Path(__file__).parents[1] / "tasks" / "data" / "sequences"
 
 argparse.ArgumentParser(description=__doc__).parse_args()
-longest = max(length for name in suite_names() for length in load_suite(name).lengths)
+suites = [load_suite(name) for name in suite_names()]
 FOLDER.mkdir(exist_ok=True)
 for name in task_names():
     if (FOLDER / f"{name}.npz").exists():
         print(f"{name}: its sequences are there, and stay.")
         continue
-    drawn = sample(load_task(name), longest, N_PUBLIC, PUBLIC_SEED)
-    np.savez_compressed(FOLDER / f"{name}.npz", tokens=drawn.tokens.astype(np.uint8), weights=drawn.weights)
+    task = load_task(name)
+    longest = max(length for suite in suites if name in suite.tasks for length in suite.lengths)
+    drawn = sample(task, longest, N_PUBLIC, PUBLIC_SEED)
+    np.savez_compressed(FOLDER / f"{name}.npz", tokens=drawn.tokens.astype(np.uint8), **{task.theta: drawn.theta})

@@ -101,6 +101,13 @@ standard_l5   mtd-q10-m4  16   standard_l3    16   steps=5000 learning_rate=0.00
 standard_l5   mtd-q10-m4  32   standard_l5    16   steps=3000 learning_rate=0.002
 standard_l5   mtd-q10-m4  64   standard_l5    32   steps=2000 learning_rate=0.002
 standard_l5   mtd-q10-m4 128   standard_l5    64   steps=400 learning_rate=0.001
+
+trained_l3    selective-q3-m2 32 random            start_length=0 learning_rate=0.02
+trained_l3    markov-q3-k1 32    random            start_length=0 learning_rate=0.02
+trained_l3    hmm-q3-h2-k4 32    random            start_length=0 learning_rate=0.02
+standard_l3   selective-q3-m2 32 random            candidates=1 steps=8000 learning_rate=0.003
+standard_l3   markov-q3-k1 32    random            candidates=1 steps=8000 learning_rate=0.003
+standard_l3   hmm-q3-h2-k4 32    random            candidates=1 steps=8000 learning_rate=0.003
 """
 
 

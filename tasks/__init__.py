@@ -10,6 +10,7 @@ from mdbench.tasks.atoms import Atoms
 from mdbench.tasks.catalogue import (
     Suite,
     as_task,
+    boards_of,
     family_names,
     load_family,
     load_suite,
@@ -37,6 +38,7 @@ from mdbench.tasks.mtd import MTD, mtd_lags, mtd_model
 from mdbench.tasks.per_lag import PerLag
 from mdbench.tasks.sequences import N_PUBLIC, PUBLIC_SEED, Sequences, evaluation_sequences, public_sequences
 from mdbench.tasks.task import ClosedForm, Predictive, Stream, Task
+from mdbench.tasks.unknown_matrix import UnknownMatrix
 
 if TYPE_CHECKING:
     from mdbench.tasks.sampling import Sample, sample
@@ -64,7 +66,9 @@ __all__ = [
     "Stream",
     "Suite",
     "Task",
+    "UnknownMatrix",
     "as_task",
+    "boards_of",
     "evaluation_sequences",
     "family_names",
     "lag_likelihoods",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module, resources
 from importlib.metadata import EntryPoint
@@ -27,6 +28,7 @@ FAMILIES = {  # by what task files call them
     "atoms": "mdbench.tasks.atoms:Atoms",
     "context_tree": "mdbench.tasks.context_tree:ContextTree",
     "hmm": "mdbench.tasks.hmm:HMM",
+    "unknown_matrix": "mdbench.tasks.unknown_matrix:UnknownMatrix",
 }
 
 
@@ -34,14 +36,21 @@ FAMILIES = {  # by what task files call them
 class Suite:
     """A frozen, versioned list of (task, lengths) on which predictors are compared.
 
-    ``planned`` are pairs of labels whose comparison was planned; ratios of excess KL within ``margin`` are equal.
+    ``unit`` is the row whose excess KL all others are a ratio of. ``planned`` are pairs of labels whose comparison was
+    planned; ratios of excess KL within ``margin`` are equal.
     """
 
     name: str
     tasks: tuple[str, ...]
     lengths: tuple[int, ...]
+    unit: str = "md1"
     planned: tuple[tuple[str, str], ...] = ()
     margin: tuple[float, float] = (0.8, 1.25)
+
+    @property
+    def short(self) -> str:
+        """Its name without the version."""
+        return unversioned(self.name)
 
 
 def task_names() -> list[str]:
@@ -106,20 +115,38 @@ def _from_plugin(name: str) -> Task:
 def suite_names() -> list[str]:
     """Names of the suites, the unversioned names (which mean the newest version) first."""
     suites = _suites()
-    return sorted({name.rsplit("-v", 1)[0] for name in suites}) + sorted(suites)
+    return sorted(set(map(unversioned, suites))) + sorted(suites)
+
+
+def boards_of(tasks: Collection[str]) -> list[str]:
+    """Suites, by their short names, that have a board where there are records of these tasks.
+
+    Suites of the same tasks share their records, and the first of them has the board.
+    """
+    found: dict[tuple[str, ...], str] = {}
+    for short in dict.fromkeys(map(unversioned, _suites())):
+        suite = load_suite(short)
+        if not set(suite.tasks).isdisjoint(tasks):
+            found.setdefault(suite.tasks, short)
+    return list(found.values())
+
+
+def unversioned(suite: str) -> str:
+    """``core`` of ``core-v1``."""
+    return suite.rsplit("-v", 1)[0]
 
 
 def load_suite(name: str) -> Suite:
     """The suite of that name; ``core`` means the newest ``core-vN``."""
     suites = _suites()
-    versions = [full for full in suites if full == name or full.rsplit("-v", 1)[0] == name]
+    versions = [full for full in suites if full == name or unversioned(full) == name]
     if not versions:
         raise unknown_name("suite", name, suite_names())
     full = max(versions, key=lambda full: int(full.rsplit("-v", 1)[1]))
     content = suites[full]
+    plain = {key: value if isinstance(value, str) else tuple(value) for key, value in content.items()}
     planned = tuple((a, b) for a, b in content.get("planned", []))
-    margin = {"margin": tuple(content["margin"])} if "margin" in content else {}
-    return Suite(full, tuple(content["tasks"]), tuple(content["lengths"]), planned, **margin)
+    return Suite(**(plain | {"name": full, "planned": planned}))
 
 
 @functools.cache

@@ -154,12 +154,15 @@ class LagMixture(Mixture):
 
     def model(self, tokens: Any = None, length: int | None = None) -> Any:
         """NumPyro model of one sequence with z summed out: λ is its only latent (for NUTS and SVI)."""
+        return self.tokens_given(self.sample_weights(), tokens, length)
+
+    def tokens_given(self, weights: Any, tokens: Any, length: int | None) -> Any:
+        """The rest of :meth:`model`."""
         import jax.numpy as jnp
         import numpyro
         import numpyro.distributions as dist
         from numpyro.contrib.control_flow import scan
 
-        weights = self.sample_weights()
         if tokens is not None:
             initial, rows = self._rows_of(tokens)
             with numpyro.plate("time", len(rows)):
@@ -175,12 +178,15 @@ class LagMixture(Mixture):
 
     def lags(self, tokens: Any = None, length: int | None = None) -> Any:
         """NumPyro model with explicit z (for enumeration, and to draw from); arguments as :meth:`model`."""
+        return self.lags_given(self.sample_weights(), tokens, length)
+
+    def lags_given(self, weights: Any, tokens: Any, length: int | None) -> Any:
+        """The rest of :meth:`lags`."""
         import jax.numpy as jnp
         import numpyro
         import numpyro.distributions as dist
         from numpyro.contrib.control_flow import scan
 
-        weights = self.sample_weights()
         if tokens is not None:
             initial, rows = self._rows_of(tokens)
             with numpyro.plate("time", len(rows)):

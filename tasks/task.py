@@ -245,7 +245,7 @@ def check_order(order: Any, word: str = "order") -> None:
         raise InputError(f"{word} must be a whole number of at least 1, not {order!r}.")
 
 
-def check_concentration(concentration: Any) -> float:
+def check_concentration(concentration: Any, word: str = "concentration") -> float:
     """It as a float, if it is a number that float64 can work with.
 
     Raises:
@@ -254,7 +254,7 @@ def check_concentration(concentration: Any) -> float:
     low, high = CONCENTRATIONS
     number = isinstance(concentration, numbers.Real) and not isinstance(concentration, bool)
     if not number or not low <= concentration <= high:
-        raise InputError(f"concentration must be a number from {low:g} to {high:g}, not {concentration!r}.")
+        raise InputError(f"{word} must be a number from {low:g} to {high:g}, not {concentration!r}.")
     return float(concentration)
 
 

@@ -337,8 +337,8 @@ def tune_tasks(
     """Tune anew and keep what was found: in a table or where it is looked up (the shipped table, or the cache folder).
 
     Args:
-        names: of tasks or task files; all built-in tasks if None.
-        lengths: if None those of the suites for built-in tasks, a task's own for others.
+        names: of tasks or task files; of a mixture with a Dirichlet prior; all built-in ones if None.
+        lengths: if None those of its suites for a built-in task, a task's own for others.
         wanted: what to tune.
         table: a file like the shipped one.
         progress: called to show progress.
@@ -346,18 +346,19 @@ def tune_tasks(
     Raises:
         InputError: a task without Dirichlet weights, a length that cannot be, or a table that cannot be written.
     """
-    built_in = task_names()
+    built_in = [name for name in task_names() if isinstance(load_task(name), DirichletMixture)]
     chosen = list(names or built_in)
     if table is None and set(chosen) <= set(built_in):
         table = SHIPPED
     if table is not None:
         check_writable(table)
-    of_suites = sorted({length for name in suite_names() for length in load_suite(name).lengths})
+    suites = [load_suite(name) for name in suite_names()]
     for name in chosen:
         task = load_task(name)
         if not isinstance(task, DirichletMixture):
             raise InputError(f"tuned numbers are of {DirichletMixture.kind}; '{name}' is {task.kind}.")
-        at = list(lengths or (of_suites if name in built_in else task.lengths))
+        of_suites = sorted({length for suite in suites if name in suite.tasks for length in suite.lengths})
+        at = list(lengths or of_suites or task.lengths)
         for length in at:
             task.check_length(length)
         values = tune(task, at, wanted, progress(f"{task.name}: tuned values", len(at) * len(wanted)))

@@ -13,7 +13,7 @@ from mdbench.board.files import digest_of, record_paths
 from mdbench.board.marks import Mark, read_marks
 from mdbench.board.names import visible
 from mdbench.board.predictions import ByLength
-from mdbench.board.ranking import UNIT, Excess, Place, Planned, Standing, complete, planned_comparisons, standings
+from mdbench.board.ranking import Excess, Place, Planned, Standing, complete, planned_comparisons, standings
 from mdbench.board.reading import check_place, read_record
 from mdbench.board.record import LONGEST_REASON, PREDICTIONS, CellRecord, Record
 from mdbench.board.times import Time, read_times
@@ -24,7 +24,7 @@ from mdbench.core.progress import Progress, no_progress
 from mdbench.evaluation.agreement import Agreement, pairwise, rows_of
 from mdbench.evaluation.results import Scores, is_at_gold
 from mdbench.predictors.catalogue import BUILT_IN, SHIPPED_WEIGHTS
-from mdbench.tasks import N_PUBLIC, Suite, load_suite
+from mdbench.tasks import N_PUBLIC, Suite, boards_of, load_suite, task_names
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,10 @@ class Refused:
 
 @dataclass(frozen=True)
 class Board:
-    """The rows, ranked ones first, best first; planned comparisons; what was refused; how far rows are apart."""
+    """The rows, ranked ones first, best first; planned comparisons; what was refused; how far rows are apart.
+
+    ``beside`` are the suites that have a board in the same folder.
+    """
 
     suite: Suite
     rows: list[Row]
@@ -133,6 +136,7 @@ class Board:
     refused: list[Refused]
     notes: list[str] = field(default_factory=list)
     agreements: dict[Place, Agreement] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -147,6 +151,11 @@ class Board:
         planned, refused = [asdict(p) for p in self.planned], [asdict(r) for r in self.refused]
         plain = {"suite": self.suite.name, "rows": rows, "planned": planned, "refused": refused, "notes": self.notes}
         return json_ready(plain)
+
+
+def suites_in(folder: str | Path) -> list[str]:
+    """Short names of the suites of which the folder of a leaderboard has records, in their own order."""
+    return boards_of({path.parent.name for path in record_paths(folder)})
 
 
 def build(
@@ -166,7 +175,9 @@ def build(
     read, refused = _read_all(Path(folder), loaded, progress)
     if not read:
         reason = f"; the first was refused: {refused[0].reason}" if refused else ""
-        raise InputError(f"there are no records to rank in '{Path(folder) / 'records'}'{reason}")
+        others = ", ".join(name for name in suites_in(folder) if name != loaded.short)
+        reason = reason or (f"; it has some of other suites ({others})" if others else "")
+        raise InputError(f"there are no records of {loaded.name} to rank in '{Path(folder) / 'records'}'{reason}")
     places = [(task, length) for task in loaded.tasks for length in loaded.lengths]
     by_row: dict[str, dict[str, tuple[Record, dict[int, Scores]]]] = {}
     digests: dict[tuple[str, str], str] = {}
@@ -190,14 +201,17 @@ def build(
     tables: dict[str, dict[str, Standing]] = {}
     for task in loaded.tasks:
         tables[task] = standings(complete(excess, [p for p in places if p[0] == task]), unit=None)
-    unit = next((key for key, tasks in by_row.items() if _is_unit(_first(tasks))), None)
+    unit_label = (loaded.unit, "mdbench")
+    about = {key: _first(tasks).predictor for key, tasks in by_row.items()}
+    unit = next((key for key, row in about.items() if (row.label, row.distribution) == unit_label), None)
     whole = complete(excess, places)
     if unit in whole:
         tables[SUITE] = standings(whole, whole[unit])
     else:
         notes.append(
-            f"There is no whole record of {UNIT}, so the suite is not ranked; `mdbench evaluate --predictor {UNIT} "
-            "--record` makes it, and a clone of mdbench has those of all built-in predictors."
+            f"There is no whole record of {loaded.unit}, so the suite is not ranked; `mdbench evaluate --suite "
+            f"{loaded.short} --predictor {loaded.unit} --record` makes it, and a clone of mdbench has those of all "
+            "built-in predictors."
         )
     rows = [
         Row(
@@ -219,7 +233,7 @@ def build(
     planned = planned_comparisons(loaded, {label: (excess[key], unknown[key]) for label, key in ours.items()})
     ranked = sorted(rows, key=_order)
     agreements = _agreements([(record, probs) for record, probs, *_ in read], ranked, places)
-    return Board(loaded, ranked, planned, refused, notes, agreements)
+    return Board(loaded, ranked, planned, refused, notes, agreements, suites_in(folder))
 
 
 def _agreements(
@@ -245,10 +259,6 @@ def row_key(record: Record) -> str:
     return json.dumps([row.name, sorted(row.options.items()), row.distribution, row.kind])
 
 
-def _is_unit(record: Record) -> bool:
-    return (record.predictor.label, record.predictor.distribution) == (UNIT, "mdbench")
-
-
 def all_at_gold(row: Row, tasks: Sequence[str]) -> bool:
     """Whether all that it has in these tasks is below the gold's error."""
     return all(at_gold(cell) for (task, _), _, cell in row.cells() if task in tasks)
@@ -270,7 +280,10 @@ def _read_all(
     held: list[tuple[Record, ByLength, dict[int, Scores], str]] = []
     refused = []
     rows: dict[tuple[str, str], str] = {}
+    of_others = set(task_names()) - set(suite.tasks)
     for path in record_paths(folder):
+        if path.parent.name in of_others:
+            continue
         shown = visible(path.relative_to(folder).as_posix())
         try:
             record, probs = read_record(path)
@@ -283,9 +296,8 @@ def _read_all(
             row = record.task, row_key(record)
             if row in rows:
                 raise InputError(f"another record is of the same row, with the label '{rows[row]}'.")
-            if record.task in suite.tasks:
-                rows[row] = label
-                held.append((record, probs, scores, digest_of(path)))
+            rows[row] = label
+            held.append((record, probs, scores, digest_of(path)))
         except InputError as error:
             refused.append(Refused(shown, visible(str(error).replace(str(path), shown), LONGEST_REASON)))
     return held, refused

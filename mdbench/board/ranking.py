@@ -1,8 +1,9 @@
 """Rankings that admit ties.
 
 A *table* is a set of cells (task, length): those of one task, where rows are ranked by their mean excess KL, or of the
-whole suite, where they are ranked by the geometric mean over cells of the ratio of their excess KL to that of ``md1``,
-so that no cell drowns the others. In the ratio an excess KL is floored at the error of the gold.
+whole suite, where they are ranked by the geometric mean over cells of the ratio of their excess KL to that of the
+suite's unit (``md1`` of most), so that no cell drowns the others. In the ratio an excess KL is floored at the error of
+the gold.
 
 All comparisons are paired, on the sequences that both rows have. Their standard errors come from a bootstrap over
 sequences (the same ones at all lengths of a task) and, where a row has several training seeds, from the variance of the
@@ -32,8 +33,6 @@ from jaxtyping import Bool, Float
 from mdbench.core.statistics import CONFIDENCE, Spread, holm, pooled
 from mdbench.core.wording import interval_text, p_text
 from mdbench.tasks import Suite
-
-UNIT = "md1"  # the row that ratios are taken to
 
 DRAWS = 2000  # of the bootstrap
 

@@ -80,34 +80,52 @@ def verify(
 @leaderboard_app.command()
 def build(
     leaderboard: Leaderboard = LEADERBOARD,
-    suite: Annotated[str, typer.Option("--suite", help="Suite of tasks.")] = "core",
+    suite: Annotated[
+        str, typer.Option("--suite", help="Suite of tasks; all: of every suite that has records there.")
+    ] = "core",
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit code 1 if what is there is not what would be written.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Rank the records of a folder: index.html, README.md, board.csv and the schema of records beside them."""
+    """Rank the records of a folder: index.html, README.md, board.csv and the schema of records beside them.
+
+    Of another suite than core the files are called after it: markov.html, markov.md, markov.csv.
+    """
     from mdbench.board import board as boards
     from mdbench.core.files import check_writable, write_text
     from mdbench.pages import board as pages
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
+    from mdbench.tasks import load_suite
 
-    command = "mdbench leaderboard build" + ("" if suite == "core" else f" --suite {suite}")
+    every = suite == "all"
+    names = boards.suites_in(leaderboard) if every else [load_suite(suite).short]
+    if not names:
+        raise InputError(f"there are no records to rank in '{leaderboard / 'records'}'.")
     with progress_bars() as progress:
-        built = boards.build(leaderboard, suite, progress)
-    files = pages.files_of(built, leaderboard, command)
+        built = [boards.build(leaderboard, name, progress) for name in names]
+    command = "mdbench leaderboard build"
+    files: dict[Path, str] = {}
+    for board in built:
+        short = board.suite.short
+        files |= pages.files_of(board, leaderboard, command + ("" if short == pages.MAIN else f" --suite {short}"))
     stale = [path.name for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
     if not check:
         for path in files:
             check_writable(path)
         for path, text in files.items():
             write_text(path, text)
-    emit(as_json, built.to_dict, lambda: terminal.print_board(built))
-    for refused in built.refused:
+    emit(
+        as_json,
+        lambda: [board.to_dict() for board in built] if every else built[0].to_dict(),
+        lambda: [terminal.print_board(board) for board in built],
+    )
+    for refused in dict.fromkeys(refused for board in built for refused in board.refused):
         say(f"refused '{refused.path}': {refused.reason}")
     if check and stale:
-        fail(f"not up to date: {', '.join(stale)} in '{leaderboard}'; run `{command}` and commit what it writes.", 1)
+        again = command + (f" --suite {suite}" if suite != pages.MAIN else "")
+        fail(f"not up to date: {', '.join(stale)} in '{leaderboard}'; run `{again}` and commit what it writes.", 1)
 
 
 @leaderboard_app.command("time")

@@ -21,7 +21,7 @@ from mdbench.baselines.catalogue import baseline_entries, build_baseline
 from mdbench.core.errors import InputError, Unsupported
 from mdbench.core.progress import Advance, no_advance
 from mdbench.core.store import Arrays, Store, code_hash, foreign_code, hash_of, open_store
-from mdbench.tasks import DirichletMixture, Predictive, Task
+from mdbench.tasks import DirichletMixture, Predictive, Task, UnknownMatrix
 
 SHARD = 256  # sequences in one cell; no number depends on it
 
@@ -93,11 +93,15 @@ def check_gold(task: Task, length: int, method: str) -> Baseline[Any]:
     if baseline.standing == APPROXIMATE:
         able = ", ".join(name for name, e in baseline_entries().items() if e.load().standing != APPROXIMATE)
         raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
-    concentration = task.concentration if isinstance(task, DirichletMixture) else math.inf
+    concentration, instead = math.inf, ""
+    if isinstance(task, DirichletMixture):
+        concentration, instead = task.concentration, ", so take exact"
+    elif isinstance(task, UnknownMatrix):
+        concentration = min(task.concentration, task.row_concentration)
     if baseline.standing == GATED and concentration < LEAST_CONCENTRATION:
         raise InputError(
             f"at concentration {concentration:g} the posterior sits in corners that samplers can miss without "
-            f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}, so take exact."
+            f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}{instead}."
         )
     try:
         baseline.check(task, length)

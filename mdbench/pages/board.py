@@ -16,7 +16,7 @@ import altair as alt
 import vl_convert
 
 from mdbench.board.board import NOT_RERUN, RERUN, SUITE, Board, Row, all_at_gold, at_gold
-from mdbench.board.ranking import PLANNED, UNIT, Standing
+from mdbench.board.ranking import PLANNED, Standing
 from mdbench.board.record import KINDS, PREDICTIONS, CellRecord, json_schema
 from mdbench.board.times import N_SEQUENCES as N_TIMED
 from mdbench.core.files import json_ready
@@ -24,9 +24,20 @@ from mdbench.core.wording import interval_text, title
 from mdbench.evaluation.agreement import Agreement
 from mdbench.pages.agreement import LOWEST
 from mdbench.pages.html import render_page
+from mdbench.predictors.catalogue import BUILT_IN
 from mdbench.tasks import N_PUBLIC
 
-CHARTED = ("md1", "md2", "md5", "constructed_l5", "trained_l3", "trained_l5", "uniform")  # ticked at first
+MAIN = "core"  # the suite whose board a folder shows first
+
+CHARTED = (
+    "md1",
+    "md2",
+    "md5",
+    "constructed_l5",
+    "trained_l3",
+    "trained_l5",
+    "uniform",
+)  # ticked at first on the main board
 
 # Okabe and Ito, with the yellow darkened: told apart by the colour-blind, on white and on black.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B5A300", "#8C8C8C")
@@ -46,12 +57,20 @@ MOST_REFUSED = 100  # records that are named in the README
 
 def files_of(board: Board, folder: Path, command: str) -> dict[Path, str]:
     """All that `mdbench leaderboard build` writes into the folder of a leaderboard."""
+    name = board.suite.short
     return {
-        folder / "index.html": render_html(board, command),
-        folder / "README.md": render_markdown(board, command),
-        folder / "board.csv": render_csv(board),
+        folder / file_of(name, "html"): render_html(board, command),
+        folder / file_of(name, "md"): render_markdown(board, command),
+        folder / file_of(name, "csv"): render_csv(board),
         folder / "record.schema.json": json_schema() + "\n",
     }
+
+
+def file_of(suite: str, ending: str) -> str:
+    """The board of a suite as a file of that kind; the main suite's is what a folder shows first."""
+    if suite == MAIN:
+        return {"html": "index.html", "md": "README.md", "csv": "board.csv"}[ending]
+    return f"{suite}.{ending}"
 
 
 def render_html(board: Board, command: str) -> str:
@@ -67,6 +86,9 @@ def render_html(board: Board, command: str) -> str:
         command=command,
         n_public=N_PUBLIC,
         cost=COST,
+        unit=_unit(board),
+        boards=[(name, file_of(name, "html")) for name in board.beside],
+        csv=file_of(board.suite.short, "csv"),
         columns=columns,
         planned=PLANNED,
         scores=_scores(board),
@@ -76,6 +98,11 @@ def render_html(board: Board, command: str) -> str:
         vega=_vega(),
         data=_data(board),
     )
+
+
+def _unit(board: Board) -> str:
+    """What the row that ratios are taken to is, in a few words."""
+    return BUILT_IN[board.suite.unit].summary.split("; option", maxsplit=1)[0]
 
 
 def _scores(board: Board) -> list[tuple[str, str]]:
@@ -94,12 +121,15 @@ def render_markdown(board: Board, command: str) -> str:
     """The same table."""
     tasks = board.suite.tasks
     titles = ["#", "predictor", "kind", "score", "95% interval", "ranks", "ties", *tasks, "sequences", "rerun", "cost"]
+    page, table = (file_of(board.suite.short, ending) for ending in ("html", "csv"))
+    boards = [name if name == board.suite.short else f"[{name}]({file_of(name, 'md')})" for name in board.beside]
     lines = [
         f"# Leaderboard: {board.suite.name}",
         "",
-        f"Made by `{command}`; [index.html](index.html) is the same with charts, provenance and the command",
+        *([f"Boards: {' · '.join(boards)}.", ""] if len(boards) > 1 else []),
+        f"Made by `{command}`; [{page}]({page}) is the same with charts, provenance and the command",
         "that repeats each row. Score: geometric mean over all tasks and lengths of the ratio of the excess KL to that",
-        f"of one tuned step of Mirror Descent (`{UNIT}`); lower is better. Ranks: those that the data do not rule out.",
+        f"of `{board.suite.unit}` ({_unit(board)}); lower is better. Ranks: those that the data do not rule out.",
         "Rows with a letter in common cannot be told apart (paired bootstrap, all pairs at once at 95%). Tasks: mean",
         "excess KL in nats; of a row that lacks lengths, what it has at the others, which has no rank.",
         f"Lengths: {', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer where *few* stands.",
@@ -107,7 +137,7 @@ def render_markdown(board: Board, command: str) -> str:
         "*Rerun*: the keeper of this board ran the predictor again on fresh sequences, and its scores were compatible;",
         "*not repeated*: they were not, somewhere; *not rerun*: nobody checked that it makes these predictions.",
         f"Cost: {COST},",
-        "mean over cells, both timed side by side. [board.csv](board.csv) has the numbers.",
+        f"mean over cells, both timed side by side. [{table}]({table}) has the numbers.",
         "",
         f"| {' | '.join(titles)} |",
         "|" + "---|" * len(titles),
@@ -251,7 +281,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "cost_sort": _sortable(row.cost),
         "rerun": row.rerun,
         "is_rerun": row.rerun == RERUN,
-        "charted": row.label in CHARTED,
+        "charted": row.label in _charted(board),
         "missing": _missing(row),
         "missing_all": any(task in row.tables for task in board.suite.tasks),
         "cells": [_cell(task, cell) for (task, _), _, cell in row.cells()],
@@ -261,6 +291,11 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "commands": [record.command for record in row.records.values()] if row.kind != PREDICTIONS else [],
         "card": json.dumps({task: r.card for task, r in row.records.items()}, indent=1) if row.first.card else "",
     }
+
+
+def _charted(board: Board) -> list[str]:
+    """The rows that the charts show at first."""
+    return list(CHARTED) if board.suite.short == MAIN else [row.label for row in board.rows[: len(COLOURS)]]
 
 
 def _task_scores(row: Row, task: str) -> list[str]:
@@ -404,7 +439,7 @@ def _data(board: Board) -> dict[str, Any]:
     return {
         "charts": {
             "excess": _lines(board, "excess", "excess KL (nats)", "shown:N", lowest),
-            "cost": _cost(floor),
+            "cost": _cost(board, floor),
             "kl": _lines(board, "kl", "KL (nats)", "kl:Q", None),
         }
         | ({"agreement": _heat_map()} if agreements else {}),
@@ -473,7 +508,7 @@ def _lines(board: Board, y: str, title: str, shown: str, strip: float | None) ->
     return _spec(chart.facet(alt.Facet("task:N", title=None, sort=list(board.suite.tasks)), columns=3))
 
 
-def _cost(floor: float) -> dict[str, Any]:
+def _cost(board: Board, floor: float) -> dict[str, Any]:
     """Score against cost; what is at gold is drawn at ``floor``."""
     scale = alt.Scale(type="log", domainMin=floor / 2)
     base = alt.Chart(POINTS).encode(
@@ -483,7 +518,12 @@ def _cost(floor: float) -> dict[str, Any]:
             title="cost (ratio to the reference computation)",
             axis=alt.Axis(format="~g", tickCount=6),
         ),
-        alt.Y("score:Q", scale=scale, title=f"score (ratio to {UNIT})", axis=alt.Axis(format="~g", tickCount=6)),
+        alt.Y(
+            "score:Q",
+            scale=scale,
+            title=f"score (ratio to {board.suite.unit})",
+            axis=alt.Axis(format="~g", tickCount=6),
+        ),
     )
     tip = ["predictor:N", "kind:N", alt.Tooltip("shown:N", title="score"), "cost:Q"]
     marks = base.mark_point(size=70, filled=True, opacity=1).encode(*_by("kind"), tooltip=tip)

@@ -106,7 +106,7 @@ def print_notes(evaluation: Evaluation) -> None:
 def print_board(board: Board) -> None:
     """The ranking, and what is not in it."""
     from mdbench.board.board import SUITE, all_at_gold
-    from mdbench.board.ranking import PLANNED, UNIT
+    from mdbench.board.ranking import PLANNED
 
     headings = ("#", "predictor", "kind", "score", "95% interval", "ranks", "ties")
     rows = []
@@ -121,7 +121,9 @@ def print_board(board: Board) -> None:
         rows.append(
             (str(s.position), row.label, row.kind, score, interval, f"{s.ranks[0]}-{s.ranks[1]}", " ".join(s.groups))
         )
-    print_table(f"{board.suite.name}: excess KL as a ratio to {UNIT}'s, geometric mean over cells", headings, rows)
+    print_table(
+        f"{board.suite.name}: excess KL as a ratio to {board.suite.unit}'s, geometric mean over cells", headings, rows
+    )
     if board.planned:
         title = f"planned comparisons; equal: a ratio within {board.suite.margin[0]} .. {board.suite.margin[1]}"
         print_table(title, PLANNED, [p.texts for p in board.planned])
