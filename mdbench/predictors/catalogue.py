@@ -68,6 +68,11 @@ _BUILT_IN = [
         )
     ),
     Entry(
+        "plug_in",
+        "mdbench.predictors.plug_in:PlugIn",
+        "one step of Mirror Descent on counts in the place of the matrix; options rounds and c",
+    ),
+    Entry(
         "induction_head",
         "mdbench.predictors.induction:InductionHead",
         "two layers by explicit weights that copy what came after the last token; option beta",

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mdbench.baselines import EXACT
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core.errors import InputError
 from mdbench.predictors.training_config import BAYES, TOKEN
@@ -82,6 +83,8 @@ class Batches:
                 near = {"tolerance": TOLERANCE} if task.gold == "exact" else {}
                 self.gold = build_baseline(task.gold, **near)
                 self.gold.check(task, length)
+                if self.gold.standing != EXACT:
+                    raise InputError(f"that of '{task.name}' is sampled; take the target 'conditional'.")
             except InputError as error:
                 raise InputError(f"the target 'bayes' needs the exact posterior: {error}") from None
         self.task, self.length, self.target = task, length, target
