@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, Unsupported
 from mdbench.tasks.finite import FiniteMixture, check_weights
 from mdbench.tasks.mixture import SharedMatrix
 from mdbench.tasks.mtd import MTD
@@ -138,10 +138,11 @@ class Atoms(FiniteMixture, SharedMatrix):
         """The MTD with the Dirichlet that the atoms were drawn from.
 
         Raises:
-            InputError: they were not drawn from one.
+            Unsupported: they were not drawn from one.
         """
         if self.concentration is None:
-            raise InputError(f"the atoms of task '{self.name}' were not drawn from a Dirichlet distribution.")
+            message = f"the atoms of task '{self.name}' were not drawn from a Dirichlet distribution."
+            raise Unsupported(message, label="atoms were not drawn")
         return MTD(f"{self.name}-dirichlet", self.transition, self.order, self.concentration, self.lengths)
 
     def sample_weights(self) -> Any:

@@ -75,6 +75,11 @@ def load_task(name_or_path: str | Path) -> Task:
     raise unknown_name("task", text, [*task_names(), *plugin_tasks()])
 
 
+def built_in_like(task: Task) -> Task | None:
+    """The built-in task that this is, whatever it is called; None if it is none."""
+    return next((same for same in map(load_task, task_names()) if same.task_hash == task.task_hash), None)
+
+
 def as_task(task: str | Path | Task) -> Task:
     """A task as it is, or the one of that name or file (:func:`load_task`)."""
     return task if isinstance(task, Task) else load_task(task)

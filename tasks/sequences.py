@@ -10,7 +10,7 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdbench.tasks.catalogue import load_task, task_names
+from mdbench.tasks.catalogue import built_in_like, load_task
 from mdbench.tasks.task import Task, Whole, is_whole
 
 PUBLIC_SEED, N_PUBLIC = 0, 2048
@@ -73,6 +73,5 @@ def evaluation_sequences(task: Task, length: int, n_sequences: Whole, seed: Whol
 
 
 def _public(task: Task) -> Sequences | None:
-    """Of the built-in task that this is, whatever it is called; None if it is none."""
-    same = (name for name in task_names() if load_task(name).task_hash == task.task_hash)
-    return next((public_sequences(name) for name in same), None)
+    same = built_in_like(task)
+    return None if same is None else public_sequences(same.name)

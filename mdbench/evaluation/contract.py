@@ -36,7 +36,7 @@ from mdbench.predictors.predictor import (
     runs_of,
     to_numpy,
 )
-from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, as_task, load_task, sample, task_names
+from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, as_task, sample
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}  # absolute, on probabilities
 
@@ -474,7 +474,7 @@ def _relabelling(s: _Subject) -> None:
 
 def _memorised(s: _Subject) -> str:
     """An honest p̂ is a function of the context, and λ beyond it is chance: E[⟨p̂ - p_B, p_λ - p_B⟩ | context] = 0."""
-    if s.task.task_hash not in {load_task(name).task_hash for name in task_names()}:
+    if built_in_like(s.task) is None:
         raise _NotApplicable("the task has no public sequences")
     if s.standard_error:
         raise _NotApplicable("chance has a part in it; `verify --rerun` is the test")

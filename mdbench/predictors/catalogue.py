@@ -68,6 +68,11 @@ _BUILT_IN = [
         )
     ),
     Entry(
+        "dirichlet",
+        "mdbench.predictors.inferring:of_dirichlet",
+        "for atoms, Bayes of the Dirichlet that they were drawn from; option predictor: another one for that",
+    ),
+    Entry(
         "plug_in",
         "mdbench.predictors.plug_in:PlugIn",
         "one step of Mirror Descent on counts in the place of the matrix; options rounds and c",
