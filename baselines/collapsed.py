@@ -5,10 +5,10 @@ Given the lags z, with c_g transitions of lag g and N(a, b) transitions from a t
     λ | z ~ Dirichlet(α + c),   π(a, ·) | z ~ Dirichlet(β + N(a, ·)),
     P(z_t = g | the other z) ∝ (α + c_g) (β + N(y_{t-g}, y_t)) / (qβ + N(y_{t-g})),   counts without t.
 
-λ and π are independent given z, so that E[λ_g | z] E[π(a, b) | z] is the predictive of a draw without the noise of
-drawing them (Rao and Blackwell). Lags that explain each other's transitions make modes that single z_t do not leave, so
-each sweep ends with the exchange of two lags, z_t = g and z_t = h for all t, accepted by the ratio of the evidences of
-N (Metropolis).
+λ and π are independent given z, so that E[λ_g | z] E[π(a, b) | z] predicts without the noise of drawing them (Rao and
+Blackwell); a draw has its mean over the sweeps that it stands for. Lags that explain each other's transitions make
+modes that single z_t do not leave, so each sweep ends with the exchange of two lags, z_t = g and z_t = h for all t,
+accepted by the ratio of the evidences of N (Metropolis).
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from mdbench.core.compilation import compiled
 def lag_counts(
     lagged: Int[np.ndarray, "n m"],
     came: Int[np.ndarray, " n"],
+    last: Int[np.ndarray, " m"],
     q: int,
     concentration: float,
     row_concentration: float,
     sweeps: tuple[int, int, int],
     rng: np.random.Generator,
-) -> tuple[Float[np.ndarray, "D m"], Float[np.ndarray, "D q q"]]:
-    """Counts c and N of one chain, from uniformly drawn lags on.
+) -> tuple[Float[np.ndarray, "D m"], Float[np.ndarray, "D q q"], Float[np.ndarray, "D q"]]:
+    """Counts c and N of one chain, from uniformly drawn lags on, and p(· | z) of the next token.
 
     Args:
         lagged: y_{t-g}, lag 1 first.
         came: y_t.
+        last: y_{T+1-g}, which the next token comes after.
         q: number of states.
         concentration: α.
         row_concentration: β.
@@ -52,7 +54,7 @@ def lag_counts(
         pairs[lagged[t, z[t]], came[t]] += 1
         rows[lagged[t, z[t]]] += 1
     below, other = np.empty(m), np.empty((q, q))
-    kept_c, kept_pairs = np.empty((draws, m)), np.empty((draws, q, q))
+    kept_c, kept_pairs, next_token = np.empty((draws, m)), np.empty((draws, q, q)), np.zeros((draws, q))
     for sweep in range((warmup + draws) * thin):
         for t in range(n):
             b = came[t]
@@ -101,8 +103,15 @@ def lag_counts(
                 pairs[:] = other
                 for a in range(q):
                     rows[a] = pairs[a].sum()
-        k, rest = divmod(sweep + 1, thin)
-        if rest == 0 and k > warmup:
-            kept_c[k - 1 - warmup] = c
-            kept_pairs[k - 1 - warmup] = pairs
-    return kept_c, kept_pairs
+        k = sweep // thin - warmup
+        if k < 0:
+            continue
+        for g in range(m):
+            a = last[g]
+            share = (concentration + c[g]) / (m * concentration + n) / (q * row_concentration + rows[a]) / thin
+            for b in range(q):
+                next_token[k, b] += share * (row_concentration + pairs[a, b])
+        if sweep % thin == thin - 1:
+            kept_c[k] = c
+            kept_pairs[k] = pairs
+    return kept_c, kept_pairs, next_token

@@ -68,14 +68,12 @@ class Gibbs(Chains[DirichletMixture | UnknownMatrix]):
         last = tokens_before(batch.contexts, m, batch.contexts.shape[1])
         for i, k in np.ndindex(theta.shape[:2]):
             rng = np.random.default_rng([*map(int, batch.seeds[i]), k])
-            c, pairs = lag_counts(lagged[i], batch.contexts[i, m:], q, alpha, beta, sweeps, rng)
+            came = batch.contexts[i, m:]
+            c, pairs, next_token[i, k] = lag_counts(lagged[i], came, last[i], q, alpha, beta, sweeps, rng)
             theta[i, k, :, :m] = softmax(draw_log_gamma(alpha + c, c.shape, rng), axis=-1)
             theta[i, k, :, m:] = softmax(draw_log_gamma(beta + pairs, pairs.shape, rng), axis=-1).reshape(
                 batch.draws, -1
             )
-            weights = (alpha + c) / (m * alpha + c.sum(axis=1, keepdims=True))
-            rows = beta + pairs[:, last[i]]  # (D, m, q)
-            next_token[i, k] = np.einsum("dg,dgq->dq", weights, rows / rows.sum(axis=-1, keepdims=True))
         return {"weights": theta, "next_token": next_token}
 
 

@@ -177,7 +177,7 @@ def build(
         reason = f"; the first was refused: {refused[0].reason}" if refused else ""
         others = ", ".join(name for name in suites_in(folder) if name != loaded.short)
         reason = reason or (f"; it has some of other suites ({others})" if others else "")
-        raise InputError(f"there are no records of {loaded.name} to rank in '{Path(folder) / 'records'}'{reason}")
+        raise InputError(f"there are no records to rank of {loaded.name} in '{Path(folder) / 'records'}'{reason}")
     places = [(task, length) for task in loaded.tasks for length in loaded.lengths]
     by_row: dict[str, dict[str, tuple[Record, dict[int, Scores]]]] = {}
     digests: dict[tuple[str, str], str] = {}

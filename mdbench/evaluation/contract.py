@@ -36,7 +36,7 @@ from mdbench.predictors.predictor import (
     runs_of,
     to_numpy,
 )
-from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, as_task, sample
+from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, as_task, built_in_like, sample
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}  # absolute, on probabilities
 

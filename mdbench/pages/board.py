@@ -8,6 +8,7 @@ import io
 import json
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ DIGITS = 6  # of what is drawn: other processors differ far beyond
 CSV_DIGITS = 8  # likewise
 
 COST = f"seconds for {N_TIMED} sequences, as a ratio to those of a fixed reference computation"
+
+WIDTH = 118  # of a line of prose
 
 MOST_REFUSED = 100  # records that are named in the README
 
@@ -127,17 +130,21 @@ def render_markdown(board: Board, command: str) -> str:
         f"# Leaderboard: {board.suite.name}",
         "",
         *([f"Boards: {' · '.join(boards)}.", ""] if len(boards) > 1 else []),
-        f"Made by `{command}`; [{page}]({page}) is the same with charts, provenance and the command",
-        "that repeats each row. Score: geometric mean over all tasks and lengths of the ratio of the excess KL to that",
-        f"of `{board.suite.unit}` ({_unit(board)}); lower is better. Ranks: those that the data do not rule out.",
-        "Rows with a letter in common cannot be told apart (paired bootstrap, all pairs at once at 95%). Tasks: mean",
-        "excess KL in nats; of a row that lacks lengths, what it has at the others, which has no rank.",
-        f"Lengths: {', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer where *few* stands.",
-        "*One seed*: trained with a single seed somewhere, so how much seeds matter is unknown there.",
-        "*Rerun*: the keeper of this board ran the predictor again on fresh sequences, and its scores were compatible;",
-        "*not repeated*: they were not, somewhere; *not rerun*: nobody checked that it makes these predictions.",
-        f"Cost: {COST},",
-        f"mean over cells, both timed side by side. [{table}]({table}) has the numbers.",
+        *textwrap.wrap(
+            f"Made by `{command}`; [{page}]({page}) is the same with charts, provenance and the command that repeats "
+            "each row. Score: geometric mean over all tasks and lengths of the ratio of the excess KL to that of "
+            f"`{board.suite.unit}` ({_unit(board)}); lower is better. Ranks: those that the data do not rule out. Rows "
+            "with a letter in common cannot be told apart (paired bootstrap, all pairs at once at 95%). Tasks: mean "
+            "excess KL in nats; of a row that lacks lengths, what it has at the others, which has no rank. Lengths: "
+            f"{', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer where *few* stands. *One "
+            "seed*: trained with a single seed somewhere, so how much seeds matter is unknown there. *Rerun*: the "
+            "keeper of this board ran the predictor again on fresh sequences, and its scores were compatible; *not "
+            "repeated*: they were not, somewhere; *not rerun*: nobody checked that it makes these predictions. "
+            f"Cost: {COST}, mean over cells, both timed side by side. [{table}]({table}) has the numbers.",
+            WIDTH,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ),
         "",
         f"| {' | '.join(titles)} |",
         "|" + "---|" * len(titles),

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, Unsupported
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.predictors.catalogue import build_predictor
 from mdbench.predictors.counting import after_same_context
-from mdbench.tasks import MTD, Atoms, ContextTree, Markov
+from mdbench.tasks import MTD, Atoms, ContextTree, Markov, UnknownMatrix, load_task
 
 RNG = np.random.default_rng(3)
 Q = 3
@@ -86,3 +86,62 @@ def test_bad_options():
             build_predictor(name, CHAIN)
     with pytest.raises(InputError, match="at least 2 tokens"):
         build_predictor("induction_head", CHAIN).check_length(1)
+
+
+def plug_in(tokens, order, rounds, alpha, c):
+    """By loops: counts with weights, then the adaptive step, in turn."""
+    n = len(tokens) - order
+    shares = np.full((n, order), 1 / order)
+    for _ in range(rounds):
+        matrix = np.full((Q, Q), float(c))
+        for t in range(n):
+            for g in range(order):
+                matrix[tokens[order + t - 1 - g], tokens[order + t]] += shares[t, g]
+        matrix /= matrix.sum(axis=1, keepdims=True)
+        x = np.array([[matrix[tokens[order + t - 1 - g], tokens[order + t]] for g in range(order)] for t in range(n)])
+        d = x / x.sum(axis=1, keepdims=True) - 1 / order
+        scale = order * alpha + 1 + order / (order - 1) * (d**2).sum()
+        weights = np.exp(order * d.sum(axis=0) / scale)
+        weights /= weights.sum()
+        shares = weights * x / (x @ weights)[:, None]
+    return sum(weights[g] * matrix[tokens[-1 - g]] for g in range(order))
+
+
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_plug_in_is_counts_and_a_step_in_turn(rounds):
+    task = UnknownMatrix("unknown", Q, 3, 0.7)
+    found = build_predictor(f"plug_in:rounds={rounds},c=0.5", task).predict(CONTEXTS)
+    expected = [plug_in(tokens.tolist(), 3, rounds, 0.7, 0.5) for tokens in CONTEXTS]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_plug_in_of_one_lag_counts():
+    found = build_predictor("plug_in", UnknownMatrix("one", Q, 1)).predict(CONTEXTS)
+    counting = build_predictor("add_constant:order=1,c=1", Markov("chain", Q, 1)).predict(CONTEXTS)
+    np.testing.assert_allclose(found, counting, rtol=1e-12)
+
+
+def test_plug_in_does_not_look_at_the_matrix():
+    known = build_predictor("plug_in", MTD("mtd", MATRIX, 2)).predict(CONTEXTS)
+    np.testing.assert_array_equal(known, build_predictor("plug_in", UnknownMatrix("u", Q, 2)).predict(CONTEXTS))
+    for text in ("plug_in:rounds=0", "plug_in:c=0"):
+        with pytest.raises(InputError, match="must be a"):
+            build_predictor(text, MTD("mtd", MATRIX, 2))
+
+
+def test_dirichlet_is_what_infers():
+    """Bayes of the MTD that the atoms were drawn for, or any other predictor for it."""
+    mtd, contexts = load_task("mtd-q3-m2"), CONTEXTS[:, :16]
+    drawn = Atoms("drawn", 2, mtd.transition, n_atoms=4)
+    np.testing.assert_allclose(
+        build_predictor("dirichlet", drawn).predict(contexts),
+        gold_predictive(mtd, contexts, [16]).probs[:, 0],
+        atol=1e-9,
+    )
+    for name in ("md1", "trained_l3"):
+        found = build_predictor(f"dirichlet:predictor={name}", drawn).predict(contexts)
+        np.testing.assert_array_equal(found, build_predictor(name, mtd).predict(contexts))
+    with pytest.raises(Unsupported, match="were not drawn"):
+        build_predictor("dirichlet", Atoms("one", 2, MATRIX, one_hot=True))
+    with pytest.raises(InputError, match="no predictor 'mdd1'"):
+        build_predictor("dirichlet:predictor=mdd1", drawn)

@@ -21,6 +21,7 @@ from mdbench.core.errors import InputError
 from mdbench.tasks import (
     MTD,
     Stream,
+    boards_of,
     lag_likelihoods,
     load_suite,
     load_task,
@@ -184,15 +185,39 @@ def test_built_in_tasks_are_worth_solving(core_task):
 def test_suites_are_frozen():
     """A change to a built-in task is a new version of it and of the suites; then this table gets another line."""
     assert {name: load_task(name).task_hash[:12] for name in task_names()} == {
+        "diversity-q5-m3-1024": "0b0d4a14cdca",
+        "diversity-q5-m3-128": "5073e35e4a3a",
+        "diversity-q5-m3-16": "1076a44c03a9",
+        "diversity-q5-m3-2": "4ea68f70a2e3",
+        "hmm-q3-h2-k4": "83c957b96dbd",
+        "hmm-q5-h3": "5c846e0abf68",
+        "markov-q3-k1": "f6db250ca267",
+        "markov-q5-k1": "776c8dfe09c5",
         "mtd-q10-m4": "65f5ce3b64c9",
         "mtd-q3-m2": "c5701c42ff86",
         "mtd-q5-m3": "fb0d7c9b5909",
+        "selective-q3-m2": "a3391d7461c5",
+        "selective-q5-m3": "2338bcbd607e",
+        "tree-q2-d3": "918aa54f8806",
+        "tree-q3-d3": "298701812404",
     }
-    assert set(suite_names()) == {"core", "core-v1", "long", "long-v1"}
+    kinds = ("core", "long", "selective", "markov", "hmm", "tree", "diversity")
+    assert set(suite_names()) == {*kinds, *(f"{kind}-v1" for kind in kinds)}
     assert load_suite("core") == load_suite("core-v1")
     assert load_suite("core").tasks == ("mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4")
     assert load_suite("core").lengths == (16, 32, 64, 128)
     assert load_suite("long").lengths == (192, 256)
+    for kind in kinds[2:]:
+        suite = load_suite(kind)
+        assert (suite.lengths, suite.unit) == ((32, 128), "uniform")
+        assert set(suite.tasks) == {name for name in task_names() if name.startswith(f"{kind}-")}
+    assert load_suite("core").unit == "md1"
+
+
+def test_suites_of_the_same_tasks_share_a_board():
+    assert boards_of([]) == []
+    assert boards_of(["mtd-q5-m3", "hmm-q5-h3", "mine"]) == ["core", "hmm"]
+    assert boards_of(["tree-q2-d3", "selective-q3-m2"]) == ["selective", "tree"]
 
 
 def test_hash_covers_what_defines_the_task_and_nothing_else():
