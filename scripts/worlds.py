@@ -1,76 +1,204 @@
-"""The tables of docs/worlds.md.
+"""The tables and pictures of docs/worlds.md and docs/worlds/.
 
-    python scripts/worlds.py
+    python scripts/worlds.py [NAME ..]
 
-First predictors that were built for mtd-q5-m3 on the sequences of other worlds; then predictors that know no matrix in
-worlds of their own; then the two golds of atoms. 2,048 sequences a cell, excess KL in nats over the world's own Bayes.
+Of each world a picture, excess KL against T; what a shift costs; the two golds of atoms; what gold costs; and what the
+boards say. 2,048 sequences a cell (256 where gold is sampled), excess KL in nats over the world's own Bayes. A table
+goes to the place in the pages that has its name.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import re
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mdbench
+from mdbench.claims.finding import Curve, Panel
 from mdbench.core.metrics import kl
+from mdbench.core.store import open_store
 from mdbench.evaluation.evaluation import Evaluation
+from mdbench.evaluation.gold import gold_predictive
+from mdbench.pages.claims import draw, write_figure
+from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
+from mdbench.tasks import evaluation_sequences, load_suite, load_task
 
-WORLDS = Path(__file__).parents[1] / "examples" / "worlds"
-TASK = "mtd-q5-m3"
+ROOT = Path(__file__).parents[1]
+WORLDS, DOCS = ROOT / "examples" / "worlds", ROOT / "docs" / "worlds"
+TASK, N, N_SAMPLED = "mtd-q5-m3", 2048, 256
+LENGTHS = (8, 16, 32, 64, 128)
 BUILT = ("bayes", "trained_l3", "standard_l3", "md1", "one_lag", "add_constant", "ctw:depth=2", "induction_head")
-SHIFTS = ("sparse-q5-m3", "one_hot-q5-m3", "atoms64-q5-m3", "order2-q5", "chain-q5", "tree-q5-d2", "hmm-q5")
-COUNTING = ("bayes", "uniform", "add_constant", "add_constant:order=2", "back_off", "ctw", "induction_head")
-OWN = ("one_hot-q5-m3", "chain-q5", "tree-q5-d2", "hmm-q5")
-N = 2048
+SHIFTS = ("sparse-q5-m3", "selective-q5-m3", "atoms64-q5-m3", "order2-q5", "chain-q5", "tree-q5-d2", "hmm-q5")
+COUNTING = ("add_constant", "add_constant:order=2", "back_off", "ctw", "induction_head", "uniform")
+PICTURES = {  # family: a task, and the predictors that the picture shows
+    "per_lag": ("per_lag-q5-m3", ("md1", "em", "one_lag", "ctw", "uniform")),
+    "atoms": ("selective-q5-m3", ("one_lag", *COUNTING)),
+    "markov": ("markov-q5-k1", ("add_constant:c=1", *COUNTING)),
+    "context_tree": ("tree-q3-d3", COUNTING),
+    "hmm": ("hmm-q3-h2-k4", COUNTING),
+    "unknown_matrix": ("unknown-q5-m3", ("plug_in", "plug_in:rounds=10", "add_constant", "ctw", "uniform")),
+}
+ATOMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+SUITES = ("selective", "markov", "hmm", "tree", "diversity")
+MOST_ROWS = 12
 
 
-def row(found: Evaluation, names: tuple[str, ...], length: int) -> str:
+def find(name: str) -> mdbench.Task:
+    """A world of the examples, or a built-in one."""
+    path = WORLDS / f"{name}.toml"
+    return load_task(path if path.exists() else name)
+
+
+def shown(found: Evaluation, names: Sequence[str], length: int) -> list[str]:
     """Excess KL of each."""
     of = {r.predictor: r for r in found.results if r.length == length}
-    return " | ".join("at gold" if of[n].at_gold else f"{of[n].excess_kl:.2g}" for n in names)
+    return ["at gold" if of[n].at_gold else f"{of[n].excess_kl:.2g}" for n in names]
 
 
-def heading(first: str, names: tuple[str, ...]) -> str:
-    """Of a table."""
-    return f"| {first} | {' | '.join(f'`{n}`' for n in names)} |\n|{'---|' * (len(names) + first.count('|') + 1)}"
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main() -> None:
-    """Print the tables."""
-    argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0]).parse_args()
-    print(heading("world", BUILT))
-    for world in (TASK, *(str(WORLDS / f"{name}.toml") for name in SHIFTS)):
-        found = mdbench.evaluate(BUILT, task=TASK, world=world, lengths=[32], n_sequences=N, references=())
-        print(f"| {Path(world).stem} | {row(found, BUILT, 32)} |", flush=True)
-    print(f"\n{heading('world | T', COUNTING)}")
-    for name in OWN:
-        found = mdbench.evaluate(
-            COUNTING, task=str(WORLDS / f"{name}.toml"), lengths=[32, 128], n_sequences=N, references=()
+def put(name: str, text: str) -> None:
+    """A table where the pages have its name."""
+    for page in (ROOT / "docs" / "worlds.md", *DOCS.glob("*.md")):
+        old = page.read_text(encoding="utf-8")
+        new = re.sub(
+            rf"(<!-- {re.escape(name)} -->\n).*?(\n<!-- end -->)", lambda m: f"{m[1]}{text}{m[2]}", old, flags=re.DOTALL
         )
-        for length in (32, 128):
-            print(f"| {name} | {length} | {row(found, COUNTING, length)} |", flush=True)
-    diversity()
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+    print(f"{name}\n{text}\n", flush=True)
+
+
+def picture(family: str) -> None:
+    """Excess KL against T."""
+    name, names = PICTURES[family]
+    task = find(name)
+    sampled = task.gold == "gibbs"
+    lengths = [t for t in LENGTHS if t > task.given and not (sampled and t > 64)]
+    n = N_SAMPLED if sampled else N
+    found = mdbench.evaluate(names, task=task, lengths=lengths, n_sequences=n, references=())
+    of = {(r.predictor, r.length): r for r in found.results}
+    curves = []
+    for predictor in names:
+        above = [t for t in lengths if (predictor, t) in of and not of[predictor, t].at_gold]
+        if above:
+            curves.append(Curve(predictor, above, [of[predictor, t].excess_kl for t in above]))
+    panel = Panel(task.name, "context length T", "excess KL (nats)", curves, log_x=2)
+    write_figure(draw([panel]), DOCS / family)
+    headings = ["predictor", *(f"T = {t}" for t in lengths)]
+    by_length = [shown(found, names, t) for t in lengths]
+    put(f"picture {family}", table(headings, [[f"`{p}`", *cells] for p, *cells in zip(names, *by_length, strict=True)]))
+
+
+def shifts() -> None:
+    """Predictors that were built for one task, on the sequences of others."""
+    rows = []
+    for name in (TASK, *SHIFTS):
+        found = mdbench.evaluate(BUILT, task=TASK, world=find(name), lengths=[32], n_sequences=N, references=())
+        rows.append([name, *shown(found, BUILT, 32)])
+    put("shifts", table(["world", *(f"`{p}`" for p in BUILT)], rows))
 
 
 def diversity() -> None:
     """Two golds: the Bayes of K atoms, and that of the Dirichlet they were drawn from."""
-    task = mdbench.load_task(TASK)
+    task, length = load_task(TASK), 32
     assert isinstance(task, mdbench.MTD), "it is one"
-    print(
-        "\n| K | the Dirichlet's Bayes to the atoms' | `trained_l3` to the atoms' | `trained_l3` to the Dirichlet's |"
-    )
-    print("|---|---|---|---|")
-    for n_atoms in (1, 2, 8, 32, 128, 512, 4096):
-        world = mdbench.Atoms(f"atoms{n_atoms}", task.order, task.transition, n_atoms=n_atoms, atom_seed=0)
-        found = mdbench.evaluate(
-            ["bayes", "trained_l3"], task=task, world=world, lengths=[32], n_sequences=N, references=()
-        )
-        to_atoms = {r.predictor: r.excess_kl for r in found.results}
-        probs = {name: of for (name, _, _), of in found.predictions.items()}
-        to_dirichlet = kl(probs["bayes"][0], probs["trained_l3"].mean(axis=0)).mean()
-        print(
-            f"| {n_atoms} | {to_atoms['bayes']:.2g} | {to_atoms['trained_l3']:.2g} | {to_dirichlet:.2g} |", flush=True
-        )
+    rows, apart, inferring, trained = [], [], [], []
+    for n_atoms in ATOMS:
+        world = mdbench.Atoms(f"diversity-q5-m3-{n_atoms}", task.order, task.transition, n_atoms=n_atoms, atom_seed=0)
+        contexts = evaluation_sequences(world, length, N, 0).tokens[:, :-1].astype("int64")
+        atoms, dirichlet = (gold_predictive(t, contexts, [length]).probs[:, 0] for t in (world, task))
+        probs = [mdbench.predict("trained_l3", task, contexts)]
+        if (SHIPPED_WEIGHTS / "trained_l3" / world.name).is_dir():
+            probs.append(mdbench.predict("trained_l3", world, contexts))
+        numbers = [float(kl(gold, p).mean()) for p in probs for gold in (atoms, dirichlet)]
+        apart.append(float(kl(atoms, dirichlet).mean()))
+        inferring.append(numbers[:2])
+        if len(probs) > 1:
+            trained.append((n_atoms, *numbers[2:]))
+        cells = [f"{value:.2g}" for value in (apart[-1], *numbers)]
+        rows.append([str(n_atoms), *cells, *["" for _ in range(5 - len(cells))]])
+    headings = ["K", "the two golds apart", "trained on the Dirichlet: to the atoms' gold", "to the Dirichlet's"]
+    headings += ["trained on the atoms: to the atoms' gold", "to the Dirichlet's"]
+    put("diversity", table(headings, rows))
+    curves = [
+        Curve("the two golds apart", ATOMS, apart, dashed=True),
+        Curve("trained on the Dirichlet, to the atoms' gold", ATOMS, [a for a, _ in inferring]),
+        Curve("trained on the Dirichlet, to its gold", ATOMS, [d for _, d in inferring]),
+    ]
+    if trained:
+        ks = [k for k, _, _ in trained]
+        curves += [
+            Curve("trained on the atoms, to their gold", ks, [a for _, a, _ in trained]),
+            Curve("trained on the atoms, to the Dirichlet's gold", ks, [d for _, _, d in trained]),
+        ]
+    panel = Panel("mtd-q5-m3, T = 32", "atoms K", "KL from gold (nats)", curves, log_x=2)
+    write_figure(draw([panel]), DOCS / "diversity")
+
+
+def cost() -> None:
+    """Seconds of gold for the sequences of a suite's task, computed anew."""
+    rows = []
+    tasks = [name for suite in SUITES for name in load_suite(suite).tasks]
+    for name, lengths, n in (*((name, (32, 128), N) for name in tasks), ("unknown-q5-m3", (32, 64), 64)):
+        task = find(name)
+        contexts = evaluation_sequences(task, max(lengths), n, 0).tokens[:, :-1].astype("int64")
+        cells = []
+        for length in lengths:
+            gold_predictive(task, contexts[:4, :length], [length], task.gold, kept=open_store(cache=False))
+            started = time.perf_counter()
+            gold_predictive(task, contexts[:, :length], [length], task.gold, kept=open_store(cache=False))
+            cells.append(f"{time.perf_counter() - started:.2g} s (T = {length})")
+        rows.append([name, f"{n:,}", *cells])
+    put("cost", table(["task", "sequences", "shorter", "longer"], rows))
+
+
+def boards() -> None:
+    """What the boards in leaderboard/ say, in the pages."""
+    for suite in SUITES:
+        put(f"board {suite}", of_board(suite))
+
+
+def of_board(suite: str) -> str:
+    """The first rows of a board."""
+    tasks = load_suite(suite).tasks
+    with (ROOT / "leaderboard" / f"{suite}.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = [[f"`{row['predictor']}`", *(_number(row[name]) for name in ("score", *tasks))] for row in rows[:MOST_ROWS]]
+    return table(["predictor", "score", *tasks], cells)
+
+
+def _number(text: str) -> str:
+    return "" if not text else "at gold" if float(text) == 0 else f"{float(text):.3g}"
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    **{family: lambda family=family: picture(family) for family in PICTURES},  # type: ignore[misc]
+    "shifts": shifts,
+    "diversity": diversity,
+    "cost": cost,
+    "boards": boards,
+}
+
+
+def main() -> None:
+    """Make what was asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PARTS)}; all if none")
+    names = parser.parse_args().names
+    for name in names:
+        if name not in PARTS:
+            parser.error(f"'{name}' is none of {', '.join(PARTS)}")
+    DOCS.mkdir(exist_ok=True)
+    for name in names or PARTS:
+        PARTS[name]()
 
 
 if __name__ == "__main__":

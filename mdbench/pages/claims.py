@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
 from mdbench.claims.catalogue import MAIN, NAMES
-from mdbench.claims.finding import Curve, Finding, Panel
+from mdbench.claims.finding import Curve, Panel
 from mdbench.claims.reproduction import Reproduced
 from mdbench.core.errors import InputError
 from mdbench.core.files import check_writable, json_ready, make_folder, read_json, write_text, write_whole
@@ -56,13 +56,7 @@ class Writer:
     def add(self, reproduced: Reproduced, fast: bool) -> None:
         """The figure, the numbers and the verdict of one more."""
         path = self.out / FOLDER / reproduced.name
-        figure = draw(reproduced.finding)
-        with matplotlib.rc_context({"svg.hashsalt": reproduced.name}):  # the same numbers give the same file
-            for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-                write_whole(
-                    path.with_suffix(f".{kind}"),
-                    functools.partial(figure.savefig, format=kind, dpi=110, metadata=metadata),
-                )
+        write_figure(draw(reproduced.finding.panels), path)
         write_text(path.with_suffix(".csv"), _as_csv(reproduced.finding.rows))
         self.entries[reproduced.name] = reproduced.to_dict() | {"command": self.command, "fast": fast}
         entries = [self.entries[name] for name in NAMES if name in self.entries]
@@ -162,18 +156,26 @@ def _paragraph(text: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ figures
 
 
-def draw(finding: Finding) -> Figure:
-    """Its panels side by side."""
+def write_figure(figure: Figure, path: Path) -> None:
+    """As .svg and .png beside each other; the same numbers give the same .svg."""
+    with matplotlib.rc_context({"svg.hashsalt": path.name}):
+        for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+            save = functools.partial(figure.savefig, format=kind, dpi=110, metadata=metadata)
+            write_whole(path.parent / f"{path.name}.{kind}", save)
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """Panels side by side."""
     with matplotlib.rc_context({"font.size": 8, "axes.titlesize": 8, "svg.fonttype": "path"}):
-        n = len(finding.panels)
+        n = len(panels)
         columns = min(n, PER_ROW)
         rows = -(-n // columns)
-        labels = list(dict.fromkeys(c.label for panel in finding.panels for c in panel.curves if c.label))
+        labels = list(dict.fromkeys(c.label for panel in panels for c in panel.curves if c.label))
         width = WIDTH * columns + (ASIDE if labels else 0)
         figure = Figure(figsize=(width, HEIGHT * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         colours = {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(labels)}
-        for ax, panel in zip(axes, finding.panels, strict=False):
+        for ax, panel in zip(axes, panels, strict=False):
             _draw_panel(ax, panel, colours)
         if labels:  # beside the panels, where it hides nothing
             handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from mdbench.claims.catalogue import MAIN, NAMES, claims_of
-from mdbench.claims.finding import Curve, Finding, Panel
+from mdbench.claims.finding import Curve, Panel
 from mdbench.claims.reproduction import rule_of
-from mdbench.core.verdict import Verdict
 from mdbench.pages.claims import draw, entries_of, number, render
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +86,7 @@ def test_three_seeds_have_a_band_and_a_single_one_says_so():
         Curve("known", [1, 2], [1.0, 2.0]),
     ]
     panels = [Panel("", "x", "y", curves)]
-    figure = draw(Finding(Verdict.HOLDS, 1.0, None, "", None, "", [], panels))
+    figure = draw(panels)
     (ax,), (legend,) = figure.axes, figure.legends
     assert len(ax.collections) == 1
     labels = [text.get_text() for text in legend.get_texts()]
