@@ -113,7 +113,7 @@ class UnknownMatrix(Task):
         row = dist.Dirichlet(jnp.full(q, self.row_concentration, dtype=float))
         matrix = numpyro.sample("matrix", row.expand([q]).to_event(1))
         numbers = {"transition": matrix, "concentration": self.concentration}
-        known = rebuilt(MTD, (("order", self.order),), numbers)
+        known: Any = rebuilt(MTD, (("order", self.order),), numbers)
         weights = known.sample_weights()
         numpyro.deterministic("parameters", jnp.concatenate([weights, matrix.ravel()]))
         return rest(known, weights, tokens, length)

@@ -119,7 +119,7 @@ def build(
     emit(
         as_json,
         lambda: [board.to_dict() for board in built] if every else built[0].to_dict(),
-        lambda: [terminal.print_board(board) for board in built],
+        lambda: terminal.print_boards(built),
     )
     for refused in dict.fromkeys(refused for board in built for refused in board.refused):
         say(f"refused '{refused.path}': {refused.reason}")

@@ -103,6 +103,12 @@ def print_notes(evaluation: Evaluation) -> None:
         print_line(note)
 
 
+def print_boards(boards: Sequence[Board]) -> None:
+    """One after the other."""
+    for board in boards:
+        print_board(board)
+
+
 def print_board(board: Board) -> None:
     """The ranking, and what is not in it."""
     from mdbench.board.board import SUITE, all_at_gold

@@ -39,7 +39,7 @@ class AddConstant:
 
     def __init__(self, task: Task, order: int = 1, c: float = 0.5) -> None:
         _check_order(order)
-        self.q, self.order, self.c = task.n_states, order, _positive(c, "c")
+        self.q, self.order, self.c = task.n_states, order, positive_number(c, "c")
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """The smoothed frequencies."""
@@ -60,7 +60,7 @@ class BackOff:
 
     def __init__(self, task: Task, order: int = 3, s: float = 5.0) -> None:
         _check_order(order)
-        self.q, self.order, self.s = task.n_states, order, _positive(s, "s")
+        self.q, self.order, self.s = task.n_states, order, positive_number(s, "s")
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """From no context to the longest."""
@@ -113,7 +113,8 @@ def _check_order(order: Any) -> None:
         raise InputError(f"order must be a whole number from 0 to {HIGHEST_ORDER}, not {order!r}.")
 
 
-def _positive(value: Any, name: str) -> float:
+def positive_number(value: Any, name: str) -> float:
+    """It as a float; raises :class:`InputError`, which has the option's name, unless it is positive and finite."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < float("inf"):
         raise InputError(f"{name} must be a positive number, not {value!r}.")
     return float(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdbench.algorithms.mirror_descent import adaptive_constants, adaptive_step, check_steps
-from mdbench.core.errors import InputError
+from mdbench.predictors.counting import positive_number
 from mdbench.tasks import MTD, UnknownMatrix, tokens_before
 
 
@@ -28,25 +27,23 @@ class PlugIn:
 
     def __init__(self, task: UnknownMatrix | MTD, rounds: int = 1, c: float = 1.0) -> None:
         check_steps(rounds, most=1000)
-        if isinstance(c, bool) or not isinstance(c, numbers.Real) or not 0 < float(c) < float("inf"):
-            raise InputError(f"c must be a positive number, not {c!r}.")
-        self.order, self.q, self.rounds, self.c = task.order, task.n_states, rounds, float(c)
-        self.constants = np.array(adaptive_constants(task.order, task.concentration))
+        self.task, self.rounds, self.c = task, rounds, positive_number(c, "c")
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
         """Σ_g λ_g π̂(y_{T+1-g}, ·)."""
-        m, length = self.order, contexts.shape[1]
+        m, q, length = self.task.order, self.task.n_states, contexts.shape[1]
+        constants = np.array(adaptive_constants(m, self.task.concentration))
         everyone = np.arange(len(contexts))
         lagged = tokens_before(contexts, m, np.arange(m, length))  # (batch, n, m)
         came = np.broadcast_to(contexts[:, m:, None], lagged.shape)
         place = (everyone[:, None, None], lagged, came)
         shares: Any = np.full(lagged.shape, 1 / m)
         for _ in range(self.rounds):
-            matrix = np.full((len(contexts), self.q, self.q), self.c)
+            matrix = np.full((len(contexts), q, q), self.c)
             np.add.at(matrix, place, shares)
             matrix /= matrix.sum(axis=-1, keepdims=True)
             x = matrix[place]
-            weights = np.asarray(adaptive_step(jnp.asarray(x), self.constants)) if m > 1 else np.ones((len(x), 1))
+            weights = np.asarray(adaptive_step(jnp.asarray(x), constants)) if m > 1 else np.ones((len(x), 1))
             shares = x * weights[:, None]
             shares /= shares.sum(axis=-1, keepdims=True)
         return np.einsum("bg,bgq->bq", weights, matrix[everyone[:, None], tokens_before(contexts, m, length)])
