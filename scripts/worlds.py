@@ -10,7 +10,6 @@ goes to the place in the pages that has its name.
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -43,7 +42,6 @@ PICTURES = {  # family: a task, and the predictors that the picture shows
 }
 ATOMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 SUITES = ("selective", "markov", "hmm", "tree", "diversity")
-MOST_ROWS = 12
 
 
 def find(name: str) -> mdbench.Task:
@@ -167,16 +165,14 @@ def boards() -> None:
 
 
 def of_board(suite: str) -> str:
-    """The first rows of a board."""
-    tasks = load_suite(suite).tasks
-    with (ROOT / "leaderboard" / f"{suite}.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    cells = [[f"`{row['predictor']}`", *(_number(row[name]) for name in ("score", *tasks))] for row in rows[:MOST_ROWS]]
-    return table(["predictor", "score", *tasks], cells)
-
-
-def _number(text: str) -> str:
-    return "" if not text else "at gold" if float(text) == 0 else f"{float(text):.3g}"
+    """Predictors, scores and mean excess KL by task, from the board as Markdown."""
+    text = (ROOT / "leaderboard" / f"{suite}.md").read_text(encoding="utf-8")
+    lines = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    headings, *rows = [[cell.strip() for cell in line] for line in lines]
+    columns = [headings.index(name) for name in ("predictor", "score", *load_suite(suite).tasks)]
+    labels = columns[0]
+    cells = [[re.sub(r"\\(?=_)|</?code>", "", row[k]) if k == labels else row[k] for k in columns] for row in rows]
+    return table([headings[k] for k in columns], [[f"`{row[0]}`", *row[1:]] for row in cells])
 
 
 PARTS: dict[str, Callable[[], None]] = {

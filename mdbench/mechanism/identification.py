@@ -404,7 +404,7 @@ def _verdict(here: _Fitted, others: Sequence[_Fitted]) -> Identified:
     def score(a: Algorithm) -> float:
         return _score(a, means[a.name], n_states, n)
 
-    nearest = min(ranked, key=score).name
+    nearest = min(here.algorithms, key=score).name  # of equal ones the first of the catalogue, whatever rounding says
     fits = []
     for a in ranked:
         scalars, n_transitions = here.scalars[a.name], here.judging.evidence.x.shape[1]

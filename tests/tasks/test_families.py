@@ -208,9 +208,10 @@ def test_nuts_refuses_more_numbers_than_it_can_judge():
 
 @pytest.mark.wrong_types
 def test_what_does_not_fit_says_so():
-    for direct in (Exact(), build_baseline("gibbs")):
-        with pytest.raises(Unsupported, match="needs a mixture of known components with a Dirichlet prior; 'markov'"):
-            direct.posterior(MARKOV, np.zeros((1, 8), int))
+    with pytest.raises(Unsupported, match="needs a mixture of known components with a Dirichlet prior; 'markov'"):
+        Exact().posterior(MARKOV, np.zeros((1, 8), int))
+    with pytest.raises(Unsupported, match="Dirichlet prior or a mixture .* with an unknown matrix; 'markov' is"):
+        build_baseline("gibbs").posterior(MARKOV, np.zeros((1, 8), int))
     for name in ("md1", "laplace"):
         with pytest.raises(Unsupported, match="needs a mixture of known components with a Dirichlet prior; 'markov'"):
             build_predictor(name, MARKOV)

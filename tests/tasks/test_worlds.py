@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import jax
@@ -19,7 +20,8 @@ from mdbench.core.errors import InputError, SequenceError
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.tasks import HMM, MTD, Atoms, ContextTree, Markov, load_task, sample
 
-WORLDS = Path(__file__).parents[2] / "examples" / "worlds"
+ROOT = Path(__file__).parents[2]
+WORLDS = ROOT / "examples" / "worlds"
 RNG = np.random.default_rng(5)
 MATRIX = RNG.dirichlet(np.ones(3), 3)
 ATOMS = Atoms("atoms", 2, MATRIX, atoms=[[1, 0], [0.3, 0.7], [0.6, 0.4]], atom_probs=[0.5, 0.2, 0.3])
@@ -288,3 +290,13 @@ def test_worlds_of_the_examples_are_worlds_for_the_small_task(path):
 def test_what_follows_gradients_says_that_there_are_none(method, task):
     with pytest.raises(InputError, match="follows gradients, and θ of"):
         mdbench.evaluate(method, task=task, lengths=[8], n_sequences=4, references=())
+
+
+@pytest.mark.parametrize("suite", ["selective", "markov", "hmm", "tree", "diversity"])
+def test_the_pages_say_what_the_boards_say(suite):
+    """`python scripts/worlds.py boards` brings them together again."""
+    spec = spec_from_file_location("worlds_script", ROOT / "scripts" / "worlds.py")
+    worlds = module_from_spec(spec)
+    spec.loader.exec_module(worlds)
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "worlds").glob("*.md"))
+    assert f"<!-- board {suite} -->\n{worlds.of_board(suite)}\n<!-- end -->" in pages
