@@ -210,7 +210,7 @@ def test_nuts_refuses_more_numbers_than_it_can_judge():
 def test_what_does_not_fit_says_so():
     with pytest.raises(Unsupported, match="needs a mixture of known components with a Dirichlet prior; 'markov'"):
         Exact().posterior(MARKOV, np.zeros((1, 8), int))
-    with pytest.raises(Unsupported, match="Dirichlet prior or a mixture .* with an unknown matrix; 'markov' is"):
+    with pytest.raises(Unsupported, match=r"Dirichlet prior or a mixture .* with an unknown matrix; 'markov' is"):
         build_baseline("gibbs").posterior(MARKOV, np.zeros((1, 8), int))
     for name in ("md1", "laplace"):
         with pytest.raises(Unsupported, match="needs a mixture of known components with a Dirichlet prior; 'markov'"):
