@@ -31,7 +31,7 @@ from mdbench.baselines.baseline import EXACT, Baseline, Contexts, Lengths, optio
 from mdbench.baselines.jacobi import beta_rule
 from mdbench.baselines.posterior import Posterior
 from mdbench.core.device import n_cores
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, SequenceError
 from mdbench.core.progress import Advance, no_advance
 from mdbench.tasks import DirichletMixture
 
@@ -45,9 +45,10 @@ LONG = 2**14  # transitions; longer sequences are integrated alone, whatever the
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
-FIRST_LOOSE_RULE = 8  # the same where a tolerance above rounding is given
+LOOSE_RULES = (6, 8, 10, 12, 14, 16, 18, 20)  # the same where a tolerance above rounding is given: close together
 FIRST_LONG_GRID = 2**10  # nodes of the whole grid at the foot for long sequences: fewer take as long, a block at a time
 ENOUGH = 40  # nodes per stick and root of the number of transitions, at which the rules of long sequences have agreed
+CAUTION = 20  # times the error that two changes say is left
 MAX_TOLERANCE = 1e-4  # far from where a Gauss rule's error is no longer its distance to the next
 MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
 
@@ -71,7 +72,7 @@ class Exact(Baseline[DirichletMixture]):
 
     # The error is usually far below the tolerance, and the bound says by how much at least.
     tolerance: float = option(
-        0.0, "two successive rules that agree to this are enough; below rounding it changes nothing", of_name=False
+        0.0, "of the error estimate, for orders that rounding is too dear for; below rounding it changes nothing"
     )
 
     def __post_init__(self) -> None:
@@ -108,9 +109,11 @@ class Exact(Baseline[DirichletMixture]):
 
         def work(length: int) -> int:
             n = length - given
+            if self.tolerance:  # three rules are the fewest; what needs more than there is time for is refused there
+                return _work(n, m, _ladder(n, LOOSE_RULES[0])[:3][-1])
             last = _ladder(n)[-1]
             # The posterior is as wide as 1/√n, and the polynomial that a rule has to resolve as smooth.
-            return n * (last if n <= LONG else min(last, round(ENOUGH * math.sqrt(n)))) ** (m - 1)
+            return _work(n, m, last if n <= LONG else min(last, round(ENOUGH * math.sqrt(n))))
 
         if work(length) > MAX_WORK:
             smaller = range(given + 1, length)
@@ -120,15 +123,23 @@ class Exact(Baseline[DirichletMixture]):
                 f"exact quadrature at order {m} and length {length} could take 1e{math.log10(work(length)):.0f} grid "
                 f"nodes x transitions for a sequence, more than the limit of {MAX_WORK:.0e}; "
                 + (f"at this order, lengths up to {fits} fit." if fits else "no length fits at this order.")
+                + ("" if self.tolerance else " With exact:tolerance=1e-9 more do.")
             )
+
+
+def _work(n: int, m: int, n_nodes: int) -> int:
+    """Grid nodes x transitions for one sequence."""
+    return int(n * n_nodes ** (m - 1))
 
 
 def _ladder(n: int, first_rule: int = FIRST_RULE) -> list[int]:
     """Numbers of nodes per stick to try, the last of which is exact for second moments."""
-    rungs, exact_rule = [first_rule], (n + 4) // 2
+    rungs, exact_rule = list(LOOSE_RULES) if first_rule == LOOSE_RULES[0] else [first_rule], (n + 4) // 2
+    last, k = rungs[-1], 1
     while rungs[-1] < exact_rule:
-        rungs.append(round(first_rule * 2 ** (len(rungs) / 2)))
-    return [*rungs[:-1], exact_rule]
+        rungs.append(round(last * 2 ** (k / 2)))
+        k += 1
+    return [*(rung for rung in rungs if rung < exact_rule), exact_rule]
 
 
 def _climb(
@@ -142,7 +153,12 @@ def _climb(
     """(E[λ_g], E[λ_g²]) side by side and log Z, at the prefixes of m..T tokens; and the error estimate.
 
     The estimate is the bound on rounding plus an eighth of the change from the rule before. The eighth is generous:
-    the change is that rule's error, and Gauss rules converge geometrically. The last rung has rounding errors only.
+    the change is that rule's error, and Gauss rules converge geometrically. Given a tolerance, the rungs are close
+    together, and the share is that by which the last change is smaller than the one before, times ``CAUTION``. The last
+    rung has rounding errors only.
+
+    Raises:
+        InputError: a sequence needs a rule that takes too long.
     """
     n_sequences, n, m = x.shape
     factors, exponent = _scaled_factors(x, (scale or _as_learned)(x, concentration))
@@ -150,10 +166,11 @@ def _climb(
     moments[:, 0] = [1 / m] * m + [(concentration + 1) / (m * (m * concentration + 1))] * m  # the prior
     log_evidence = np.zeros((n_sequences, n + 1))
     log_evidence[:, 1:] = np.inf  # no rule yet to agree with
-    error = np.full(n_sequences, np.inf)
+    error, last_change = np.full(n_sequences, np.inf), np.full(n_sequences, np.inf)
     rounding = ROUNDING * np.sqrt(n)
-    enough = max(2 * rounding, tolerance)
-    first_rule = FIRST_RULE if enough > tolerance else FIRST_LOOSE_RULE
+    loose = tolerance >= 2 * rounding
+    limit = tolerance if loose else rounding / 4
+    first_rule = LOOSE_RULES[0] if loose else FIRST_RULE
     if n > LONG and m > 1:
         first_rule = max(first_rule, round(FIRST_LONG_GRID ** (1 / (m - 1))))
     ladder = _ladder(n, first_rule)
@@ -162,6 +179,12 @@ def _climb(
         pending = np.flatnonzero(error == np.inf)
         if not pending.size:
             break
+        if _work(n, m, n_nodes) > MAX_WORK:
+            raise SequenceError(
+                int(pending[0]),
+                f"exact quadrature would take more than the limit of {MAX_WORK:.0e} grid nodes x transitions for a "
+                f"tolerance of {tolerance:g}; give a larger one, or shorter contexts.",
+            )
         chunks = [pending[i : i + width] for i in range(0, len(pending), width)]
         rules = _padded_rules(n_nodes, ladder[-1], m, concentration)
         slices = range(0, n_nodes ** (m - 1), SLICE)
@@ -182,11 +205,19 @@ def _climb(
                 (np.abs(new_log_evidence - log_evidence[rows, 1:]) / (1 + np.abs(new_log_evidence))).max(axis=1),
             )
             moments[rows, 1:], log_evidence[rows, 1:] = new_moments, new_log_evidence
-            error[rows] = np.where(change < enough, rounding + change / 8, np.inf)
+            left = _left(change, last_change[rows]) if loose else change / 8
+            last_change[rows] = change
+            error[rows] = np.where(left < limit, rounding + left, np.inf)
             if n_nodes == ladder[-1]:
                 error[rows] = rounding
             progress(int(np.isfinite(error[rows]).sum()))  # whole sequences: at which rung one ends nobody knows before
     return moments, log_evidence, error
+
+
+def _left(change: Float[np.ndarray, " C"], before: Float[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:
+    """What a rule errs by, from the last two changes: rungs that are close together have to show how they converge."""
+    share = CAUTION * change / np.where(np.isfinite(before), np.maximum(before, np.finfo(float).tiny), 1.0)
+    return np.where(np.isfinite(before), change * np.minimum(share, 1), np.inf)
 
 
 def _as_learned(x: Float[np.ndarray, "B n m"], concentration: float) -> Float[np.ndarray, "B n"]:

@@ -12,9 +12,10 @@ import pytest
 
 from mdbench import baselines
 from mdbench.baselines import Exact
+from mdbench.baselines.catalogue import build_baseline
 from mdbench.baselines.exact import MAX_TOLERANCE, MAX_WORK, _climb, _ladder
 from mdbench.baselines.jacobi import beta_rule
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, SequenceError
 from mdbench.tasks import MTD, lag_likelihoods, load_task, sample
 
 EXTENDED = np.longdouble
@@ -262,6 +263,48 @@ def test_a_tolerance_is_kept_and_its_bound_holds(core_task, tolerance):
     assert (loose.error > truth.error).any()  # it has stopped earlier
     np.testing.assert_array_equal(loose.mean[:, -1], posterior.mean[:, 0])
     np.testing.assert_array_equal(Exact(tolerance=1e-17).posterior(core_task, contexts).mean[:, 0], truth.mean[:, -1])
+
+
+@pytest.mark.parametrize(("order", "length", "alpha"), [(3, 64, 0.3), (4, 64, 1.0), (4, 128, 5.0), (5, 40, 1.0)])
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-9])
+def test_the_bound_of_a_tolerance_holds_on_adversarial_sequences_too(order, length, alpha, tolerance):
+    rng = np.random.default_rng(order)
+    for rows in (1.0, 0.3):
+        task = MTD("random", rng.dirichlet(np.full(5, rows), size=5), order, alpha, lengths=(length,))
+        cycle = np.resize(np.arange(5), (1, length))
+        drawn = sample(task, length, 8, seed=0).contexts
+        contexts = np.concatenate([drawn, rng.integers(5, size=(8, length)), cycle, np.zeros_like(cycle)])
+        lengths = range(order, length + 1)
+        truth = Exact().posterior(task, contexts, lengths)
+        loose = Exact(tolerance=tolerance).posterior(task, contexts, lengths)
+        error = true_error(loose, truth.mean, truth.log_evidence)
+        assert (error <= loose.error).all()
+        assert loose.error.max() <= tolerance + 1e-13
+
+
+@pytest.mark.parametrize("order", [7, 8])
+def test_a_tolerance_reaches_orders_that_rounding_does_not(order):
+    """Against the urn at T = 16; at T = 64 it is allowed."""
+    rng = np.random.default_rng(order)
+    task = MTD("random", rng.dirichlet(np.ones(4), size=4), order, lengths=(16,))
+    contexts = sample(task, 16, 2, seed=0).contexts
+    loose = build_baseline("exact:tolerance=1e-9")
+    a, b = (f.posterior(task, contexts, [order, 12, 16]) for f in (loose, baselines.Urn()))
+    np.testing.assert_allclose(a.mean, b.mean, rtol=0, atol=1e-9)
+    assert (np.abs(a.mean - b.mean).max(axis=(1, 2)) <= a.error + b.error).all()
+    loose.check(task, 64)
+    if order == 8:
+        with pytest.raises(InputError, match="With exact:tolerance=1e-9 more do"):
+            Exact().check(task, 64)
+
+
+def test_a_tolerance_that_takes_too_long_names_the_sequence(monkeypatch):
+    quadrature = sys.modules["mdbench.baselines.exact"]
+    task = load_task("mtd-q3-m2")
+    contexts = np.zeros((3, 64), int)
+    monkeypatch.setattr(quadrature, "MAX_WORK", 62 * 11)
+    with pytest.raises(SequenceError, match="for a tolerance of 1e-09; give a larger one"):
+        Exact(tolerance=1e-9).posterior(task, contexts)
 
 
 @pytest.mark.parametrize("tolerance", [-1e-9, 1e-3, math.nan])
