@@ -301,10 +301,10 @@ def test_a_tolerance_reaches_orders_that_rounding_does_not(order):
 def test_a_tolerance_that_takes_too_long_names_the_sequence(monkeypatch):
     quadrature = sys.modules["mdbench.baselines.exact"]
     task = load_task("mtd-q3-m2")
-    contexts = np.zeros((3, 64), int)
+    contexts = np.random.default_rng(0).integers(3, size=(3, 64))
     monkeypatch.setattr(quadrature, "MAX_WORK", 62 * 11)
-    with pytest.raises(SequenceError, match="for a tolerance of 1e-09; give a larger one"):
-        Exact(tolerance=1e-9).posterior(task, contexts)
+    with pytest.raises(SequenceError, match="for a tolerance of 1e-12; give a larger one"):
+        Exact(tolerance=1e-12).posterior(task, contexts)
 
 
 @pytest.mark.parametrize("tolerance", [-1e-9, 1e-3, math.nan])
