@@ -265,7 +265,15 @@ def test_a_tolerance_is_kept_and_its_bound_holds(core_task, tolerance):
     np.testing.assert_array_equal(Exact(tolerance=1e-17).posterior(core_task, contexts).mean[:, 0], truth.mean[:, -1])
 
 
-@pytest.mark.parametrize(("order", "length", "alpha"), [(3, 64, 0.3), (4, 64, 1.0), (4, 128, 5.0), (5, 40, 1.0)])
+@pytest.mark.parametrize(
+    ("order", "length", "alpha"),
+    [
+        (3, 64, 0.3),
+        (4, 64, 1.0),
+        pytest.param(4, 128, 5.0, marks=pytest.mark.slow),
+        pytest.param(5, 40, 1.0, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("tolerance", [1e-6, 1e-9])
 def test_the_bound_of_a_tolerance_holds_on_adversarial_sequences_too(order, length, alpha, tolerance):
     rng = np.random.default_rng(order)

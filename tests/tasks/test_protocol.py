@@ -99,7 +99,11 @@ def test_a_draw_comes_from_the_model(task):
     np.testing.assert_array_equal(part.tokens, drawn.tokens[7:12])
 
 
-@of_all
+@pytest.mark.parametrize(
+    "task",
+    [*TASKS, *(pytest.param(task, marks=pytest.mark.slow) for task in SAMPLED)],
+    ids=lambda task: task.name,
+)
 def test_gold_is_calibrated(task):
     """In every bin of p_B with many expected hits: 200 of 20,000 sequences, 30 of 400 where gold is sampled."""
     n, least, method = (400, 30, "gibbs:draws=400,thin=2,warmup=50") if task in SAMPLED else (20_000, 200, "exact")

@@ -17,7 +17,10 @@ from mdbench.tasks import (
 )
 
 
-@pytest.mark.parametrize("name", task_names())
+@pytest.mark.parametrize(
+    "name",
+    [name if name in load_suite("core").tasks else pytest.param(name, marks=pytest.mark.slow) for name in task_names()],
+)
 def test_the_public_sequences_are_those_that_the_sampler_draws(name):
     """Another release of jax may draw others: then this fails, and the committed ones stay what they are."""
     public, task = public_sequences(name), load_task(name)
