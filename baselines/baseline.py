@@ -27,7 +27,7 @@ Contexts: TypeAlias = Int[np.ndarray, "B T"]
 Lengths: TypeAlias = Sequence[int] | None  # prefixes to report; the whole sequence alone if None
 
 
-def option(default: Any, about: str, *, least: int | None = None, most: int = 10**6, of_name: bool = True) -> Any:
+def option(default: Any, about: str, *, least: int | None = None, most: int = 10**6) -> Any:
     """A field that is an option.
 
     Args:
@@ -35,9 +35,8 @@ def option(default: Any, about: str, *, least: int | None = None, most: int = 10
         about: what it is, in a line.
         least: it must be a whole number of at least that,
         most: and of at most that: more would run for ever.
-        of_name: whether ``name:option=value`` may set it, so that it is part of which row of a board one is.
     """
-    return field(default=default, metadata={"about": about, "least": least, "most": most, "of_name": of_name})
+    return field(default=default, metadata={"about": about, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Baseline(ABC, Generic[TaskT]):
     @classmethod
     def options(cls) -> list[Field[Any]]:
         """The fields that a name can set."""
-        return [each for each in fields(cls) if each.metadata.get("of_name", True)]
+        return list(fields(cls))
 
     @property
     def label(self) -> str:

@@ -4,7 +4,8 @@ r"""The exact posterior of the mixture weights, by stick-breaking Gauss-Jacobi q
 
 The likelihood times λ_g² is a polynomial of degree at most n + 2 in each v_i, so ⌈(n+3)/2⌉ Gauss nodes per stick give
 every moment here exactly, up to rounding. Far fewer are usually enough: each sequence climbs a ladder of rules until
-two successive ones agree, at every prefix, to rounding, or to a tolerance where less will do.
+two successive ones agree, at every prefix, to rounding, or, where a tolerance is given, until the last two changes say
+that less than that is left.
 
 Each factor is computed as ⟨λ, x⟩ = min_g x(g) + Σ_g λ_g (x(g) - min_h x(h)): nothing cancels, and where the lags agree
 no rounding of λ enters, which over a long constant sequence would add up. It is divided by a power of two, exactly
@@ -98,6 +99,8 @@ class Exact(Baseline[DirichletMixture]):
                     result = _climb(*given)
                 except _OutOfRange:
                     result = _climb(*given, _in_hindsight)
+                except SequenceError as fault:
+                    raise SequenceError(first + fault.index, fault.what) from None
                 moments[rows], log_evidence[rows], error[rows] = result[0][:, at], result[1][:, at], result[2]
         mean, square = moments[..., :m], moments[..., m:]
         sd = np.sqrt(np.maximum(square - mean**2, 0))  # rounding can leave -1e-17 where the sd is 0
@@ -109,7 +112,9 @@ class Exact(Baseline[DirichletMixture]):
 
         def work(length: int) -> int:
             n = length - given
-            if self.tolerance:  # three rules are the fewest; what needs more than there is time for is refused there
+            if self.tolerance >= _least_tolerance(
+                n
+            ):  # three rules are the fewest; what needs more than there is time for is refused there
                 return _work(n, m, _ladder(n, LOOSE_RULES[0])[:3][-1])
             last = _ladder(n)[-1]
             # The posterior is as wide as 1/√n, and the polynomial that a rule has to resolve as smooth.
@@ -125,6 +130,11 @@ class Exact(Baseline[DirichletMixture]):
                 + (f"at this order, lengths up to {fits} fit." if fits else "no length fits at this order.")
                 + ("" if self.tolerance else " With exact:tolerance=1e-9 more do.")
             )
+
+
+def _least_tolerance(n: int) -> float:
+    """Below it a tolerance changes nothing: rounding errs by as much."""
+    return 2 * ROUNDING * math.sqrt(n)
 
 
 def _work(n: int, m: int, n_nodes: int) -> int:
@@ -158,7 +168,7 @@ def _climb(
     rung has rounding errors only.
 
     Raises:
-        InputError: a sequence needs a rule that takes too long.
+        SequenceError: a sequence needs a rule that takes too long for the tolerance.
     """
     n_sequences, n, m = x.shape
     factors, exponent = _scaled_factors(x, (scale or _as_learned)(x, concentration))
@@ -168,7 +178,7 @@ def _climb(
     log_evidence[:, 1:] = np.inf  # no rule yet to agree with
     error, last_change = np.full(n_sequences, np.inf), np.full(n_sequences, np.inf)
     rounding = ROUNDING * np.sqrt(n)
-    loose = tolerance >= 2 * rounding
+    loose = tolerance >= _least_tolerance(n)
     limit = tolerance if loose else rounding / 4
     first_rule = LOOSE_RULES[0] if loose else FIRST_RULE
     if n > LONG and m > 1:
@@ -179,7 +189,7 @@ def _climb(
         pending = np.flatnonzero(error == np.inf)
         if not pending.size:
             break
-        if _work(n, m, n_nodes) > MAX_WORK:
+        if loose and _work(n, m, n_nodes) > MAX_WORK:
             raise SequenceError(
                 int(pending[0]),
                 f"exact quadrature would take more than the limit of {MAX_WORK:.0e} grid nodes x transitions for a "

@@ -18,6 +18,7 @@ from scipy.special import softmax
 from mdbench.baselines.baseline import Contexts, Lengths, option
 from mdbench.baselines.chains import Batch, Chains, chain_keys, run_padded
 from mdbench.baselines.collapsed import lag_counts
+from mdbench.baselines.model import check_numbers
 from mdbench.baselines.posterior import Posterior
 from mdbench.baselines.softmax import draw_log_gamma
 from mdbench.core.progress import Advance
@@ -54,6 +55,12 @@ class Gibbs(Chains[DirichletMixture | UnknownMatrix]):
             sampler = functools.partial(self._sample_collapsed, task)
             return self.run(sampler, task, contexts, lengths, progress, chunk=COLLAPSED_CHUNK, padded=False)
         return self.run(functools.partial(self._sample, task.concentration), task, contexts, lengths, progress)
+
+    def check_size(self, task: DirichletMixture | UnknownMatrix, length: int) -> None:
+        """Raise :class:`InputError` where there is nothing to infer, or θ has too many numbers."""
+        if isinstance(task, UnknownMatrix):
+            check_numbers(self.name, task)
+        super().check_size(task, length)
 
     def _sample(self, concentration: float, batch: Batch) -> dict[str, np.ndarray]:
         run = _compiled(batch.warmup, batch.draws, self.thin)

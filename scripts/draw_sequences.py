@@ -21,6 +21,8 @@ for name in task_names():
         print(f"{name}: its sequences are there, and stay.")
         continue
     task = load_task(name)
-    longest = max(length for suite in suites if name in suite.tasks for length in suite.lengths)
-    drawn = sample(task, longest, N_PUBLIC, PUBLIC_SEED)
+    lengths = [length for suite in suites if name in suite.tasks for length in suite.lengths]
+    if not lengths:
+        raise SystemExit(f"task '{name}' is in no suite; add it to one in tasks/data/suites.toml, which says how long.")
+    drawn = sample(task, max(lengths), N_PUBLIC, PUBLIC_SEED)
     np.savez_compressed(FOLDER / f"{name}.npz", tokens=drawn.tokens.astype(np.uint8), **{task.theta: drawn.theta})

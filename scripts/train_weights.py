@@ -111,7 +111,6 @@ standard_l3   hmm-q3-h2-k4 32    random            candidates=1 steps=8000 learn
 trained_l3    diversity-q5-m3-2    32 random       start_length=0 learning_rate=0.02
 trained_l3    diversity-q5-m3-16   32 random       start_length=0 learning_rate=0.02
 trained_l3    diversity-q5-m3-128  32 random       start_length=0 learning_rate=0.02
-trained_l3    diversity-q5-m3-1024 32 random       start_length=0 learning_rate=0.02
 """
 
 

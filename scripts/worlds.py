@@ -3,7 +3,7 @@
     python scripts/worlds.py [NAME ..]
 
 Of each world a picture, excess KL against T; what a shift costs; the two golds of atoms; what gold costs; and what the
-boards say. 2,048 sequences a cell (256 where gold is sampled), excess KL in nats over the world's own Bayes. A table
+boards say. 2,048 sequences a cell (fewer where gold is sampled), excess KL in nats over the world's own Bayes. A table
 goes to the place in the pages that has its name.
 """
 
@@ -167,7 +167,8 @@ def boards() -> None:
 def of_board(suite: str) -> str:
     """Predictors, scores and mean excess KL by task, from the board as Markdown."""
     text = (ROOT / "leaderboard" / f"{suite}.md").read_text(encoding="utf-8")
-    lines = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    ranking = next(part for part in text.split("\n\n") if part.startswith("| "))
+    lines = [line.strip("|").split(" | ") for line in ranking.splitlines() if line.startswith("| ")]
     headings, *rows = [[cell.strip() for cell in line] for line in lines]
     columns = [headings.index(name) for name in ("predictor", "score", *load_suite(suite).tasks)]
     labels = columns[0]

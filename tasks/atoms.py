@@ -158,7 +158,10 @@ class Atoms(FiniteMixture, SharedMatrix):
     def relabelled(self, order: Int[np.ndarray, " q"]) -> Atoms:
         """New state k is the old state ``order[k]``."""
         matrix = self.transition[np.ix_(order, order)]
-        return type(self)("relabelled", self.order, matrix, atoms=self.atoms, atom_probs=self.atom_probs)
+        alpha = self.concentration
+        return type(self)(
+            "relabelled", self.order, matrix, atoms=self.atoms, concentration=alpha, atom_probs=self.atom_probs
+        )
 
 
 def _drawn(order: int, n_atoms: Any, seed: Any, alpha: float) -> Float[np.ndarray, "K m"]:

@@ -39,7 +39,7 @@ class UnknownMatrix(Task):
 
     Attributes:
         n_states: q, at least 2.
-        order: m, the number of lags, at least 1.
+        order: m, the number of lags, at least 2.
         concentration: α > 0 of the symmetric Dirichlet prior on the weights λ.
         row_concentration: β > 0 of the symmetric Dirichlet prior on every row of π.
     """
@@ -71,6 +71,8 @@ class UnknownMatrix(Task):
         if not is_whole(n_states) or not 2 <= n_states <= MOST_STATES:
             raise InputError(f"n_states must be a whole number from 2 to {MOST_STATES}, not {n_states!r}.")
         check_order(order)
+        if order == 1:
+            raise InputError("at order 1 there are no lags to infer; a Markov chain (model = markov) has exact gold.")
         alpha = check_concentration(concentration)
         beta = check_concentration(row_concentration, "row_concentration")
         numbers = {"n_states": int(n_states), "order": int(order), "concentration": alpha, "row_concentration": beta}

@@ -36,10 +36,10 @@ STRIDE = 128  # transitions: contexts of up to so many more share compiled code
 LARGEST_LOG_RATIO = 600.0  # log of x/⟨λ, x⟩: keeps a gradient finite where a weight has all but vanished
 
 
-def check_steps(steps: int, most: int = MOST_STEPS) -> None:
-    """Raise :class:`InputError` unless ``steps`` is a whole number from 1 to ``most``."""
+def check_steps(steps: int, most: int = MOST_STEPS, word: str = "steps") -> None:
+    """Raise :class:`InputError` unless ``steps``, or what ``word`` calls it, is a whole number from 1 to ``most``."""
     if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= most:
-        raise InputError(f"steps must be a whole number from 1 to {most}, not {steps!r}.")
+        raise InputError(f"{word} must be a whole number from 1 to {most}, not {steps!r}.")
 
 
 def descend_evenly(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:

@@ -127,7 +127,7 @@ class Refused:
 class Board:
     """The rows, ranked ones first, best first; planned comparisons; what was refused; how far rows are apart.
 
-    ``beside`` are the suites that have a board in the same folder.
+    ``beside`` are the suites whose boards stand in the same folder, for its pages to lead there.
     """
 
     suite: Suite
@@ -233,7 +233,7 @@ def build(
     planned = planned_comparisons(loaded, {label: (excess[key], unknown[key]) for label, key in ours.items()})
     ranked = sorted(rows, key=_order)
     agreements = _agreements([(record, probs) for record, probs, *_ in read], ranked, places)
-    return Board(loaded, ranked, planned, refused, notes, agreements, suites_in(folder))
+    return Board(loaded, ranked, planned, refused, notes, agreements)
 
 
 def _agreements(

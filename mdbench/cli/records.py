@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,19 +98,28 @@ def build(
     from mdbench.pages import board as pages
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
-    from mdbench.tasks import load_suite
 
     every = suite == "all"
-    names = boards.suites_in(leaderboard) if every else [load_suite(suite).short]
-    if not names:
+    there = boards.suites_in(leaderboard)
+    if every and not there:
         raise InputError(f"there are no records to rank in '{leaderboard / 'records'}'.")
+    built, left_out = [], []
     with progress_bars() as progress:
-        built = [boards.build(leaderboard, name, progress) for name in names]
+        for name in there if every else [suite]:
+            try:
+                built.append(boards.build(leaderboard, name, progress))
+            except InputError as error:
+                left_out.append(str(error))
+                if not every:
+                    raise
     command = "mdbench leaderboard build"
     files: dict[Path, str] = {}
+    made = {board.suite.short for board in built}
+    beside = [name for name in there if name in made or (leaderboard / pages.file_of(name, "html")).is_file()]
     for board in built:
         short = board.suite.short
-        files |= pages.files_of(board, leaderboard, command + ("" if short == pages.MAIN else f" --suite {short}"))
+        whole = command + ("" if short == pages.MAIN else f" --suite {short}")
+        files |= pages.files_of(replace(board, beside=beside), leaderboard, whole)
     stale = [path.name for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
     if not check:
         for path in files:
@@ -123,6 +133,8 @@ def build(
     )
     for refused in dict.fromkeys(refused for board in built for refused in board.refused):
         say(f"refused '{refused.path}': {refused.reason}")
+    if left_out:
+        fail(" ".join(dict.fromkeys(left_out)), 1)
     if check and stale:
         again = command + (f" --suite {suite}" if suite != pages.MAIN else "")
         fail(f"not up to date: {', '.join(stale)} in '{leaderboard}'; run `{again}` and commit what it writes.", 1)

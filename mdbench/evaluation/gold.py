@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from mdbench.baselines import APPROXIMATE, GATED, Baseline
 from mdbench.baselines.catalogue import baseline_entries, build_baseline
-from mdbench.core.errors import InputError, Unsupported
+from mdbench.core.errors import InputError, SequenceError, Unsupported
 from mdbench.core.progress import Advance, no_advance
 from mdbench.core.store import Arrays, Store, code_hash, foreign_code, hash_of, open_store
 from mdbench.tasks import DirichletMixture, Predictive, Task, UnknownMatrix
@@ -62,15 +62,18 @@ def gold_predictive(
         try:
             there = functools.partial(progress or no_advance, n)
             parts.append(kept.arrays("gold", _key(task, shard, lengths, baseline), shapes, compute, there))
+        except SequenceError as error:
+            raise SequenceError(start + error.index, error.what) from None
         except _Failed as error:
             of_shard = np.flatnonzero(error.found.failed)
             first = [c for c in error.found.checks_made if c.passed is not None and not c.passed[of_shard[0]].all()]
             gates = gates or ", ".join(c.name for c in first)
             failed += [start + int(k) for k in of_shard]
     if failed:
+        instead = " or take exact" if isinstance(task, DirichletMixture) else ""
         raise InputError(
             f"'{method}' cannot be gold for task '{task.name}': {len(failed)} of {len(contexts)} sequences fail a "
-            f"gate, the first of them sequence {failed[0] + 1} ({gates}); give more draws or take exact."
+            f"gate, the first of them sequence {failed[0] + 1} ({gates}); give more draws{instead}."
         )
     return Predictive(**{name: np.concatenate([part[name] for part in parts]) for name in Predictive._fields})
 

@@ -30,15 +30,8 @@ from mdbench.tasks import N_PUBLIC
 
 MAIN = "core"  # the suite whose board a folder shows first
 
-CHARTED = (
-    "md1",
-    "md2",
-    "md5",
-    "constructed_l5",
-    "trained_l3",
-    "trained_l5",
-    "uniform",
-)  # ticked at first on the main board
+# Ticked at first on the main board.
+CHARTED = ("md1", "md2", "md5", "constructed_l5", "trained_l3", "trained_l5", "uniform")
 
 # Okabe and Ito, with the yellow darkened: told apart by the colour-blind, on white and on black.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B5A300", "#8C8C8C")

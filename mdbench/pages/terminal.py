@@ -379,9 +379,9 @@ def print_validation(validation: Validation) -> None:
     held_against = {(a.method, a.task) for a in validation.accuracies}
     for c in validation.calibrations:  # of what is gold itself there is nothing else
         if (c.method, c.task) not in held_against:
-            cells = ["gold", "", "", "", f"{min(c.p):.3g}", f"{c.seconds:.3g}", ""]
-            rows.append((c.task, c.method, c.n_simulations, *cells, verdicts[c.method, c.task].verdict))
-    print_table("posterior methods against the exact posterior; SBC p: smallest of its quantities", headings, rows)
+            cells = ["is gold", "", "", "", f"{min(c.p):.3g}", f"{c.seconds:.3g}", ""]
+            rows.append((c.task, c.method, "", *cells, verdicts[c.method, c.task].verdict))
+    print_table("posterior methods against gold; SBC p: smallest of its quantities", headings, rows)
     for v in validation.verdicts:
         if v.reasons:
             print_line(f"{v.method} on {v.task}: {v.verdict}; {'; '.join(v.reasons)}.")

@@ -31,7 +31,8 @@ from mdbench.core.progress import Advance, Progress, no_progress
 from mdbench.core.statistics import holm
 from mdbench.core.store import Store, code_hash, foreign_code, open_store
 from mdbench.core.verdict import Verdict
-from mdbench.tasks import ClosedForm, DirichletMixture, Mixture, Predictive, Stream, Task, as_task, load_suite, sample
+from mdbench.evaluation.gold import check_gold, gold_predictive
+from mdbench.tasks import DirichletMixture, Mixture, Stream, Task, as_task, load_suite, sample
 from mdbench.tasks.needs import check_fits
 
 LEVEL = 0.01  # of all tests of a run together
@@ -159,9 +160,7 @@ def validate(
         for at in (length, calibration_length):
             task.check_length(at)
     names = list(methods or [name for name in baseline_entries() if name != "exact"])
-    golds = {task: build_baseline(task.gold) for task in loaded}
-    for task, gold in golds.items():
-        gold.check(task, length)
+    golds = {task: check_gold(task, length, task.gold) for task in loaded}
     for name in names:
         if name == "exact":
             raise InputError(
@@ -263,7 +262,7 @@ class _Errors(NamedTuple):
 
 def _errors(task: Task, contexts: Int[np.ndarray, "N T"], posterior: Posterior) -> _Errors:
     if not isinstance(task, DirichletMixture):
-        gold = _gold(task, contexts)
+        gold = gold_predictive(task, contexts, [contexts.shape[1]], task.gold)
         stated = None
         if posterior.next_token_se is not None:
             stated = np.hypot(posterior.next_token_se[:, 0], gold.standard_error[:, 0])
@@ -279,21 +278,6 @@ def _errors(task: Task, contexts: Int[np.ndarray, "N T"], posterior: Posterior) 
     if posterior.error is not None:
         n_beyond = int((np.abs(error).max(axis=1) > posterior.error + _known(exact.error)).sum())
     return _Errors("λ", error, None if posterior.mean_se is None else posterior.mean_se[:, 0], sd_error, n_beyond)
-
-
-def _gold(task: Task, contexts: Int[np.ndarray, "N T"]) -> Predictive:
-    """Of whole contexts, by the family's own method.
-
-    Raises:
-        InputError: a sequence fails its gates.
-    """
-    gold = build_baseline(task.gold)
-    if isinstance(task, ClosedForm) and gold.is_closed_form(task):
-        return task.predictive(contexts, [contexts.shape[1]])
-    found = gold.posterior(task, contexts)
-    if found.failed.any():
-        raise InputError(f"{int(found.failed.sum())} sequences of '{task.name}' fail a gate of '{task.gold}'.")
-    return found.predictive(task, contexts)
 
 
 def calibration(

@@ -12,6 +12,8 @@ from mdbench.algorithms.mirror_descent import adaptive_constants, adaptive_step,
 from mdbench.predictors.counting import positive_number
 from mdbench.tasks import MTD, UnknownMatrix, tokens_before
 
+MOST_ROUNDS = 1000
+
 
 class PlugIn:
     """One step of Mirror Descent on λ with counts in the place of π, the two in turn.
@@ -26,7 +28,7 @@ class PlugIn:
     """
 
     def __init__(self, task: UnknownMatrix | MTD, rounds: int = 1, c: float = 1.0) -> None:
-        check_steps(rounds, most=1000)
+        check_steps(rounds, MOST_ROUNDS, "rounds")
         self.task, self.rounds, self.c = task, rounds, positive_number(c, "c")
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
@@ -43,7 +45,7 @@ class PlugIn:
             np.add.at(matrix, place, shares)
             matrix /= matrix.sum(axis=-1, keepdims=True)
             x = matrix[place]
-            weights = np.asarray(adaptive_step(jnp.asarray(x), constants)) if m > 1 else np.ones((len(x), 1))
+            weights = np.asarray(adaptive_step(jnp.asarray(x), constants))
             shares = x * weights[:, None]
             shares /= shares.sum(axis=-1, keepdims=True)
         return np.einsum("bg,bgq->bq", weights, matrix[everyone[:, None], tokens_before(contexts, m, length)])

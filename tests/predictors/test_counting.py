@@ -116,7 +116,7 @@ def test_plug_in_is_counts_and_a_step_in_turn(rounds):
 
 
 def test_plug_in_of_one_lag_counts():
-    found = build_predictor("plug_in", UnknownMatrix("one", Q, 1)).predict(CONTEXTS)
+    found = build_predictor("plug_in", MTD("one", MATRIX, 1)).predict(CONTEXTS)
     counting = build_predictor("add_constant:order=1,c=1", Markov("chain", Q, 1)).predict(CONTEXTS)
     np.testing.assert_allclose(found, counting, rtol=1e-12)
 
@@ -124,8 +124,8 @@ def test_plug_in_of_one_lag_counts():
 def test_plug_in_does_not_look_at_the_matrix():
     known = build_predictor("plug_in", MTD("mtd", MATRIX, 2)).predict(CONTEXTS)
     np.testing.assert_array_equal(known, build_predictor("plug_in", UnknownMatrix("u", Q, 2)).predict(CONTEXTS))
-    for text in ("plug_in:rounds=0", "plug_in:c=0"):
-        with pytest.raises(InputError, match="must be a"):
+    for text, what in (("plug_in:rounds=0", "rounds"), ("plug_in:c=0", "c")):
+        with pytest.raises(InputError, match=f"^{what} must be a"):
             build_predictor(text, MTD("mtd", MATRIX, 2))
 
 
