@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 import mdbench
 from mdbench.claims.finding import Curve, Panel
 from mdbench.core.metrics import kl
@@ -23,6 +25,7 @@ from mdbench.evaluation.evaluation import Evaluation
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.pages.claims import draw, write_figure
 from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
+from mdbench.predictors.trained import Trained
 from mdbench.tasks import evaluation_sequences, load_suite, load_task
 
 ROOT = Path(__file__).parents[1]
@@ -113,13 +116,14 @@ def diversity() -> None:
         world = mdbench.Atoms(f"diversity-q5-m3-{n_atoms}", task.order, task.transition, n_atoms=n_atoms, atom_seed=0)
         contexts = evaluation_sequences(world, length, N, 0).tokens[:, :-1].astype("int64")
         atoms, dirichlet = (gold_predictive(t, contexts, [length]).probs[:, 0] for t in (world, task))
-        probs = [mdbench.predict("trained_l3", task, contexts)]
+        learned: list[mdbench.Task] = [task]
         if (SHIPPED_WEIGHTS / "trained_l3" / world.name).is_dir():
-            probs.append(mdbench.predict("trained_l3", world, contexts))
-        numbers = [float(kl(gold, p).mean()) for p in probs for gold in (atoms, dirichlet)]
+            learned.append(world)
+        seeds = [[run.predict(contexts) for run in Trained(of, "trained_l3").runs(length)] for of in learned]
+        numbers = [float(np.mean([kl(gold, p).mean() for p in of])) for of in seeds for gold in (atoms, dirichlet)]
         apart.append(float(kl(atoms, dirichlet).mean()))
         inferring.append(numbers[:2])
-        if len(probs) > 1:
+        if len(learned) > 1:
             trained.append((n_atoms, *numbers[2:]))
         cells = [f"{value:.2g}" for value in (apart[-1], *numbers)]
         rows.append([str(n_atoms), *cells, *["" for _ in range(5 - len(cells))]])
