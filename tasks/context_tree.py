@@ -72,7 +72,7 @@ class ContextTree(ContextRows):
         version: Whole = 1,
     ) -> None:
         self.check_rows(n_states, depth, "depth")
-        beta = as_floats(stop, "stop")
+        beta = as_floats(stop, "stop", "a probability")
         if beta.ndim or not 0 <= beta <= 1:
             raise InputError(f"stop must be a probability, not {stop!r}.")
         alpha = check_concentration(concentration)

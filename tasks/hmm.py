@@ -114,7 +114,8 @@ class HMM(FiniteMixture):
     @property
     def summary(self) -> str:
         """What it is, in a line."""
-        return f"{super().summary}, {self.n_components} models of {self.matrices[0].shape[1]} hidden states"
+        models = "one model" if self.single else f"{self.n_components} models"
+        return f"{super().summary}, {models} of {self.matrices[0].shape[1]} hidden states"
 
     @property
     def given(self) -> int:
@@ -160,6 +161,10 @@ class HMM(FiniteMixture):
             return super().truth(theta, contexts)
         _, transition, emission = self.matrices
         return transition[0][np.asarray(theta)[:, contexts.shape[1] - 1].astype(int)] @ emission[0]
+
+    def theta_of(self, theta: Float[np.ndarray, "B ..."], length: int) -> Float[np.ndarray, "B ..."]:
+        """The path up to there."""
+        return theta[:, :length] if self.single else theta
 
     @property
     def prior_mean(self) -> Float[np.ndarray, " K"]:

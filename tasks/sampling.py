@@ -16,6 +16,7 @@ from mdbench.tasks.task import LABELS, Stream, Task, Whole, is_whole
 
 MOST_TOKENS = 10**9  # in one draw
 CHUNK = 1024  # sequences drawn per compiled call; no result depends on it
+NUMBERS = 2**20  # of θ, likewise
 STRIDE = 128  # contexts of up to so many tokens are cut from one that long: compiling takes seconds for each length
 
 
@@ -71,12 +72,13 @@ def sample(
     shaping, arguments = split(task)
     draw = _compiled_draw(type(task), shaping, -(-length // STRIDE) * STRIDE + 1)
     parts = []
-    for first in range(start, start + n_sequences, CHUNK):
+    chunk = max(1, min(CHUNK, NUMBERS // task.prior_mean.size))
+    for first in range(start, start + n_sequences, chunk):
         n = start + n_sequences - first
-        tokens, theta, lags = draw(key, np.arange(first, first + CHUNK, dtype=np.uint32), arguments)
+        tokens, theta, lags = draw(key, np.arange(first, first + chunk, dtype=np.uint32), arguments)
         of_time = [(tokens, length + 1), *((lag, length + 1 - task.given) for lag in lags)]
         cut = [np.asarray(array)[:n, :columns].copy() for array, columns in of_time]
-        parts.append([cut[0], np.asarray(theta)[:n].copy(), *cut[1:]])
+        parts.append([cut[0], task.theta_of(np.asarray(theta)[:n], length + 1).copy(), *cut[1:]])
     tokens, theta, *lags = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Sample(tokens, theta, task.truth(theta, tokens[:, :-1]), *lags)
 

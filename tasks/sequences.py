@@ -65,7 +65,8 @@ def evaluation_sequences(task: Task, length: int, n_sequences: Whole, seed: Whol
         task.check_length(length)
         public = _public(task)
         if public is not None and n_sequences <= len(public.tokens) and length < public.tokens.shape[1]:
-            return Sequences(public.tokens[:n_sequences, : length + 1], public.theta[:n_sequences])
+            theta = task.theta_of(public.theta[:n_sequences], int(length) + 1)
+            return Sequences(public.tokens[:n_sequences, : length + 1], theta)
     from mdbench.tasks.sampling import sample  # jax, which the public ones do without
 
     drawn = sample(task, length, n_sequences, seed)

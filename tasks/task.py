@@ -126,6 +126,10 @@ class Task(ABC):
         """NumPyro model that draws one sequence and returns its tokens; it may have latents that :meth:`model` sums."""
         return self.model(length=length)
 
+    def theta_of(self, theta: Float[np.ndarray, "B ..."], length: int) -> Float[np.ndarray, "B ..."]:  # noqa: ARG002
+        """θ of the first ``length`` tokens; only a path is shorter for fewer of them."""
+        return theta
+
     def possible(self, contexts: Int[np.ndarray, "B T"]) -> Bool[np.ndarray, " B"]:
         """Whether a sequence has a probability above 0."""
         return np.ones(len(contexts), dtype=bool)
@@ -258,8 +262,8 @@ def check_concentration(concentration: Any, word: str = "concentration") -> floa
     return float(concentration)
 
 
-def as_floats(given: Any, which: str = "the transition matrix") -> Float[np.ndarray, "..."]:
-    """A float64 copy of numbers.
+def as_floats(given: Any, which: str, form: str = "numbers, in rows of one length") -> Float[np.ndarray, "..."]:
+    """A float64 copy of numbers; messages call them ``which``, and say the ``form`` that they should have.
 
     Raises:
         InputError: they are none: texts, truth values, rows of different lengths.
@@ -273,7 +277,7 @@ def as_floats(given: Any, which: str = "the transition matrix") -> Float[np.ndar
             raise TypeError
         return array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{which} must be q rows of q numbers.") from None
+        raise InputError(f"{which} must be {form}.") from None
 
 
 def check_transition(transition: Any, which: str = "the transition matrix") -> Float[np.ndarray, "q q"]:
@@ -284,7 +288,7 @@ def check_transition(transition: Any, which: str = "the transition matrix") -> F
     Raises:
         InputError: it is not; the message names the row.
     """
-    matrix = as_floats(transition, which)
+    matrix = as_floats(transition, which, "q rows of q numbers")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise InputError(
             f"{which} must be square with at least 2 states, not of shape {' x '.join(map(str, matrix.shape))}."

@@ -50,15 +50,22 @@ def described(name: str) -> dict[str, Any]:
         } | task.described()
     if name in tasks.suite_names():
         suite = tasks.load_suite(name)
-        return {"kind": "suite", "name": suite.name, "tasks": list(suite.tasks), "lengths": list(suite.lengths)}
+        of_suite = {"kind": "suite", "name": suite.name, "tasks": list(suite.tasks), "lengths": list(suite.lengths)}
+        if name not in tasks.family_names():
+            return of_suite
+        return of_suite | {"kind": "suite, and family of tasks"} | _of_family(name)
     if name in baselines:
         return {"kind": "baseline and predictor", "name": name} | describe_baseline(baselines[name])
     if name in predictors:
         return {"kind": "predictor", "name": name} | describe_predictor(predictors[name])
     if name in tasks.family_names():
-        family = tasks.load_family(name)
-        return {"kind": "family of tasks", "name": name, "what": family.kind, "doc": inspect.getdoc(family) or ""}
+        return {"kind": "family of tasks", "name": name} | _of_family(name)
     if name in score_names():
         return {"kind": "score", "name": name, "what": all_scores()[name].about}
     known = [*named_tasks, *tasks.suite_names(), *predictors, *baselines, *tasks.family_names(), *score_names()]
     raise unknown_name("task, suite, predictor, baseline, family or score", name, known)
+
+
+def _of_family(name: str) -> dict[str, Any]:
+    family = tasks.load_family(name)
+    return {"what": family.kind, "doc": inspect.getdoc(family) or ""}

@@ -96,22 +96,25 @@ def check_gold(task: Task, length: int, method: str) -> Baseline[Any]:
     if baseline.standing == APPROXIMATE:
         able = ", ".join(name for name, e in baseline_entries().items() if e.load().standing != APPROXIMATE)
         raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
-    concentration, instead = math.inf, ""
+    concentrations, instead = {}, ""
     if isinstance(task, DirichletMixture):
-        concentration, instead = task.concentration, ", so take exact"
+        concentrations, instead = {"concentration": task.concentration}, ", so take exact"
     elif isinstance(task, UnknownMatrix):
-        concentration = min(task.concentration, task.row_concentration)
+        concentrations = {"concentration": task.concentration, "row_concentration": task.row_concentration}
+    field, concentration = min(concentrations.items(), key=lambda item: item[1], default=("", math.inf))
     if baseline.standing == GATED and concentration < LEAST_CONCENTRATION:
         raise InputError(
-            f"at concentration {concentration:g} the posterior sits in corners that samplers can miss without "
+            f"at {field} {concentration:g} the posterior sits in corners that samplers can miss without "
             f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}{instead}."
         )
     try:
         baseline.check(task, length)
     except Unsupported as error:
-        raise Unsupported(f"{error} As gold, --gold nuts takes any model.", error.label) from None
+        hint = "" if baseline.name == task.gold else f" Its own gold is {task.gold}."
+        raise Unsupported(f"{error}{hint}", error.label) from None
     except InputError as error:
-        hint = "" if baseline.name == "reference" else " As gold, --gold reference goes up to order 16."
+        large = isinstance(task, DirichletMixture) and baseline.name != "reference"
+        hint = " As gold, --gold reference goes up to order 16." if large else ""
         raise InputError(f"{error}{hint}") from None
     return baseline
 

@@ -109,7 +109,13 @@ def as_transition(given: Any, normalise: bool = False) -> Matrix:
             given = given[:, [columns.index(label) for label in labels]]
     if np.ma.is_masked(given):
         raise InputError("the transition matrix has masked entries; all of it must be known.")
-    return _settled(as_floats(given), labels, [], normalise, "normalise=True divides")
+    return _settled(
+        as_floats(given, "the transition matrix", "q rows of q numbers"),
+        labels,
+        [],
+        normalise,
+        "normalise=True divides",
+    )
 
 
 def _labels_of(index: Iterable[Any]) -> list[str]:

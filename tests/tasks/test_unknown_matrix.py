@@ -146,7 +146,7 @@ def test_bad_files_are_said_in_a_sentence(text, said, tmp_path):
     [
         (TASK, "exact", "'exact' needs"),
         (UnknownMatrix("sparse", 3, 2, 0.2), "gibbs", "needs at least 0.3.$"),
-        (UnknownMatrix("sparse", 3, 2, 1.0, 0.2), "gibbs", "at concentration 0.2"),
+        (UnknownMatrix("sparse", 3, 2, 1.0, 0.2), "gibbs", "at row_concentration 0.2"),
     ],
 )
 def test_what_cannot_be_gold_is_said(task, gold, said):
