@@ -112,9 +112,7 @@ class Exact(Baseline[DirichletMixture]):
 
         def work(length: int) -> int:
             n = length - given
-            if self.tolerance >= _least_tolerance(
-                n
-            ):  # three rules are the fewest; what needs more than there is time for is refused there
+            if self.tolerance >= _least_tolerance(n):  # three rules are the fewest; too many are refused on the way
                 return _work(n, m, _ladder(n, LOOSE_RULES[0])[:3][-1])
             last = _ladder(n)[-1]
             # The posterior is as wide as 1/√n, and the polynomial that a rule has to resolve as smooth.

@@ -82,7 +82,7 @@ class Batches:
             try:
                 near = {"tolerance": TOLERANCE} if task.gold == "exact" else {}
                 self.gold = build_baseline(task.gold, **near)
-                self.gold.check(task, length)
+                build_baseline(task.gold).check(task, length)  # what a tolerance adds takes seconds a sequence
                 if self.gold.standing != EXACT:
                     raise InputError(f"that of '{task.name}' is sampled; take the target 'conditional'.")
             except InputError as error:
