@@ -252,8 +252,9 @@ def evaluate(
         _check_measure(run, task_, task_lengths)
     served = [_serve_task(run, task_, task_lengths) for task_, task_lengths in cells_of]
     if lengths is not None and len(asked) == 1:
-        for refusal in (each.refusals[asked[0]] for each in served if asked[0] in each.refusals):
-            raise refusal
+        refusals = [each.refusals[asked[0]] for each in served if asked[0] in each.refusals]
+        if len(refusals) == len(served):  # where another task is served, what is left out is said below the table
+            raise refusals[0]
     if not any(by_name or each.failed for each in served for by_name in each.servers.values()):
         raise InputError(next(s.reason for each in served for s in each.skipped))
 
