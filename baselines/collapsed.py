@@ -35,7 +35,7 @@ def lag_counts(
     """Counts c and N of one chain, from uniformly drawn lags on, and p(· | z) of the next token.
 
     Args:
-        lagged: y_{t-g}, lag 1 first.
+        lagged: y_{t-g}, lag 1 first; of at least two lags.
         came: y_t.
         last: y_{T+1-g}, which the next token comes after.
         q: number of states.
@@ -76,33 +76,32 @@ def lag_counts(
             c[g] += 1
             pairs[a, b] += 1
             rows[a] += 1
-        if m > 1:
-            g = int(rng.random() * m)
-            h = int(rng.random() * (m - 1))
-            h += h >= g
-            other[:] = pairs
+        g = int(rng.random() * m)
+        h = int(rng.random() * (m - 1))
+        h += h >= g
+        other[:] = pairs
+        for t in range(n):
+            if z[t] == g or z[t] == h:
+                other[lagged[t, z[t]], came[t]] -= 1
+                other[lagged[t, h if z[t] == g else g], came[t]] += 1
+        gain = 0.0
+        for a in range(q):
+            gain -= math.lgamma(q * row_concentration + other[a].sum())
+            gain += math.lgamma(q * row_concentration + rows[a])
+            for b in range(q):
+                if other[a, b] != pairs[a, b]:
+                    gain += math.lgamma(row_concentration + other[a, b])
+                    gain -= math.lgamma(row_concentration + pairs[a, b])
+        if math.log(rng.random()) < gain:
             for t in range(n):
-                if z[t] == g or z[t] == h:
-                    other[lagged[t, z[t]], came[t]] -= 1
-                    other[lagged[t, h if z[t] == g else g], came[t]] += 1
-            gain = 0.0
+                if z[t] == g:
+                    z[t] = h
+                elif z[t] == h:
+                    z[t] = g
+            c[g], c[h] = c[h], c[g]
+            pairs[:] = other
             for a in range(q):
-                gain -= math.lgamma(q * row_concentration + other[a].sum())
-                gain += math.lgamma(q * row_concentration + rows[a])
-                for b in range(q):
-                    if other[a, b] != pairs[a, b]:
-                        gain += math.lgamma(row_concentration + other[a, b])
-                        gain -= math.lgamma(row_concentration + pairs[a, b])
-            if math.log(rng.random()) < gain:
-                for t in range(n):
-                    if z[t] == g:
-                        z[t] = h
-                    elif z[t] == h:
-                        z[t] = g
-                c[g], c[h] = c[h], c[g]
-                pairs[:] = other
-                for a in range(q):
-                    rows[a] = pairs[a].sum()
+                rows[a] = pairs[a].sum()
         k = sweep // thin - warmup
         if k < 0:
             continue

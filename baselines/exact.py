@@ -17,7 +17,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
@@ -113,7 +113,7 @@ class Exact(Baseline[DirichletMixture]):
         def work(length: int) -> int:
             n = length - given
             if self.tolerance >= _least_tolerance(n):  # three rules are the fewest; too many are refused on the way
-                return _work(n, m, _ladder(n, LOOSE_RULES[0])[:3][-1])
+                return _work(n, m, _ladder(n, LOOSE_RULES)[:3][-1])
             last = _ladder(n)[-1]
             # The posterior is as wide as 1/√n, and the polynomial that a rule has to resolve as smooth.
             return _work(n, m, last if n <= LONG else min(last, round(ENOUGH * math.sqrt(n))))
@@ -140,12 +140,11 @@ def _work(n: int, m: int, n_nodes: int) -> int:
     return int(n * n_nodes ** (m - 1))
 
 
-def _ladder(n: int, first_rule: int = FIRST_RULE) -> list[int]:
-    """Numbers of nodes per stick to try, the last of which is exact for second moments."""
-    rungs, exact_rule = list(LOOSE_RULES) if first_rule == LOOSE_RULES[0] else [first_rule], (n + 4) // 2
-    last, k = rungs[-1], 1
+def _ladder(n: int, foot: Sequence[int] = (FIRST_RULE,)) -> list[int]:
+    """Numbers of nodes per stick to try, from these on, the last of which is exact for second moments."""
+    rungs, exact_rule, k = list(foot), (n + 4) // 2, 1
     while rungs[-1] < exact_rule:
-        rungs.append(round(last * 2 ** (k / 2)))
+        rungs.append(round(foot[-1] * 2 ** (k / 2)))
         k += 1
     return [*(rung for rung in rungs if rung < exact_rule), exact_rule]
 
@@ -178,10 +177,10 @@ def _climb(
     rounding = ROUNDING * np.sqrt(n)
     loose = tolerance >= _least_tolerance(n)
     limit = tolerance if loose else rounding / 4
-    first_rule = LOOSE_RULES[0] if loose else FIRST_RULE
+    foot = LOOSE_RULES if loose else (FIRST_RULE,)
     if n > LONG and m > 1:
-        first_rule = max(first_rule, round(FIRST_LONG_GRID ** (1 / (m - 1))))
-    ladder = _ladder(n, first_rule)
+        foot = (max(foot[0], round(FIRST_LONG_GRID ** (1 / (m - 1)))),)
+    ladder = _ladder(n, foot)
     width = CHUNK.get(m, 1) if n <= LONG else 1
     for n_nodes in ladder:
         pending = np.flatnonzero(error == np.inf)

@@ -72,6 +72,11 @@ class DirichletMixture(Mixture):
     references: ClassVar[tuple[str, ...]] = ("bayes", "md1", "em", "uniform")
     concentration: float
 
+    @property
+    def concentrations(self) -> dict[str, float]:
+        """α."""
+        return {"concentration": self.concentration}
+
     def sample_weights(self) -> Any:
         """λ, as the NumPyro site ``weights``."""
         import jax.numpy as jnp

@@ -122,6 +122,11 @@ class Task(ABC):
         """Whether every token can come after every context."""
         return True
 
+    @property
+    def concentrations(self) -> dict[str, float]:
+        """By field: those of Dirichlet priors whose corners a sampler can miss without a sign of it."""
+        return {}
+
     def draw(self, length: int) -> Any:
         """NumPyro model that draws one sequence and returns its tokens; it may have latents that :meth:`model` sums."""
         return self.model(length=length)

@@ -89,6 +89,11 @@ class UnknownMatrix(Task):
         m, q = self.order, self.n_states
         return np.concatenate([np.full(m, 1 / m), np.full(q * q, 1 / q)])
 
+    @property
+    def concentrations(self) -> dict[str, float]:
+        """α and β."""
+        return {"concentration": self.concentration, "row_concentration": self.row_concentration}
+
     def truth(self, theta: Float[np.ndarray, "B k"], contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B q"]:
         """p(b | λ, π, y) = Σ_g λ_g π(y_{T+1-g}, b)."""
         contexts, m, q = np.asarray(contexts), self.order, self.n_states

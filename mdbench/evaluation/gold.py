@@ -21,7 +21,7 @@ from mdbench.baselines.catalogue import baseline_entries, build_baseline
 from mdbench.core.errors import InputError, SequenceError, Unsupported
 from mdbench.core.progress import Advance, no_advance
 from mdbench.core.store import Arrays, Store, code_hash, foreign_code, hash_of, open_store
-from mdbench.tasks import DirichletMixture, Predictive, Task, UnknownMatrix
+from mdbench.tasks import DirichletMixture, Predictive, Task
 
 SHARD = 256  # sequences in one cell; no number depends on it
 
@@ -70,7 +70,7 @@ def gold_predictive(
             gates = gates or ", ".join(c.name for c in first)
             failed += [start + int(k) for k in of_shard]
     if failed:
-        instead = " or take exact" if isinstance(task, DirichletMixture) else ""
+        instead = "" if baseline.name == task.gold else f" or take {task.gold}"
         raise InputError(
             f"'{method}' cannot be gold for task '{task.name}': {len(failed)} of {len(contexts)} sequences fail a "
             f"gate, the first of them sequence {failed[0] + 1} ({gates}); give more draws{instead}."
@@ -96,13 +96,9 @@ def check_gold(task: Task, length: int, method: str) -> Baseline[Any]:
     if baseline.standing == APPROXIMATE:
         able = ", ".join(name for name, e in baseline_entries().items() if e.load().standing != APPROXIMATE)
         raise InputError(f"'{method}' is an approximation of unknown error and never gold; gold can be: {able}.")
-    concentrations, instead = {}, ""
-    if isinstance(task, DirichletMixture):
-        concentrations, instead = {"concentration": task.concentration}, ", so take exact"
-    elif isinstance(task, UnknownMatrix):
-        concentrations = {"concentration": task.concentration, "row_concentration": task.row_concentration}
-    field, concentration = min(concentrations.items(), key=lambda item: item[1], default=("", math.inf))
+    field, concentration = min(task.concentrations.items(), key=lambda item: item[1], default=("", math.inf))
     if baseline.standing == GATED and concentration < LEAST_CONCENTRATION:
+        instead = ", so take exact" if task.gold == "exact" else ""
         raise InputError(
             f"at {field} {concentration:g} the posterior sits in corners that samplers can miss without "
             f"failing a gate; sampled gold needs at least {LEAST_CONCENTRATION:g}{instead}."

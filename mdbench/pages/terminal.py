@@ -376,11 +376,9 @@ def print_validation(validation: Validation) -> None:
         numbers = (a.largest_error, a.rms_error, a.z_sd, a.z_largest, smallest.get(key), a.seconds, a.ess_per_second)
         cells = ["" if value is None else f"{value:.3g}" for value in numbers]
         rows.append((a.task, a.method, a.n_sequences, *cells, verdicts[key].verdict))
-    held_against = {(a.method, a.task) for a in validation.accuracies}
-    for c in validation.calibrations:  # of what is gold itself there is nothing else
-        if (c.method, c.task) not in held_against:
-            cells = ["is gold", "", "", "", f"{min(c.p):.3g}", f"{c.seconds:.3g}", ""]
-            rows.append((c.task, c.method, "", *cells, verdicts[c.method, c.task].verdict))
+    for c in validation.only_calibrated:
+        cells = ["is gold", "", "", "", f"{min(c.p):.3g}", f"{c.seconds:.3g}", ""]
+        rows.append((c.task, c.method, "", *cells, verdicts[c.method, c.task].verdict))
     print_table("posterior methods against gold; SBC p: smallest of its quantities", headings, rows)
     for v in validation.verdicts:
         if v.reasons:

@@ -42,17 +42,12 @@ def _task(validation: Validation, name: str) -> dict[str, Any]:
         verdict = verdicts[a.method]
         row = {key: _number(value) for key, value in vars(a).items()}
         rows.append(row | {"verdict": verdict.verdict, "reasons": "; ".join(verdict.reasons)})
-    held_against = {a.method for a in accuracies}
-    for c in calibrations:  # of what is gold itself there is nothing else
-        if c.method not in held_against:
+    for c in validation.only_calibrated:
+        if c.task == name:
             verdict = verdicts[c.method]
             of_gold = {"method": c.method, "options": f"{c.options} (gold)", "n_failed": str(c.n_failed)}
-            of_gold |= {
-                "verdict": verdict.verdict,
-                "reasons": "; ".join(verdict.reasons),
-                "seconds": _number(c.seconds),
-            }
-            rows.append(of_gold)
+            of_gold |= {"seconds": _number(c.seconds), "verdict": verdict.verdict}
+            rows.append(of_gold | {"reasons": "; ".join(verdict.reasons)})
     groups = []
     if any(a.z for a in accuracies):
         groups.append(

@@ -118,6 +118,12 @@ class Validation:
         """Methods that may be gold and did not pass."""
         return [verdict for verdict in self.verdicts if verdict.verdict == Verdict.FAIL]
 
+    @property
+    def only_calibrated(self) -> list[Calibration]:
+        """Of methods that nothing was held against: what is gold itself."""
+        held = {(a.method, a.task) for a in self.accuracies}
+        return [c for c in self.calibrations if (c.method, c.task) not in held]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; infinities as strings."""
         return {name: as_dicts(rows) for name, rows in vars(self).items()}
