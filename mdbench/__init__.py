@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from mdbench.claims.reproduction import reproduce
     from mdbench.evaluation.comparison import Comparison, compare
     from mdbench.evaluation.contract import check
-    from mdbench.evaluation.evaluation import Evaluation, evaluate
+    from mdbench.evaluation.evaluation import evaluate
     from mdbench.evaluation.isolation import Limits
+    from mdbench.evaluation.outcome import Evaluation
     from mdbench.evaluation.scores import Score
     from mdbench.mechanism.identification import identify
     from mdbench.mechanism.inspection import inspect
@@ -53,7 +54,8 @@ _HOMES = {
     "mdbench.claims.reproduction": ("reproduce",),
     "mdbench.evaluation.comparison": ("Comparison", "compare"),
     "mdbench.evaluation.contract": ("check",),
-    "mdbench.evaluation.evaluation": ("Evaluation", "evaluate"),
+    "mdbench.evaluation.evaluation": ("evaluate",),
+    "mdbench.evaluation.outcome": ("Evaluation",),
     "mdbench.evaluation.isolation": ("Limits",),
     "mdbench.evaluation.scores": ("Score",),
     "mdbench.mechanism.identification": ("identify",),

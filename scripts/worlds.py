@@ -21,8 +21,8 @@ import mdbench
 from mdbench.claims.finding import Curve, Panel
 from mdbench.core.metrics import kl
 from mdbench.core.store import open_store
-from mdbench.evaluation.evaluation import Evaluation
 from mdbench.evaluation.gold import gold_predictive
+from mdbench.evaluation.outcome import Evaluation
 from mdbench.pages.claims import draw, write_figure
 from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
 from mdbench.predictors.trained import Trained

@@ -53,10 +53,13 @@ def public_sequences(name: str) -> Sequences:
         return Sequences(arrays["tokens"].astype(np.int32), arrays[load_task(name).theta])
 
 
-def evaluation_sequences(task: Task, length: int, n_sequences: Whole, seed: Whole) -> Sequences:
+def evaluation_sequences(
+    task: Task, length: int, n_sequences: Whole, seed: Whole, part: slice = slice(None)
+) -> Sequences:
     """The sequences of that seed: those of seed 0 are the public ones as far as these go, all others are drawn.
 
-    The public ones were drawn in the same way, but stay as they are when another release of jax draws others.
+    The public ones were drawn in the same way, but stay as they are when another release of jax draws others. ``part``
+    says which of the ``n_sequences`` are wanted, if not all.
 
     Raises:
         InputError: a length, number or seed that cannot be.
@@ -65,11 +68,15 @@ def evaluation_sequences(task: Task, length: int, n_sequences: Whole, seed: Whol
         task.check_length(length)
         public = _public(task)
         if public is not None and n_sequences <= len(public.tokens) and length < public.tokens.shape[1]:
-            theta = task.theta_of(public.theta[:n_sequences], int(length) + 1)
-            return Sequences(public.tokens[:n_sequences, : length + 1], theta)
+            theta = task.theta_of(public.theta[:n_sequences][part], int(length) + 1)
+            return Sequences(public.tokens[:n_sequences, : length + 1][part], theta)
     from mdbench.tasks.sampling import sample  # jax, which the public ones do without
 
-    drawn = sample(task, length, n_sequences, seed)
+    if part != slice(None):
+        first, end, _ = part.indices(int(n_sequences))
+        drawn = sample(task, length, end - first, seed, start=first)
+    else:
+        drawn = sample(task, length, n_sequences, seed)
     return Sequences(drawn.tokens, drawn.theta)
 
 

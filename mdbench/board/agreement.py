@@ -16,7 +16,7 @@ from mdbench.core.errors import InputError, shown, unknown_name
 from mdbench.core.progress import Progress, no_progress
 from mdbench.core.store import Cache
 from mdbench.evaluation.agreement import SAME, Agreement, Probs, pairwise, rows_of
-from mdbench.evaluation.running import answers, predict_timed
+from mdbench.evaluation.running import answers, predict
 from mdbench.predictors.catalogue import as_predictor
 from mdbench.predictors.predictor import check_length, is_told, runs_of
 from mdbench.tasks import Task, as_task, sample
@@ -138,7 +138,7 @@ def _fresh(
         chosen = rows_of(label, [*enumerate(runs)], training_seed)
         advance = progress(name, len(contexts) * len(chosen))
         for row, (k, run) in chosen.items():
-            probs[row] = predict_timed(label, run, task, contexts, advance=advance, kept=kept, run=k)[0]
+            probs[row] = predict(label, run, task, contexts, advance, kept, k)
     return probs
 
 

@@ -206,12 +206,12 @@ def rerun(
         raise PredictorError((again.failed or again.skipped)[0].reason)
     tests = []
     for result in again.results:
-        fresh = again.per_sequence[again.per_sequence["length"] == result.length]
         said, gold_error = scores[result.length], (scores[result.length].gold_error or 0.0) + (result.gold_error or 0.0)
         published = said.frame()
         for name in TESTED:
-            z = _z(mean_interval(published[name].to_numpy()), mean_interval(fresh[name].to_numpy()), gold_error)
-            tests.append((result.length, name, float(published[name].mean()), float(fresh[name].mean()), z))
+            before, fresh = mean_interval(published[name].to_numpy()), result.scores[name]
+            assert fresh is not None, "it has all scores that records have"
+            tests.append((result.length, name, before.mean, fresh.mean, _z(before, fresh, gold_error)))
     corrected = iter(holm([float(2 * stats.norm.sf(abs(z))) for *_, z in tests if z is not None]))
     return [Rerun(*test, p=None if test[-1] is None else next(corrected)) for test in tests]
 

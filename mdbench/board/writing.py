@@ -41,8 +41,8 @@ from mdbench.core.errors import InputError
 from mdbench.core.files import json_ready, make_folder, write_text, write_whole
 from mdbench.core.progress import Progress, no_progress
 from mdbench.evaluation.cell import cells
-from mdbench.evaluation.evaluation import Evaluation
 from mdbench.evaluation.isolation import Isolation, how_isolated
+from mdbench.evaluation.outcome import Evaluation
 from mdbench.evaluation.results import Result, score_cell, summarise
 from mdbench.predictors.catalogue import is_built_in, row_identity
 from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences

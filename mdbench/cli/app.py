@@ -42,6 +42,14 @@ Reference = Annotated[
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Compute all anew: what other commands kept in the cache does not count.")
 ]
+OnCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Compute by processes of this machine (local, local:4) or by the workers of a Dask scheduler "
+        "(tcp://10.0.0.5:8786); no number depends on it.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sequences.")]
 LEADERBOARD = Path("leaderboard")
 

@@ -16,6 +16,7 @@ from mdbench.cli.app import (
     Lengths,
     NoCache,
     NSequences,
+    OnCluster,
     OneTask,
     Predictor,
     Reference,
@@ -87,16 +88,14 @@ def evaluate(
     work: Annotated[
         Path | None, typer.Option(help="Folder that keeps what is finished: the same command goes on there.")
     ] = None,
+    cluster: OnCluster = None,
     no_cache: NoCache = False,
 ) -> None:
     """Score predictors against the exact posterior, or another gold."""
     from mdbench.core.files import check_writable, make_folder, write_text
 
-    for path in (out, per_sequence):
-        if path is not None:
-            check_writable(path)
-    if per_sequence is not None and per_sequence.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--per-sequence writes .csv or .parquet, not '{per_sequence}'.")
+    if out is not None:
+        check_writable(out)
 
     from mdbench.evaluation import evaluation
     from mdbench.pages import terminal
@@ -133,11 +132,11 @@ def evaluate(
             isolate=limits,
             work=work,
             cache=cache_of(no_cache),
+            cluster=cluster,
+            per_sequence=per_sequence,
             progress=progress,
             done=None if as_json else lambda part: terminal.print_evaluation(part, predictor, progress),
         )
-    if per_sequence is not None:
-        evaluated.write_per_sequence(per_sequence)
     if record:
         for path in writing.record_evaluation(evaluated, predictor, leaderboard, device, reference):
             say(f"wrote '{path}'.")

@@ -37,12 +37,23 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     Raises:
         InputError: ``path`` cannot be written.
     """
+    with whole_file(path) as temporary:
+        write(temporary)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """The temporary name of a file to write, which is moved to ``path`` at the end.
+
+    Raises:
+        InputError: ``path`` cannot be written.
+    """
     path = Path(path)
     check_writable(path)
     _remove_leftovers(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{_HOST}-{os.getpid()}-{uuid.uuid4().hex}{path.suffix}")
     try:
-        write(temporary)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write '{path}': {error.strerror or error}.") from None

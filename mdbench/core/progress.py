@@ -12,6 +12,14 @@ Progress = Callable[[str, int], Advance]
 """``progress(description, total)`` begins something that is done when its :data:`Advance` has been given ``total``."""
 
 
+Note = Callable[[str, str, int], object]
+"""Called with ``began`` or ``ended``, and the host and the process that something is computed by."""
+
+
+def no_note(_event: str, _host: str, _process: int) -> None:
+    """A :data:`Note` that nobody reads."""
+
+
 def no_advance(_k: float) -> None:
     """An :data:`Advance` that shows nothing."""
 

@@ -36,14 +36,45 @@ class MeanInterval:
         return self.interval[0] <= 0 <= self.interval[1]
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Number, mean and sum of squared deviations of values: what an interval needs, whatever their number."""
+
+    n: int
+    mean: float
+    squares: float
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, " N"]) -> Moments:
+        """Of values; an infinite mean has no deviations."""
+        mean = float(np.mean(values))
+        return cls(len(values), mean, float(np.sum((values - mean) ** 2)) if math.isfinite(mean) else math.nan)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Of both (Chan, Golub and LeVeque, 1983)."""
+        n = self.n + other.n
+        if not math.isfinite(self.mean) or not math.isfinite(other.mean):
+            return Moments(n, self.mean + other.mean, math.nan)
+        apart = other.mean - self.mean
+        squares = self.squares + other.squares + apart**2 * self.n * other.n / n
+        return Moments(n, self.mean + apart * other.n / n, squares)
+
+    def __neg__(self) -> Moments:
+        return Moments(self.n, -self.mean, self.squares)
+
+    @property
+    def interval(self) -> MeanInterval:
+        """Of the mean of independent values."""
+        if self.n < 2 or not math.isfinite(self.mean):
+            return MeanInterval(self.mean, None, None)
+        se = math.sqrt(self.squares / (self.n - 1)) / math.sqrt(self.n)
+        half = float(special.stdtrit(self.n - 1, (1 + CONFIDENCE) / 2)) * se
+        return MeanInterval(self.mean, se, (self.mean - half, self.mean + half))
+
+
 def mean_interval(values: Float[np.ndarray, " N"]) -> MeanInterval:
     """Mean of independent values with its interval. Give differences for a paired comparison."""
-    mean = float(np.mean(values))
-    if len(values) < 2 or not np.isfinite(mean):
-        return MeanInterval(mean, None, None)
-    se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
-    half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * se
-    return MeanInterval(mean, se, (mean - half, mean + half))
+    return Moments.of(values).interval
 
 
 def sequences_to_separate(difference: MeanInterval, n: int) -> int | None:

@@ -7,14 +7,18 @@ that share a folder cannot spoil it. A folder that cannot be written costs time 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
 import json
 import logging
+import os
+import platform
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import resources
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -26,6 +30,7 @@ import numpy as np
 from mdbench.core.compilation import machine
 from mdbench.core.errors import InputError, warn_once
 from mdbench.core.files import cache_folder, can_make, make_folder, write_whole
+from mdbench.core.progress import Note
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +38,14 @@ Arrays = dict[str, np.ndarray]
 
 Value = TypeVar("Value")
 
+Elsewhere = Callable[[Note], Callable[[], Value]]
+"""Begins a cell in another process, tells the :data:`Note` where, and returns what waits for it."""
+
 Cache = Literal["all", "gold", "none"]
 
 """What the cache folder may answer: gold and deterministic predictors that are built in; gold alone; nothing."""
+
+PROCESSES = "processes.jsonl"  # in the folder of a run: which process began and ended which cell
 
 FORMAT = 2  # raised when the files hold something else
 
@@ -47,6 +57,7 @@ class Store:
     """The folders in which cells are looked for, in that order; what is found or computed is kept in all of them."""
 
     folders: tuple[Path, ...]
+    work: Path | None = None  # the folder of a run, in which it is written down which process computed what
 
     def arrays(
         self,
@@ -60,6 +71,18 @@ class Store:
 
         ``there()`` is called where nothing had to be computed.
         """
+        return self.begin_arrays(kind, key, shapes, compute, there)()
+
+    def begin_arrays(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        shapes: Mapping[str, tuple[int, ...]],
+        compute: Callable[[], Arrays],
+        there: Callable[[], object] = lambda: None,
+        elsewhere: Elsewhere[Arrays] | None = None,
+    ) -> Callable[[], Arrays]:
+        """What waits for :meth:`arrays`; if the cell is missing and can be computed elsewhere, it is begun at once."""
 
         def read(payload: bytes) -> Arrays:
             with np.load(io.BytesIO(payload), allow_pickle=False) as file:
@@ -75,15 +98,26 @@ class Store:
             np.savez(buffer, **arrays)  # type: ignore[arg-type]
             return buffer.getvalue()
 
-        return self._get(kind, key, read, write, compute, there)
+        return self._begin(kind, key, read, write, compute, there, elsewhere)
 
     def json(
         self, kind: str, key: Mapping[str, Any], compute: Callable[[], Any], there: Callable[[], object] = lambda: None
     ) -> Any:
-        """The same for what JSON can hold."""
-        return self._get(kind, key, json.loads, lambda value: json.dumps(value).encode(), compute, there)
+        """What a cell holds that JSON can hold."""
+        return self.begin_json(kind, key, compute, there)()
 
-    def _get(
+    def begin_json(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        compute: Callable[[], Any],
+        there: Callable[[], object] = lambda: None,
+        elsewhere: Elsewhere[Any] | None = None,
+    ) -> Callable[[], Any]:
+        """What waits for :meth:`json`, likewise."""
+        return self._begin(kind, key, json.loads, lambda value: json.dumps(value).encode(), compute, there, elsewhere)
+
+    def _begin(
         self,
         kind: str,
         key: Mapping[str, Any],
@@ -91,8 +125,38 @@ class Store:
         write: Callable[[Value], bytes],
         compute: Callable[[], Value],
         there: Callable[[], object],
-    ) -> Value:
+        elsewhere: Elsewhere[Value] | None,
+    ) -> Callable[[], Value]:
         name = hashlib.sha256(json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()).hexdigest()
+
+        def note(event: str, host: str, process: int) -> None:
+            if self.work is not None:
+                _note(self.work, cell=f"{kind}/{name}", event=event, host=host, process=process)
+
+        def computed() -> Value:
+            here = platform.node(), os.getpid()
+            note("began", *here)
+            value = compute()
+            note("ended", *here)
+            return value
+
+        def get(compute: Callable[[], Value], found: tuple[Value | None, list[Path]]) -> Value:
+            value, missing = found
+            if value is None:
+                value = compute()
+            else:
+                there()
+            for path in missing:
+                _write(path, write(value))
+            return value
+
+        if elsewhere is None:  # what was computed since it was begun is found
+            return lambda: get(computed, self._find(kind, name, read))
+        found = self._find(kind, name, read)
+        return functools.partial(get, elsewhere(note) if found[0] is None else computed, found)
+
+    def _find(self, kind: str, name: str, read: Callable[[bytes], Value]) -> tuple[Value | None, list[Path]]:
+        """What a cell holds, if it is there, and where it is missing."""
         paths = [folder / kind / f"{name}.cell" for folder in self.folders]
         value_there, missing = None, []
         for path in paths:
@@ -105,12 +169,7 @@ class Store:
                     payload = None
             if payload is None:
                 missing.append(path)
-        if value_there is not None:
-            there()
-        value = compute() if value_there is None else value_there
-        for path in missing:
-            _write(path, write(value))
-        return value
+        return value_there, missing
 
 
 def open_store(work: str | Path | None = None, cache: bool = True) -> Store:
@@ -131,7 +190,7 @@ def open_store(work: str | Path | None = None, cache: bool = True) -> Store:
         folders.append(work)
     if cache:
         folders.append(cache_folder() / "cells" / machine())
-    return Store(tuple(folders))
+    return Store(tuple(folders), work)
 
 
 def _read(path: Path) -> bytes | None:
@@ -154,6 +213,13 @@ def _write(path: Path, payload: bytes) -> None:
     except InputError as error:
         reason = str(error).rpartition(": ")[2]
         warn_once(f"cells cannot be kept in '{path.parent}', so the next run computes them again: {reason}")
+
+
+def _note(work: Path, **what: Any) -> None:
+    """Add a line to the list of a run's processes; one that cannot be written is left out."""
+    line = json.dumps(what | {"at": datetime.now(UTC).isoformat(timespec="milliseconds")})
+    with contextlib.suppress(OSError), (work / PROCESSES).open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def hash_of(array: Any) -> str:

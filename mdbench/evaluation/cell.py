@@ -13,7 +13,8 @@ from mdbench.core import metrics
 from mdbench.core.progress import Progress, no_progress
 from mdbench.core.store import Store
 from mdbench.evaluation.gold import gold_predictive
-from mdbench.tasks import Task, evaluation_sequences
+from mdbench.tasks import Predictive, Task, evaluation_sequences
+from mdbench.tasks.sequences import Sequences
 from mdbench.tasks.task import Whole
 
 
@@ -80,6 +81,13 @@ def cells(
     drawn = evaluation_sequences(task, max(lengths), n_sequences, seed)
     advance = progress(f"{task.name}: gold by {gold}", int(n_sequences))
     predictive = gold_predictive(task, drawn.tokens[:, :-1], lengths, gold, advance, kept)
+    yield from cells_with(task, lengths, drawn, seed, gold, predictive)
+
+
+def cells_with(
+    task: Task, lengths: Sequence[int], drawn: Sequences, seed: Whole, gold: str, predictive: Predictive
+) -> Iterator[Cell]:
+    """The cells of sequences whose gold after each of these lengths, shortest first, is there."""
     for k, length in enumerate(lengths):
         contexts = drawn.tokens[:, :length].astype(np.int64)
         yield Cell(

@@ -8,7 +8,7 @@ from typing import Any
 from mdbench.core.errors import InputError
 from mdbench.core.statistics import sequences_to_separate
 from mdbench.evaluation.evaluation import evaluate
-from mdbench.evaluation.results import Result, is_tied, paired_difference, within_gold
+from mdbench.evaluation.results import Result, is_tied, within_gold
 from mdbench.predictors.predictor import Given, name_of
 
 
@@ -50,16 +50,14 @@ def compare(a: Given, b: Given, **options: Any) -> list[Comparison]:
     for result in both.results:
         if result.excess_kl is not None:
             by_cell.setdefault((result.task, result.length), {})[result.predictor] = result
-    scores = {
-        key: frame["excess_kl"].to_numpy() for key, frame in both.per_sequence.groupby(["task", "length", "predictor"])
-    }
     comparisons = []
     for (task, length), results in by_cell.items():
         if len(results) < 2:
             continue
         of_a, of_b = results[name_a], results[name_b]
-        excess_a, excess_b = scores[task, length, name_a], scores[task, length, name_b]
-        difference = paired_difference(excess_a, excess_b)
+        assert of_a.excess_kl is not None
+        assert of_b.excess_kl is not None
+        difference = both.differences[task, length].between(name_a, name_b)
         tied = is_tied(difference, of_a, of_b)
         open_ = tied and not within_gold(difference, of_a, of_b)
         comparisons.append(
@@ -69,8 +67,8 @@ def compare(a: Given, b: Given, **options: Any) -> list[Comparison]:
                 n_sequences=of_a.n_sequences,
                 a=name_a,
                 b=name_b,
-                excess_kl_a=float(excess_a.mean()),
-                excess_kl_b=float(excess_b.mean()),
+                excess_kl_a=of_a.excess_kl,
+                excess_kl_b=of_b.excess_kl,
                 difference=difference.mean,
                 difference_se=difference.se,
                 difference_ci=difference.interval,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,12 +18,12 @@ from jaxtyping import Int
 
 from mdbench.baselines import APPROXIMATE, GATED, Baseline
 from mdbench.baselines.catalogue import baseline_entries, build_baseline
+from mdbench.core.cluster import Cluster
 from mdbench.core.errors import InputError, SequenceError, Unsupported
-from mdbench.core.progress import Advance, no_advance
+from mdbench.core.progress import Advance, Note, no_advance
 from mdbench.core.store import Arrays, Store, code_hash, foreign_code, hash_of, open_store
+from mdbench.evaluation.running import CHUNK
 from mdbench.tasks import DirichletMixture, Predictive, Task
-
-SHARD = 256  # sequences in one cell; no number depends on it
 
 LEAST_CONCENTRATION = 0.3
 
@@ -41,49 +41,91 @@ def gold_predictive(
     Raises:
         InputError: the method may not serve as gold, cannot do this size, or leaves a sequence that fails its gates.
     """
+    return begin_gold(task, contexts, lengths, method, progress or no_advance, kept)()
+
+
+def begin_gold(
+    task: Task,
+    contexts: Int[np.ndarray, "B T"],
+    lengths: Sequence[int],
+    method: str,
+    progress: Advance,
+    kept: Store | None = None,
+    cluster: Cluster | None = None,
+    sent: Sequence[Any] = (),
+    first: int = 0,
+) -> Callable[[], Predictive]:
+    """What waits for :func:`gold_predictive`: on a cluster all shards are begun at once.
+
+    ``sent`` are the shards' contexts as the cluster was sent them, ``first`` the number of the first sequence.
+    """
     baseline = check_gold(task, contexts.shape[1], method)
     lengths = sorted(set(lengths))
     kept = open_store() if kept is None else kept
-    parts, failed, gates = [], [], ""
-    for start in range(0, len(contexts), SHARD):
-        shard = contexts[start : start + SHARD]
+    begun = []
+    for k, start in enumerate(range(0, len(contexts), CHUNK)):
+        shard = contexts[start : start + CHUNK]
         n, p, q = len(shard), len(lengths), task.n_states
         shapes = {"probs": (n, p, q), "bound": (n, p), "standard_error": (n, p, q)}
 
         def compute(shard: np.ndarray = shard) -> Arrays:
-            if baseline.is_closed_form(task):
-                (progress or no_advance)(len(shard))
-                return task.predictive(shard, lengths)._asdict()  # type: ignore[attr-defined]
-            posterior = baseline.posterior(task, shard, lengths, progress)
-            if posterior.failed.any():
-                raise _Failed(posterior)
-            return posterior.predictive(task, shard)._asdict()
+            return shard_gold(baseline, task, lengths, shard, progress)
 
-        try:
-            there = functools.partial(progress or no_advance, n)
-            parts.append(kept.arrays("gold", _key(task, shard, lengths, baseline), shapes, compute, there))
-        except SequenceError as error:
-            raise SequenceError(start + error.index, error.what) from None
-        except _Failed as error:
-            of_shard = np.flatnonzero(error.found.failed)
-            first = [c for c in error.found.checks_made if c.passed is not None and not c.passed[of_shard[0]].all()]
-            gates = gates or ", ".join(c.name for c in first)
-            failed += [start + int(k) for k in of_shard]
-    if failed:
-        instead = "" if baseline.name == task.gold else f" or take {task.gold}"
-        raise InputError(
-            f"'{method}' cannot be gold for task '{task.name}': {len(failed)} of {len(contexts)} sequences fail a "
-            f"gate, the first of them sequence {failed[0] + 1} ({gates}); give more draws{instead}."
-        )
-    return Predictive(**{name: np.concatenate([part[name] for part in parts]) for name in Predictive._fields})
+        def elsewhere(note: Note, k: int = k, n: int = n) -> Callable[[], Arrays]:
+            assert cluster is not None
+            given = baseline, task, lengths, sent[k]
+            return cluster.begin(shard_gold, *given, total=n, advance=progress, note=note)
+
+        there = functools.partial(progress, n)
+        key = _key(task, shard, lengths, baseline)
+        begun.append(kept.begin_arrays("gold", key, shapes, compute, there, elsewhere if cluster else None))
+
+    def wait() -> Predictive:
+        parts, failed, gates = [], [], ""
+        for k, shard in enumerate(begun):
+            try:
+                parts.append(shard())
+            except SequenceError as error:
+                raise SequenceError(first + k * CHUNK + error.index, error.what) from None
+            except _GateError as error:
+                gates = gates or error.gates
+                failed += [first + k * CHUNK + index for index in error.failed]
+        if failed:
+            instead = "" if baseline.name == task.gold else f" or take {task.gold}"
+            raise InputError(
+                f"'{method}' cannot be gold for task '{task.name}': {len(failed)} of {len(contexts)} sequences fail a "
+                f"gate, the first of them sequence {failed[0] + 1} ({gates}); give more draws{instead}."
+            )
+        return Predictive(**{name: np.concatenate([part[name] for part in parts]) for name in Predictive._fields})
+
+    return wait
 
 
-class _Failed(Exception):
-    """Some sequences of a shard fail a gate."""
+def shard_gold(
+    baseline: Baseline[Any], task: Task, lengths: Sequence[int], contexts: Int[np.ndarray, "n T"], progress: Advance
+) -> Arrays:
+    """The predictive of some sequences, field by field.
 
-    def __init__(self, found: Any) -> None:
-        super().__init__()
-        self.found = found
+    Raises:
+        InputError: some of them fail a gate.
+    """
+    if baseline.is_closed_form(task):
+        progress(len(contexts))
+        return task.predictive(contexts, lengths)._asdict()  # type: ignore[attr-defined]
+    posterior = baseline.posterior(task, contexts, lengths, progress)
+    failed = np.flatnonzero(posterior.failed)
+    if len(failed):
+        first = [c for c in posterior.checks_made if c.passed is not None and not c.passed[failed[0]].all()]
+        raise _GateError(failed.tolist(), ", ".join(c.name for c in first))
+    return posterior.predictive(task, contexts)._asdict()
+
+
+class _GateError(InputError):
+    """Some sequences of a shard fail a gate: which, and the gates that the first of them fails."""
+
+    def __init__(self, failed: list[int], gates: str) -> None:
+        super().__init__(failed, gates)
+        self.failed, self.gates = failed, gates
 
 
 def check_gold(task: Task, length: int, method: str) -> Baseline[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
@@ -12,9 +13,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from mdbench.core import metrics
-from mdbench.core.statistics import MeanInterval, mean_interval
+from mdbench.core.statistics import MeanInterval, Moments
 from mdbench.core.wording import interval_text, title
 from mdbench.evaluation.cell import Cell
+from mdbench.evaluation.running import median_seconds
 from mdbench.evaluation.scores import SCORES, Score
 
 
@@ -130,11 +132,11 @@ class Scores:
         """Of each sequence: what is expected of one run."""
         return None if self.excess_kl is None else self.excess_kl.mean(axis=0)
 
-    def frame(self) -> pd.DataFrame:
-        """A row a sequence, means over runs."""
+    def frame(self, first: int = 0) -> pd.DataFrame:
+        """A row a sequence, means over runs; ``first`` is the number of the first."""
         n = next(v.shape[1] for v in self.values.values() if v is not None)
         columns = {k: np.full(n, np.nan) if v is None else v.mean(axis=0) for k, v in self.values.items()}
-        return pd.DataFrame({"sequence": np.arange(n)} | columns)
+        return pd.DataFrame({"sequence": np.arange(first, first + n)} | columns)
 
 
 def score_cell(
@@ -154,30 +156,93 @@ def score_cell(
     return Scores(values, None if told else float(np.mean(error)))
 
 
-def summarise(
-    cell: Cell, predictor: str, scores: Scores, seconds: float | None = None, label: str | None = None
-) -> Result:
-    """Means with their intervals; ``label`` is what the task is called, if not by its name."""
-    n_runs, n = next(v.shape for v in scores.values.values() if v is not None)
-    runs = scores.excess_kl if n_runs > 1 else None
-    return Result(
-        predictor=predictor,
-        task=label or cell.task.name,
-        length=cell.length,
-        n_sequences=n,
-        seed=cell.seed,
-        scores={k: None if v is None else mean_interval(v.mean(axis=0)) for k, v in scores.values.items()},
-        gold=cell.gold,
-        gold_error=scores.gold_error,
-        seconds=seconds,
-        runs=None if runs is None else tuple(float(run.mean()) for run in runs),
-    )
+class Tally:
+    """What the scores of one predictor in one cell come to, added up shard by shard of its sequences.
+
+    Errors of gold add up as if they were one and the same in all shards: equal contexts may be in several.
+    """
+
+    def __init__(self, scores: Scores, seconds: Sequence[float] = ()) -> None:
+        self._scores = {k: None if v is None else Moments.of(v.mean(axis=0)) for k, v in scores.values.items()}
+        excess = scores.excess_kl
+        self._runs = [] if excess is None or len(excess) == 1 else [Moments.of(run) for run in excess]
+        n = next(v.shape[1] for v in scores.values.values() if v is not None)
+        self._gold_error = None if scores.gold_error is None else Moments(n, scores.gold_error, 0.0)
+        self._seconds = list(seconds)
+
+    def add(self, other: Tally) -> None:
+        """The same predictor's on further sequences of the cell."""
+        self._scores = {k: _sum(v, other._scores[k]) for k, v in self._scores.items()}
+        self._runs = [a + b for a, b in zip(self._runs, other._runs, strict=True)]
+        self._gold_error = _sum(self._gold_error, other._gold_error)
+        self._seconds += other._seconds
+
+    def result(self, predictor: str, task: str, length: int, seed: int, gold: str) -> Result:
+        """Means with their intervals."""
+        return Result(
+            predictor=predictor,
+            task=task,
+            length=length,
+            n_sequences=next(v.n for v in self._scores.values() if v is not None),
+            seed=seed,
+            scores={k: None if v is None else v.interval for k, v in self._scores.items()},
+            gold=gold,
+            gold_error=None if self._gold_error is None else self._gold_error.mean,
+            seconds=median_seconds(self._seconds) if self._seconds else None,
+            runs=tuple(run.mean for run in self._runs) or None,
+        )
 
 
-def paired_difference(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> MeanInterval:
-    """Mean of a - b over the same sequences; two infinite scores of one sequence differ by nothing known."""
-    with np.errstate(invalid="ignore"):
-        return mean_interval(a - b)
+def _sum(a: Moments | None, b: Moments | None) -> Moments | None:
+    return None if a is None or b is None else a + b
+
+
+def summarise(cell: Cell, predictor: str, scores: Scores) -> Result:
+    """Means with their intervals over one cell."""
+    return Tally(scores).result(predictor, cell.task.name, cell.length, cell.seed, cell.gold)
+
+
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A predictor that cannot serve a cell of the suite, and why: in a sentence, and in a word or two."""
+
+    predictor: str
+    task: str
+    length: int
+    reason: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Two neighbours in a cell's ranking whose paired difference in excess KL is not told from zero."""
+
+    task: str
+    length: int
+    predictors: tuple[str, str]
+    difference: float
+    difference_ci: tuple[float, float] | None
+
+
+class Differences:
+    """Paired differences in excess KL between the predictors of one cell, added up shard by shard."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[str, str], Moments] = {}
+
+    def add(self, excess: Mapping[str, Float[np.ndarray, " N"]]) -> None:
+        """By predictor, of each sequence of a shard; two infinite scores of one sequence differ by nothing known."""
+        for pair in combinations(excess, 2):
+            with np.errstate(invalid="ignore"):
+                found = Moments.of(excess[pair[0]] - excess[pair[1]])
+            self._pairs[pair] = self._pairs[pair] + found if pair in self._pairs else found
+
+    def between(self, a: str, b: str) -> MeanInterval:
+        """Mean of a - b."""
+        return (self._pairs[a, b] if (a, b) in self._pairs else -self._pairs[b, a]).interval
 
 
 def is_tied(difference: MeanInterval, a: Result, b: Result) -> bool:

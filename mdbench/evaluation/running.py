@@ -5,17 +5,28 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mdbench.baselines.catalogue import baseline_entries
 from mdbench.core.errors import InputError, foreign
 from mdbench.core.progress import Advance, no_advance
-from mdbench.core.store import Cache, Store, code_hash, hash_of, hash_of_files, open_store, sources_of
+from mdbench.core.store import (
+    Arrays,
+    Cache,
+    Elsewhere,
+    Store,
+    code_hash,
+    hash_of,
+    hash_of_files,
+    open_store,
+    sources_of,
+)
 from mdbench.predictors.catalogue import SHIPPED_WEIGHTS, FileEntry, is_built_in, row_identity
 from mdbench.predictors.predictor import Given, Parts, check_output
 from mdbench.tasks import Task
@@ -75,12 +86,20 @@ def answers(
     return Answers(open_store(work, cache == "all" and ours), key)
 
 
-def predict(name: str, predictor: Any, task: Task, contexts: np.ndarray, kept: Answers | None = None) -> Probs:
-    """:func:`predict_timed` without the seconds, of one that is told nothing."""
-    return predict_timed(name, predictor, task, contexts, kept=kept)[0]
+def predict(
+    name: str,
+    predictor: Any,
+    task: Task,
+    contexts: np.ndarray,
+    advance: Advance = no_advance,
+    kept: Answers | None = None,
+    run: int = 0,
+) -> Probs:
+    """The probabilities that :func:`begin_predictions` waits for, of one that is told nothing."""
+    return begin_predictions(name, predictor, task, contexts, advance=advance, kept=kept, run=run)()[0]
 
 
-def predict_timed(
+def begin_predictions(
     name: str,
     predictor: Any,
     task: Task,
@@ -89,7 +108,8 @@ def predict_timed(
     advance: Advance = no_advance,
     kept: Answers | None = None,
     run: int = 0,
-) -> tuple[Probs, float]:
+    elsewhere: Callable[[int], Elsewhere[Arrays]] | None = None,
+) -> Callable[[], tuple[Probs, list[float]]]:
     """Checked predictions, made in padded chunks of one size: no predictor sees how many sequences there are.
 
     Args:
@@ -101,40 +121,70 @@ def predict_timed(
         advance: called with the number of sequences that are done.
         kept: where its answers are kept, unless it is told θ.
         run: which of its training seeds this is.
+        elsewhere: how the k-th chunk is begun in another process, unless it is told θ.
 
     Returns:
-        The probabilities, and their seconds at the median time of a chunk: where there are several, without
-        compilation.
+        What waits for the probabilities and the seconds of each chunk.
     """
     given_theta = None if theta is None else Parts.of(predictor).given_theta
-    parts, seconds = [], []
-    for start in range(0, len(contexts), CHUNK):
-        # Past the end the last sequence is repeated; every predictor gets a copy of its own.
-        rows = np.minimum(np.arange(start, start + CHUNK), len(contexts) - 1)
-        real = min(CHUNK, len(contexts) - start)
-        chunk = contexts[rows].astype(np.int64)
+    begun: list[tuple[int, Callable[[], Arrays]]] = []
+    for k, start in enumerate(range(0, len(contexts), CHUNK)):
+        chunk = contexts[start : start + CHUNK]
+        chunk_theta = None if given_theta is None or theta is None else theta[start : start + CHUNK]
 
-        def compute(chunk: np.ndarray = chunk, rows: np.ndarray = rows, real: int = real) -> dict[str, np.ndarray]:
-            started = time.perf_counter()
-            where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
-            with (
-                foreign(f"predictor '{name}' failed on {where}", *may_refuse(name)),
-                contextlib.redirect_stdout(sys.stderr),  # stdout is for results
-            ):
-                if given_theta is None or theta is None:
-                    output = predictor.predict(chunk)
-                else:
-                    output = given_theta(chunk, theta[rows])
-            probs = check_output(name, output, (CHUNK, task.n_states))[:real]
-            return {"probs": probs, "seconds": np.array(time.perf_counter() - started)}
+        def compute(chunk: np.ndarray = chunk, chunk_theta: np.ndarray | None = chunk_theta) -> Arrays:
+            return predict_chunk(name, predictor, task, chunk, chunk_theta)
 
         if kept is None or given_theta is not None:
-            answer = compute()
+            begun.append((len(chunk), compute))
         else:
-            key = kept.key | {"run": run, "contexts": hash_of(chunk[:real]), "shape": [real, contexts.shape[1]]}
-            shapes: dict[str, tuple[int, ...]] = {"probs": (real, task.n_states), "seconds": ()}
-            answer = kept.store.arrays("answers", key, shapes, compute)
-        parts.append(answer["probs"])
-        seconds.append(float(answer["seconds"]))
-        advance(real)
-    return np.concatenate(parts), float(np.median(seconds)) * len(seconds)
+            key = kept.key | {"run": run, "contexts": hash_of(chunk), "shape": list(chunk.shape)}
+            shapes: dict[str, tuple[int, ...]] = {"probs": (len(chunk), task.n_states), "seconds": ()}
+            begin = None if elsewhere is None else elsewhere(k)
+            begun.append((len(chunk), kept.store.begin_arrays("answers", key, shapes, compute, elsewhere=begin)))
+
+    def wait() -> tuple[Probs, list[float]]:
+        parts, seconds = [], []
+        for n, chunk in begun:
+            answer = chunk()
+            parts.append(answer["probs"])
+            seconds.append(float(answer["seconds"]))
+            advance(n)
+        return np.concatenate(parts), seconds
+
+    return wait
+
+
+def predict_chunk(
+    name: str,
+    predictor: Any,
+    task: Task,
+    contexts: Int[np.ndarray, "n T"],
+    theta: Float[np.ndarray, "n ..."] | None = None,
+) -> Arrays:
+    """Checked probabilities for up to ``CHUNK`` contexts, in one call on just so many, and the seconds it took.
+
+    ``theta`` is given to what is told it.
+    """
+    # Past the end the last sequence is repeated; every predictor gets a copy of its own.
+    rows = np.minimum(np.arange(CHUNK), len(contexts) - 1)
+    chunk = contexts[rows].astype(np.int64)
+    started = time.perf_counter()
+    where = f"{CHUNK} contexts of length {contexts.shape[1]} of task '{task.name}'"
+    with (
+        foreign(f"predictor '{name}' failed on {where}", *may_refuse(name)),
+        contextlib.redirect_stdout(sys.stderr),  # stdout is for results
+    ):
+        if theta is None:
+            output = predictor.predict(chunk)
+        else:
+            told = Parts.of(predictor).given_theta
+            assert told is not None, "it is told θ"
+            output = told(chunk, theta[rows])
+    probs = check_output(name, output, (CHUNK, task.n_states))[: len(contexts)]
+    return {"probs": probs, "seconds": np.array(time.perf_counter() - started)}
+
+
+def median_seconds(chunks: Sequence[float]) -> float:
+    """Of all chunks at the median time of one: where there are several, without compilation."""
+    return float(np.median(chunks)) * len(chunks)

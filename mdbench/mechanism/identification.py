@@ -27,7 +27,7 @@ from mdbench.core.progress import Advance, Progress, no_advance
 from mdbench.core.statistics import CONFIDENCE, mean_interval, ratio_interval
 from mdbench.core.store import Cache, Store, code_hash, hash_of, open_store
 from mdbench.evaluation.agreement import pairwise, rows_of
-from mdbench.evaluation.running import Answers, answers, may_refuse, predict_timed
+from mdbench.evaluation.running import Answers, answers, may_refuse, predict
 from mdbench.mechanism.adaptation import Leak, StepAdaptation, step_adaptation
 from mdbench.mechanism.family import all_algorithms, is_built_in
 from mdbench.predictors.catalogue import as_predictor
@@ -332,7 +332,7 @@ class _Drawn:
         """By the predictor of training seed ``k``, which was built for the task and stays that elsewhere."""
 
         def of(sequences: Sequences) -> Float[np.ndarray, "N q"]:
-            return predict_timed(name, run, self.judge.task, sequences.contexts, kept=kept, run=k)[0]
+            return predict(name, run, self.judge.task, sequences.contexts, kept=kept, run=k)
 
         return _Predicted(of(self.fit), of(self.judge), {prior: of(s) for prior, s in self.others.items()})
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mdbench.evaluation.agreement import Agreement
     from mdbench.evaluation.comparison import Comparison
     from mdbench.evaluation.contract import Check
-    from mdbench.evaluation.evaluation import Evaluation, Skipped
-    from mdbench.evaluation.results import Result
+    from mdbench.evaluation.outcome import Evaluation
+    from mdbench.evaluation.results import Result, Skipped
     from mdbench.mechanism.adaptation import Leak, StepAdaptation
     from mdbench.mechanism.identification import Fit, Identification
     from mdbench.mechanism.inspection import Inside, Inspection, StepSize, TransitionMatrix

@@ -1,0 +1,306 @@
+"""Cells computed by the workers of a Dask cluster: on the cores of this machine, or wherever its scheduler says.
+
+A cell is a call of a function on arguments that can be sent. Whatever computes it, it is the same call, so results are
+those of one process. What a worker sends back is its value or the error that the call raised; anything else (a worker
+that died, a full disk) is tried again on whatever worker is free, three times in all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import platform
+import re
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, NamedTuple, TypeVar
+
+from mdbench.core.compilation import machine
+from mdbench.core.device import n_cores
+from mdbench.core.errors import InputError, PredictorError, reason_of, shown, warn_once
+from mdbench.core.progress import Advance, Note, no_advance, no_note
+from mdbench.core.store import LIBRARIES, code_hash
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+ATTEMPTS = 3  # at a cell
+
+ANSWER = 20  # seconds in which a scheduler answers and has a worker
+
+AHEAD = 4  # cells begun for each worker before the first of them is waited for
+
+PACKAGES = (
+    "core",
+    "tasks",
+    "baselines",
+    "algorithms",
+    "predictors",
+    "evaluation",
+    "posteriors",
+    "training",
+    "board",
+    "mechanism",
+    "claims",
+)
+"""Whose source must be the same on all workers."""
+
+
+class CellFailure(RuntimeError):
+    """A cell could not be computed, however often it was tried. The message says how it failed in the end."""
+
+
+class _Reply(NamedTuple):
+    """What a worker sends: the value of a call, or the error that it raised."""
+
+    value: Any
+    error: Exception | None
+
+
+class Cluster:
+    """The workers of a scheduler, all of them with the mdbench that this process has."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._topic = client, f"mdbench-{uuid.uuid4().hex}"
+        self._expected = fingerprint()
+        self._calls: dict[str, _Told] = {}
+        client.subscribe_topic(self._topic, self._hear)
+
+    @property
+    def n_workers(self) -> int:
+        """How many there are now."""
+        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+
+    @property
+    def hosts(self) -> list[str]:
+        """Of the workers, each once: for what others beside it would disturb."""
+        return sorted({about["host"] for about in self._client.scheduler_info(n_workers=-1)["workers"].values()})
+
+    def send(self, value: Any) -> Any:
+        """Something large that several calls take as an argument: it is sent once, and again if a worker is lost."""
+        return self._client.submit(_same, value, pure=False)
+
+    def begin(
+        self,
+        function: Callable[..., Value],
+        *arguments: Any,
+        total: float = 1,
+        advance: Advance = no_advance,
+        note: Note = no_note,
+        host: str | None = None,
+    ) -> Callable[[], Value]:
+        """Begin ``function(*arguments, advance)`` on a worker; what is returned waits for it.
+
+        Args:
+            function: of a module, so that the worker finds it.
+            arguments: that can be sent, or what :meth:`send` returned.
+            total: how much it is, in what ``advance`` counts.
+            advance: called as it goes on, and with the rest when it is done.
+            note: told where it is computed.
+            host: the only one whose workers may do it.
+
+        Raises (what waits):
+            InputError, PredictorError: as the function does.
+            CellFailure: it failed three times in any other way.
+        """
+        name = f"{getattr(function, '__name__', 'cell')}-{uuid.uuid4().hex}"
+        told = self._calls[name] = _Told(total, advance, note)
+        given = {} if host is None else {"workers": [host]}
+        future = self._client.submit(
+            _on_worker, self._expected, self._topic, name, function, *arguments,
+            key=name, pure=False, retries=ATTEMPTS - 1, **given,
+        )  # fmt: skip
+
+        def wait() -> Value:
+            try:
+                reply: _Reply = future.result()
+            except Exception as error:  # whatever happened there
+                raise CellFailure(_what_failed(error)) from None
+            finally:
+                del self._calls[name]
+                future.release()
+            if reply.error is not None:
+                raise reply.error
+            told.end()
+            return reply.value
+
+        return wait
+
+    def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
+        """What a worker says of a cell while it computes it."""
+        said = event[1]
+        told = self._calls.get(said["call"])
+        if told is not None:
+            told.hear(said)
+
+
+class _Told:
+    """What has been told of one call: a cell that is begun again does not count what it did before."""
+
+    def __init__(self, total: float, advance: Advance, note: Note) -> None:
+        self.total, self.advance, self.note = total, advance, note
+        self.done = self.shown = 0.0
+        self.lock = threading.Lock()
+
+    def hear(self, said: dict[str, Any]) -> None:
+        with self.lock:
+            if "event" in said:
+                self.note(said["event"], said["host"], said["process"])
+                self.done = 0.0
+            else:
+                self._show(self.done + said["did"])
+
+    def end(self) -> None:
+        with self.lock:
+            self._show(self.total)
+
+    def _show(self, done: float) -> None:
+        self.done = done
+        if done > self.shown:
+            self.advance(done - self.shown)
+            self.shown = done
+
+
+@contextlib.contextmanager
+def open_cluster(address: str | None) -> Iterator[Cluster | None]:
+    """The cluster at an address while it is needed: ``local``, ``local:N`` or a scheduler's; None without one.
+
+    ``local:N`` are N processes on this machine, as many as it has cores if no number is given.
+
+    Raises:
+        InputError: it is no address, nothing answers there, or the workers have another mdbench, or other libraries.
+    """
+    if address is None:
+        yield None
+        return
+    local = re.fullmatch(r"local(?::([1-9][0-9]{0,3}))?", address)
+    if not local and not re.fullmatch(r"[a-z]+://\S+", address):
+        raise InputError(
+            f"--cluster takes local, local:4 (processes on this machine) or the address of a Dask scheduler such as "
+            f"tcp://10.0.0.5:8786, not {shown(address)}."
+        )
+    if find_spec("distributed") is None:
+        raise InputError("--cluster needs Dask, which is not installed: pip install 'mdbench[cluster]'.")
+    import dask
+    from distributed import Client, LocalCluster
+
+    # A cell that was with three workers when they died is given up. Of another scheduler that is its own setting.
+    settings = {
+        "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
+        "distributed.admin.large-graph-warning-threshold": "1 TiB",
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set(settings))
+        for name in ("distributed", "distributed.client"):  # which tell of every worker that comes and goes
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
+        where: Any = address
+        if local:
+            # Whoever reaches a scheduler runs code on its workers: other users of this machine lack the certificate.
+            given = {
+                "threads_per_worker": 1,
+                "security": True,
+                "dashboard_address": "127.0.0.1:0",
+                "silence_logs": logging.CRITICAL,
+            }
+            where = stack.enter_context(LocalCluster(n_workers=int(local[1] or n_cores()), **given))
+        try:
+            client = stack.enter_context(Client(where, timeout=ANSWER, set_as_default=False))
+            client.wait_for_workers(1, timeout=ANSWER)
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+            has = "has no workers" if isinstance(error, TimeoutError) and "workers" in str(error) else "does not answer"
+            raise InputError(f"the Dask scheduler at {shown(address)} {has} within {ANSWER} s.") from None
+        check_workers(client)
+        yield Cluster(client)
+
+
+def check_workers(client: Any) -> None:
+    """Raise :class:`InputError` unless every worker has the mdbench and the libraries that this process has.
+
+    Another kind of processor is said: it may compute other last digits.
+    """
+    here = fingerprint()
+    try:
+        there: dict[str, dict[str, str]] = client.run(fingerprint)
+    except Exception as error:  # such as no mdbench at all
+        raise InputError(f"the workers cannot run this mdbench: {reason_of(error)}") from None
+    for address, found in sorted(there.items()):
+        _compare(found, here, address)
+    others = sorted(address for address, kind in client.run(machine).items() if kind != machine())
+    if others:
+        warn_once(f"worker {others[0]} has another kind of processor: last digits may differ from those made here.")
+
+
+@functools.cache
+def fingerprint() -> dict[str, str]:
+    """What all numbers depend on, by name: mdbench, its source, Python and the libraries that compute."""
+    found = {name: version(name) for name in ("mdbench", *LIBRARIES)} | {"Python": platform.python_version()}
+    return found | {"the source of mdbench": code_hash(*(f"mdbench.{package}" for package in PACKAGES))[:12]}
+
+
+def _compare(found: dict[str, str], here: dict[str, str], address: str) -> None:
+    for name, value in here.items():
+        if found.get(name) != value:
+            raise InputError(
+                f"worker {address} has {name} {found.get(name, 'unknown')}, and here it is {value}; "
+                "give all of them one version."
+            )
+
+
+def ahead(items: Iterable[Item], begin: Callable[[Item], Callable[[], Value]], n: int) -> Iterator[tuple[Item, Value]]:
+    """Each item with what its :func:`begin` returned returns, in order, while the next ``n`` are begun already."""
+    begun: deque[tuple[Item, Callable[[], Value]]] = deque()
+    for item in items:
+        begun.append((item, begin(item)))
+        if len(begun) > n:
+            first, wait = begun.popleft()
+            yield first, wait()
+    for first, wait in begun:
+        yield first, wait()
+
+
+def _same(value: Value) -> Value:
+    return value
+
+
+_ONE = threading.Lock()  # a cell uses a process's cores, and what it prints goes where that process says
+
+
+def _on_worker(
+    expected: dict[str, str], topic: str, name: str, function: Callable[..., Any], *arguments: Any
+) -> _Reply:
+    """On a worker: one call, with word of when it begins, how it goes on and that it ended."""
+    from distributed import get_worker
+
+    worker = get_worker()
+
+    def say(**what: Any) -> None:
+        worker.log_event(topic, {"call": name} | what)
+
+    def advance(k: float) -> None:
+        say(did=float(k))
+
+    who = {"host": platform.node(), "process": os.getpid()}
+    with _ONE:
+        try:
+            _compare(fingerprint(), expected, worker.address)  # it may have come later
+            say(event="began", **who)
+            return _Reply(function(*arguments, advance), None)
+        except (InputError, PredictorError, FloatingPointError) as error:
+            return _Reply(None, error)
+        finally:
+            say(event="ended", **who)
+
+
+def _what_failed(error: Exception) -> str:
+    """In a sentence: dask's own word for workers that died names the cell and not the cause."""
+    if type(error).__name__ == "KilledWorker":
+        return "the workers that computed it died, one after the other"
+    return f"it failed {ATTEMPTS} times: {reason_of(error)}".rstrip(".")
