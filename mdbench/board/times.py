@@ -25,9 +25,10 @@ from mdbench.board.kept import Digest, Kept, Natural, read_kept, write_kept
 from mdbench.board.reading import read_record
 from mdbench.board.record import Record
 from mdbench.board.verification import CannotRerun, check_runnable, runs_isolated
+from mdbench.core.cluster import CellFailure, Cluster, ahead, open_cluster
 from mdbench.core.errors import InputError, PredictorError, foreign
 from mdbench.core.files import check_writable
-from mdbench.core.progress import Progress, no_progress
+from mdbench.core.progress import Advance, Progress, no_progress
 from mdbench.evaluation.isolation import Isolated
 from mdbench.predictors.catalogue import build_predictor, predictor_entries
 from mdbench.predictors.predictor import runs_of
@@ -100,11 +101,11 @@ def read_times(folder: str | Path) -> dict[str, Time]:
 
 
 def time_records(
-    folder: str | Path, files: bool = False, progress: Progress = no_progress
+    folder: str | Path, files: bool = False, progress: Progress = no_progress, cluster: str | Cluster | None = None
 ) -> Iterator[tuple[Record, Time | InputError | PredictorError]]:
     """Time what has no time yet, cheap records first; each is written at once, so that the same call goes on later.
 
-    After 20 minutes none is begun any more.
+    After 20 minutes none is begun any more. On a ``cluster`` one is timed on each host at a time.
 
     An error says why a record has none: :class:`mdbench.board.verification.CannotRerun`, or what went wrong.
 
@@ -120,30 +121,42 @@ def time_records(
         with contextlib.suppress(InputError):  # which `verify` and `build` say
             readable.append((read_record(path)[0], digest_of(path)))
     began = time.monotonic()
-    for record, digest in sorted(readable, key=lambda pair: _seconds_said(pair[0])):
-        times = read_times(folder)
-        if digest in times:
-            yield record, times[digest]
-            continue
-        try:
+    with open_cluster(cluster) as workers:
+        hosts = itertools.cycle([None] if workers is None else workers.hosts)
+        n_ahead = 0 if workers is None else len(workers.hosts) - 1
+
+        def begin(pair: tuple[Record, str]) -> Callable[[], Time | tuple[CellTime, ...]]:
+            record, digest = pair
+            times = read_times(folder)
+            if digest in times:
+                return lambda: times[digest]
             check_runnable(record, files)
             if time.monotonic() - began > MOST:
                 raise CannotRerun(f"{MOST / 60:g} minutes are over; the same command goes on with it.")
-            cells = _time(record, progress)
-        except (InputError, PredictorError) as error:
-            yield record, error
-            continue
-        timed = Time(
-            task=record.task,
-            label=record.predictor.label,
-            reference=REFERENCE,
-            mdbench=version("mdbench"),
-            n_sequences=N_SEQUENCES,
-            date=datetime.now(UTC).date().isoformat(),
-            cells=cells,
-        )
-        write_kept(folder, FILE, times | {digest: timed})
-        yield record, timed
+            advance = progress(f"{record.predictor.label} on {record.task}: lengths timed", len(record.cells))
+            if workers is None:
+                return lambda: _time(record, advance)
+            return workers.begin(_time, record, total=len(record.cells), advance=advance, host=next(hosts))
+
+        cheap_first = sorted(readable, key=lambda pair: _seconds_said(pair[0]))
+        errors = (InputError, PredictorError, CellFailure)
+        for (record, digest), found in ahead(cheap_first, begin, n_ahead, *errors):
+            if isinstance(found, tuple):
+                timed = Time(
+                    task=record.task,
+                    label=record.predictor.label,
+                    reference=REFERENCE,
+                    mdbench=version("mdbench"),
+                    n_sequences=N_SEQUENCES,
+                    date=datetime.now(UTC).date().isoformat(),
+                    cells=found,
+                )
+                write_kept(folder, FILE, read_times(folder) | {digest: timed})
+                yield record, timed
+            elif isinstance(found, Time | InputError | PredictorError):
+                yield record, found
+            else:
+                yield record, PredictorError(f"{found}.")
 
 
 def _seconds_said(record: Record) -> float:
@@ -151,14 +164,13 @@ def _seconds_said(record: Record) -> float:
     return sum(record.host.seconds.values()) / record.n_sequences
 
 
-def _time(record: Record, progress: Progress) -> tuple[CellTime, ...]:
+def _time(record: Record, advance: Advance) -> tuple[CellTime, ...]:
     """All lengths of a record, on public sequences, others for each call; of several training seeds the first."""
     row, task = record.predictor, load_task(record.task)
     here = predictor_entries().get(row.name)
     if runs_isolated(record) and here is not None and here.version != row.version:
         raise InputError(f"'{row.label}' is of version {row.version}, and {here.version} is installed; record it anew.")
     built: Any = Isolated(row.label, task) if runs_isolated(record) else build_predictor(row.label, task)
-    advance = progress(f"{row.label} on {task.name}: lengths timed", len(record.cells))
     timed = []
     try:
         for length in (cell.length for cell in record.cells):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,11 @@ from mdbench.claims.catalogue import claims_of
 from mdbench.claims.claim import Claim
 from mdbench.claims.finding import Finding
 from mdbench.claims.laboratory import MARGIN, Laboratory
+from mdbench.core.cluster import CellFailure, Cluster, ahead, open_cluster
 from mdbench.core.device import check_device
 from mdbench.core.errors import InputError
 from mdbench.core.files import json_ready
-from mdbench.core.progress import Progress, no_progress
+from mdbench.core.progress import Advance, Progress, no_progress
 from mdbench.core.store import Cache
 
 DIGITS = 8  # of what is written down
@@ -60,9 +62,10 @@ def reproduce(
     margin: float = MARGIN,
     device: str = "cpu",
     cache: Cache = "all",
+    cluster: str | Cluster | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[Reproduced]:
-    """Run the experiments of claims, all if none are named, one after the other.
+    """Run the experiments of claims, all if none are named, one after the other, or on a cluster side by side.
 
     Args:
         claims: names (``mdbench reproduce --list``).
@@ -71,16 +74,43 @@ def reproduce(
             1 + margin.
         device: torch device.
         cache: what the cache folder may answer.
+        cluster: where the experiments run, as :func:`mdbench.evaluate` has it.
         progress: called to show progress.
 
     Raises:
-        InputError: there is no such claim, or the margin is negative.
+        InputError: there is no such claim, or the margin is negative; after the others: one failed on the cluster.
     """
     wanted = check(claims, margin, device)
-    lab = Laboratory(fast, margin, device, cache, progress)
-    for name, claim in wanted.items():
-        began = time.perf_counter()
-        yield Reproduced(name, claim, claim.run(lab), margin, device, time.perf_counter() - began)
+    setting = (fast, margin, device, cache)
+    with open_cluster(cluster) as workers:
+        if workers is None:
+            lab = Laboratory(*setting, progress)
+            for name, claim in wanted.items():
+                began = time.perf_counter()
+                yield Reproduced(name, claim, claim.run(lab), margin, device, time.perf_counter() - began)
+            return
+        advance = progress("claims", len(wanted))
+
+        def begin(name: str) -> Callable[[], tuple[Finding, float]]:
+            return workers.begin(run_here, name, setting, advance=advance)
+
+        failed = []
+        for name, found in ahead(wanted, begin, len(wanted), CellFailure):
+            if isinstance(found, CellFailure):
+                failed.append(f"{name}: {found}.")
+            else:
+                yield Reproduced(name, wanted[name], found[0], margin, device, found[1])
+        if failed:
+            raise InputError(" ".join(failed))
+
+
+def run_here(name: str, setting: tuple[bool, float, str, Cache], _advance: Advance) -> tuple[Finding, float]:
+    """On a worker: what the experiment of a claim finds, and its seconds."""
+    began = time.perf_counter()
+    return claims_of([name])[name].run(_laboratory(*setting)), time.perf_counter() - began
+
+
+_laboratory = functools.lru_cache(maxsize=1)(Laboratory)  # of a worker: what one claim judged, another need not
 
 
 def check(claims: Sequence[str], margin: float, device: str) -> dict[str, Claim]:

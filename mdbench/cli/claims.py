@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mdbench.cli.app import Device, Json, NoCache, app, cache_of, emit, say, this_command
+from mdbench.cli.app import Device, Json, NoCache, OnCluster, app, cache_of, emit, say, this_command
 
 
 @app.command()
@@ -27,6 +27,7 @@ def reproduce(
         bool, typer.Option("--list", help="What is claimed, by whom, and the rules; nothing runs.")
     ] = False,
     device: Device = "cpu",
+    cluster: OnCluster = None,
     no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
@@ -58,6 +59,7 @@ def reproduce(
             margin=margin,
             device=device,
             cache=cache_of(no_cache),
+            cluster=cluster,
             progress=progress,
         ):
             found.append(each)

@@ -10,6 +10,7 @@ import typer
 from mdbench.cli.app import (
     Json,
     NoCache,
+    OnCluster,
     Seed,
     Tasks,
     app,
@@ -92,6 +93,7 @@ def validate(
     calibration_length: Annotated[int, typer.Option(help="T of the simulation-based calibration.")] = 32,
     n_simulations: Annotated[int, typer.Option(help="Simulations of it.")] = 1000,
     seed: Seed = 0,
+    cluster: OnCluster = None,
     no_cache: NoCache = False,
     as_json: Json = False,
     out: Annotated[
@@ -119,6 +121,7 @@ def validate(
             n_simulations=n_simulations,
             seed=seed,
             cache=not no_cache,
+            cluster=cluster,
             progress=progress,
         )
     if targets:

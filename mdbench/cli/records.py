@@ -14,6 +14,7 @@ from mdbench.cli.app import (
     Device,
     Json,
     Leaderboard,
+    OnCluster,
     app,
     emit,
     fail,
@@ -144,6 +145,7 @@ def build(
 def time_(
     leaderboard: Leaderboard = LEADERBOARD,
     run_files: Annotated[bool, typer.Option("--run-files", help="Run predictors whose name is a path, too.")] = False,
+    cluster: OnCluster = None,
 ) -> None:
     """Time all rows that can be run, beside one fixed computation: times.json. The same command goes on there."""
     from mdbench.board import times
@@ -153,7 +155,7 @@ def time_(
 
     failed = 0
     with progress_bars() as progress:
-        for record, timed in times.time_records(leaderboard, run_files, progress):
+        for record, timed in times.time_records(leaderboard, run_files, progress, cluster):
             where = f"{record.predictor.label} on {record.task}"
             if isinstance(timed, times.Time):
                 terminal.print_line(f"{where}: {timed.mean:.3g} times the reference")

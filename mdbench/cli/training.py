@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mdbench.cli.app import (
     Json,
     Lengths,
+    OnCluster,
     OneTask,
     Tasks,
     app,
@@ -17,6 +19,9 @@ from mdbench.cli.app import (
     fail,
     whole_numbers,
 )
+
+if TYPE_CHECKING:
+    from mdbench.predictors.training_config import TrainingConfig
 
 
 @app.command()
@@ -67,9 +72,11 @@ def train(
         int, typer.Option(help="Keep the models at so many steps, at equal ratios, as run:FOLDER@STEP; see phases.")
     ] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    cluster: OnCluster = None,
 ) -> None:
     """Train transformers; the same command goes on where it was interrupted."""
     from mdbench import tasks
+    from mdbench.core.cluster import open_cluster
     from mdbench.pages.bars import progress_bars
     from mdbench.training import run
     from mdbench.training.presets import preset_config
@@ -86,23 +93,30 @@ def train(
         folder = out / loaded.name / f"T{length}"
         run.check_training(loaded, config, folder, seeds=of_seeds, device=device, start_from=start_from)
         runs.append((config, folder))
-    for config, folder in runs:
-        try:
-            with progress_bars() as progress:
-                advance = progress(f"{loaded.name}, T = {config.length}: steps", config.steps)
-                for made in run.train(
-                    loaded,
-                    config,
-                    folder,
-                    seeds=of_seeds,
-                    device=device,
-                    start_from=start_from,
-                    snapshots=snapshots,
-                    progress=advance,
-                ):
+
+    def train_one(of_length: tuple[TrainingConfig, Path]) -> list[Path]:
+        config, folder = of_length
+        advance = progress(f"{loaded.name}, T = {config.length}: steps", config.steps)
+        return run.train(
+            loaded,
+            config,
+            folder,
+            seeds=of_seeds,
+            device=device,
+            start_from=start_from,
+            snapshots=snapshots,
+            cluster=workers,
+            progress=advance,
+        )
+
+    try:
+        # The cluster is left first, and with it all that waits for it.
+        with progress_bars() as progress, ThreadPoolExecutor() as pool, open_cluster(cluster) as workers:
+            for folders in map(train_one, runs) if workers is None else pool.map(train_one, runs):
+                for made in folders:
                     print(made)
-        except KeyboardInterrupt:
-            fail(f"interrupted; the same command goes on from the last checkpoint in '{folder}'.", 130)
+    except KeyboardInterrupt:
+        fail(f"interrupted; the same command goes on from the last checkpoints in '{out}'.", 130)
 
 
 @app.command()

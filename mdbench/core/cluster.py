@@ -29,6 +29,7 @@ from mdbench.core.store import LIBRARIES, code_hash
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+Error = TypeVar("Error", bound=Exception)
 
 ATTEMPTS = 3  # at a cell
 
@@ -81,6 +82,10 @@ class Cluster:
     def hosts(self) -> list[str]:
         """Of the workers, each once: for what others beside it would disturb."""
         return sorted({about["host"] for about in self._client.scheduler_info(n_workers=-1)["workers"].values()})
+
+    def everywhere(self, function: Callable[..., Value], *arguments: Any) -> dict[str, Value]:
+        """What a function returns on every worker, by address."""
+        return self._client.run(function, *arguments)
 
     def send(self, value: Any) -> Any:
         """Something large that several calls take as an argument: it is sent once, and again if a worker is lost."""
@@ -168,16 +173,17 @@ class _Told:
 
 
 @contextlib.contextmanager
-def open_cluster(address: str | None) -> Iterator[Cluster | None]:
+def open_cluster(address: str | Cluster | None) -> Iterator[Cluster | None]:
     """The cluster at an address while it is needed: ``local``, ``local:N`` or a scheduler's; None without one.
 
-    ``local:N`` are N processes on this machine, as many as it has cores if no number is given.
+    ``local:N`` are N processes on this machine, as many as it has cores if no number is given. One that is open already
+    stays open.
 
     Raises:
         InputError: it is no address, nothing answers there, or the workers have another mdbench, or other libraries.
     """
-    if address is None:
-        yield None
+    if address is None or isinstance(address, Cluster):
+        yield address
         return
     local = re.fullmatch(r"local(?::([1-9][0-9]{0,3}))?", address)
     if not local and not re.fullmatch(r"[a-z]+://\S+", address):
@@ -254,16 +260,37 @@ def _compare(found: dict[str, str], here: dict[str, str], address: str) -> None:
             )
 
 
-def ahead(items: Iterable[Item], begin: Callable[[Item], Callable[[], Value]], n: int) -> Iterator[tuple[Item, Value]]:
-    """Each item with what its :func:`begin` returned returns, in order, while the next ``n`` are begun already."""
-    begun: deque[tuple[Item, Callable[[], Value]]] = deque()
+def ahead(
+    items: Iterable[Item], begin: Callable[[Item], Callable[[], Value]], n: int, *errors: type[Error]
+) -> Iterator[tuple[Item, Value | Error]]:
+    """Each item with what its :func:`begin` returned returns, in order, while the next ``n`` are begun already.
+
+    An error of these kinds is what comes of that item, and the others go on.
+    """
+
+    def begin_or_fail(item: Item) -> Callable[[], Value | Error]:
+        try:
+            wait = begin(item)
+        except errors as error:
+            failure = error
+            return lambda: failure
+
+        def wait_or_fail() -> Value | Error:
+            try:
+                return wait()
+            except errors as error:
+                return error
+
+        return wait_or_fail
+
+    begun: deque[tuple[Item, Callable[[], Value | Error]]] = deque()
     for item in items:
-        begun.append((item, begin(item)))
+        begun.append((item, begin_or_fail(item)))
         if len(begun) > n:
-            first, wait = begun.popleft()
-            yield first, wait()
-    for first, wait in begun:
-        yield first, wait()
+            first, found = begun.popleft()
+            yield first, found()
+    for first, found in begun:
+        yield first, found()
 
 
 def _same(value: Value) -> Value:
@@ -285,6 +312,9 @@ def _on_worker(
         worker.log_event(topic, {"call": name} | what)
 
     def advance(k: float) -> None:
+        here = worker.state.tasks.get(name)
+        if here is None or here.state == "cancelled":
+            raise RuntimeError("nobody waits for it any more")
         say(did=float(k))
 
     who = {"host": platform.node(), "process": os.getpid()}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from mdbench.core.cluster import ahead, open_cluster
+from mdbench.core.cluster import Cluster, ahead, open_cluster
 from mdbench.core.device import check_device
 from mdbench.core.errors import InputError, PredictorError
 from mdbench.core.files import check_writable, whole_file
@@ -47,7 +47,7 @@ def evaluate(
     isolate: Limits | None = None,
     work: str | Path | None = None,
     cache: Cache = "all",
-    cluster: str | None = None,
+    cluster: str | Cluster | None = None,
     per_sequence: str | Path | None = None,
     progress: Progress | None = None,
     done: Callable[[Evaluation], None] | None = None,

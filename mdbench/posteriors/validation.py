@@ -13,6 +13,7 @@ method. Only methods that may be gold can pass; of the approximations it is show
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -25,9 +26,10 @@ from scipy import stats
 
 from mdbench.baselines import APPROXIMATE, Baseline, Exact, Posterior
 from mdbench.baselines.catalogue import baseline_entries, build_baseline
+from mdbench.core.cluster import CellFailure, Cluster, ahead, open_cluster
 from mdbench.core.errors import InputError, Unsupported
 from mdbench.core.files import as_dicts
-from mdbench.core.progress import Advance, Progress, no_progress
+from mdbench.core.progress import Advance, Note, Progress, no_progress
 from mdbench.core.statistics import holm
 from mdbench.core.store import Store, code_hash, foreign_code, open_store
 from mdbench.core.verdict import Verdict
@@ -143,6 +145,7 @@ def validate(
     n_simulations: int = 1000,
     seed: int = 0,
     cache: bool = True,
+    cluster: str | Cluster | None = None,
     progress: Progress | None = None,
 ) -> Validation:
     """Run accuracy and calibration of methods on tasks.
@@ -156,6 +159,7 @@ def validate(
         n_simulations: of the calibration runs.
         seed: of the sequences and of the methods.
         cache: take finished parts from the cache folder: an interrupted run goes on there.
+        cluster: where the parts are computed, as :func:`mdbench.evaluate` has it.
         progress: called to show progress.
 
     Raises:
@@ -182,10 +186,7 @@ def validate(
                 _check(baseline, task, at)
     if n_sequences < 2 or n_simulations < 5 * BINS:
         raise InputError(f"validate needs at least 2 sequences and {5 * BINS} simulations, 5 for each bin of ranks.")
-    begin = progress or no_progress
-    kept = open_store(cache=cache)
-
-    accuracies, calibrations = [], []
+    parts: list[_Part] = []
     for task in loaded:
         for name in names:
             plain = build_baseline(name)
@@ -196,15 +197,23 @@ def validate(
             if name != golds[task].name:  # what all are held against where nothing is exact
                 method = replace(plain, **plain.accuracy_options)
                 n = min(n_sequences, plain.accuracy_sequences or n_sequences)
-                advance = begin(f"{task.name}: accuracy of {name}", n)
-                accuracies.append(_kept(kept, accuracy, Accuracy, method, task, length, n, seed, advance))
+                parts.append(_Part(accuracy, method, task, length, n, seed))
             method = replace(plain, **plain.calibration_options)
-            if not method.n_draws:
-                continue
-            advance = begin(f"{task.name}: calibration of {name}", n_simulations)
-            given = method, task, calibration_length, n_simulations, seed, advance
-            calibrations.append(_kept(kept, calibration, Calibration, *given))
-    return Validation(accuracies, calibrations, judge(accuracies, calibrations))
+            if method.n_draws:
+                parts.append(_Part(calibration, method, task, calibration_length, n_simulations, seed))
+    kept = open_store(cache=cache)
+    with open_cluster(cluster) as workers:
+        n_ahead = 0 if workers is None else len(parts)
+        begin = functools.partial(_begin, kept=kept, cluster=workers, progress=progress or no_progress)
+        found = list(ahead(parts, begin, n_ahead, CellFailure))
+    accuracies = [each for _, each in found if isinstance(each, Accuracy)]
+    calibrations = [each for _, each in found if isinstance(each, Calibration)]
+    failures = [
+        Judgement(part.method.name, part.task.name, Verdict.FAIL, (f"{part.run.__name__}: {each}",))
+        for part, each in found
+        if isinstance(each, CellFailure)
+    ]
+    return Validation(accuracies, calibrations, [*judge(accuracies, calibrations), *failures])
 
 
 def accuracy(
@@ -398,9 +407,23 @@ def _check(method: Baseline[Any], task: Task, length: int) -> None:
     method.check_size(task, length)
 
 
-def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], method: Baseline[Any], *given: Any) -> Any:
-    """What ``run`` returns, as it is kept if it is there."""
-    task, length, n, seed, advance = given
+class _Part(NamedTuple):
+    """One method on one task: ``run`` is :func:`accuracy` or :func:`calibration`."""
+
+    run: Callable[..., Accuracy | Calibration]
+    method: Baseline[Any]
+    task: Task
+    length: int
+    n: int
+    seed: int
+
+
+def _begin(
+    part: _Part, kept: Store, cluster: Cluster | None, progress: Progress
+) -> Callable[[], Accuracy | Calibration]:
+    """What waits for a part, as it is kept if it is there."""
+    run, method, task, length, n, seed = part
+    advance = progress(f"{task.name}: {run.__name__} of {method.name}", n)
     key = {
         "run": run.__name__,
         "task": task.task_hash,
@@ -409,8 +432,27 @@ def _kept(kept: Store, run: Callable[..., Any], kind: type[Any], method: Baselin
         "code": code_hash("mdbench.core", "mdbench.tasks", "mdbench.baselines", "mdbench.posteriors"),
         "foreign code": foreign_code(task, method),
     }
-    plain = kept.json("validation", key, lambda: asdict(run(method, *given)), lambda: advance(n))
-    return kind(**{name: _tuples(value) for name, value in plain.items()} | {"task": task.name})
+
+    def elsewhere(note: Note) -> Callable[[], dict[str, Any]]:
+        assert cluster is not None
+        return cluster.begin(compute, part, total=n, advance=advance, note=note)
+
+    there = functools.partial(advance, n)
+    begun = kept.begin_json(
+        "validation", key, functools.partial(compute, part, advance), there, elsewhere if cluster else None
+    )
+
+    def wait() -> Accuracy | Calibration:
+        plain = begun()
+        kind = Accuracy if run is accuracy else Calibration
+        return kind(**{name: _tuples(value) for name, value in plain.items()} | {"task": task.name})
+
+    return wait
+
+
+def compute(part: _Part, advance: Advance) -> dict[str, Any]:
+    """A part, as JSON can hold it."""
+    return asdict(part.run(*part[1:], advance))
 
 
 def _tuples(value: Any) -> Any:

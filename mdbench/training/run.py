@@ -9,12 +9,15 @@ training that was interrupted at any moment goes on from its last whole checkpoi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mdbench.core.cluster import CellFailure, Cluster, ahead, open_cluster
 from mdbench.core.device import check_device
 from mdbench.core.errors import InputError
-from mdbench.core.files import make_folder
+from mdbench.core.files import TEMPORARY, make_folder
 from mdbench.core.progress import Advance, no_advance
 from mdbench.predictors.snapshots import SNAPSHOTS, Snapshots, snapshot_steps
 from mdbench.predictors.training_config import CARD, TrainingConfig
@@ -34,6 +37,7 @@ def train(
     device: str = "cpu",
     start_from: str | Path | None = None,
     snapshots: int = 0,
+    cluster: str | Cluster | None = None,
     progress: Advance = no_advance,
 ) -> list[Path]:
     """Train, or go on training, the runs ``out/seed<k>`` on a task or the one of that name or file; return the folders.
@@ -44,6 +48,9 @@ def train(
     With ``snapshots`` its models at so many steps, at equal ratios, are kept beside it (``run:FOLDER@STEP``); no number
     of the run depends on that.
 
+    On a ``cluster``, as :func:`mdbench.evaluate` has it, each seed is trained by a worker of its own; all workers share
+    the folder ``out``, by the same path.
+
     ``progress(k)`` is called when k more steps are done, those of an earlier, interrupted call first; k is a fraction
     of the steps where some seeds go before others.
 
@@ -52,7 +59,7 @@ def train(
             it, the target is out of reach for this task, what it shall start from does not suit it, or it does not fit
             into memory.
         FloatingPointError: a loss is not finite.
-        ChildProcessError: the process that trained a seed was ended.
+        ChildProcessError: the process that trained a seed was ended, on a cluster three times.
     """
     out, start_from = Path(out), None if start_from is None else Path(start_from)
     task = as_task(task)
@@ -72,6 +79,11 @@ def train(
                     )
             else:
                 (folder / SNAPSHOTS).unlink(missing_ok=True)  # of a run whose card was removed
+        if cluster is not None:
+            with open_cluster(cluster) as workers:
+                assert workers is not None
+                _train_on(workers, task, config, out, seeds, start_from, device, snapshots, progress)
+            return folders
         groups = groups_of(out, seeds, device)
         n_seeds = sum(map(len, groups))
         for group in groups:
@@ -84,6 +96,53 @@ def train(
             else:
                 train_here(task, config, out, group, start_from, device, of_all, snapshots=snapshots)
     return folders
+
+
+def _train_on(
+    workers: Cluster,
+    task: Task,
+    config: TrainingConfig,
+    out: Path,
+    seeds: Sequence[int],
+    start_from: Path | None,
+    device: str,
+    snapshots: int,
+    progress: Advance,
+) -> None:
+    """Each seed on a worker: one that is lost is replaced, and goes on from the last checkpoint."""
+    if (out / CHECKPOINT).exists():
+        raise InputError(f"'{out}' holds a checkpoint of several seeds at once; go on without a cluster.")
+    out, start_from = out.resolve(), start_from and start_from.resolve()
+    with tempfile.NamedTemporaryFile(dir=out, prefix=TEMPORARY) as mark:
+        blind = [address for address, sees in workers.everywhere(os.path.exists, mark.name).items() if not sees]
+    if blind:
+        raise InputError(f"worker {blind[0]} does not see the folder '{out}'; all workers must share it, by this path.")
+
+    def of_all(steps: float) -> None:
+        progress(steps / len(seeds))
+
+    def begin(seed: int) -> Callable[[], None]:
+        given = task, config, out, seed, start_from, device, snapshots
+        return workers.begin(train_seed, *given, total=config.steps, advance=of_all)
+
+    ended = [(seed, error) for seed, error in ahead(seeds, begin, len(seeds), CellFailure) if error is not None]
+    if ended:
+        seed, error = ended[0]
+        raise ChildProcessError(f"training of seed {seed}: {error}. The same command goes on from the last checkpoint.")
+
+
+def train_seed(
+    task: Task,
+    config: TrainingConfig,
+    out: Path,
+    seed: int,
+    start_from: Path | None,
+    device: str,
+    snapshots: int,
+    advance: Advance,
+) -> None:
+    """On a worker."""
+    train_here(task, config, out, (seed,), start_from, device, advance, snapshots=snapshots)
 
 
 def check_training(

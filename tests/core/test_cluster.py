@@ -1,0 +1,168 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+
+from mdbench.core import cluster as cluster_module
+from mdbench.core.cluster import ATTEMPTS, CellFailure, ahead, open_cluster
+from mdbench.core.errors import InputError, PredictorError, SequenceError, Unsupported
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with open_cluster("local:2") as workers:
+        yield workers
+
+
+def test_calls_run_elsewhere_and_say_how_far_they_are(cluster):
+    def count(n, advance):
+        for _ in range(n):
+            advance(1)
+        return os.getpid()
+
+    told, notes = [], []
+    wait = cluster.begin(count, 5, total=7, advance=told.append, note=lambda *what: notes.append(what))
+    process = wait()
+    assert process != os.getpid()
+    assert sum(told) == 7  # what it did not tell itself is told at its end
+    assert [(event, where) for event, _, where in notes] == [("began", process)] or notes[-1][0] == "ended"
+
+
+def test_known_errors_come_back_as_they_are_and_once(cluster, tmp_path):
+    def refuse(kind, path, _advance):
+        with open(path, "a") as file:
+            file.write("x")
+        raise {"u": Unsupported("no", "label"), "s": SequenceError(3, "bad"), "p": PredictorError("broke")}[kind]
+
+    for kind, error in (("u", Unsupported), ("s", SequenceError), ("p", PredictorError)):
+        path = tmp_path / kind
+        with pytest.raises(error) as caught:
+            cluster.begin(refuse, kind, str(path))()
+        assert path.read_text() == "x"
+        if kind == "u":
+            assert caught.value.label == "label"
+        if kind == "s":
+            assert (caught.value.index, str(caught.value)) == (3, "sequence 4: bad")
+
+
+def test_any_other_error_is_tried_three_times(cluster, tmp_path):
+    def fail(path, until, _advance):
+        with open(path, "a") as file:
+            file.write("x")
+        if os.path.getsize(path) < until:
+            raise OSError("disk full")
+        return "there"
+
+    assert cluster.begin(fail, str(tmp_path / "a"), ATTEMPTS)() == "there"
+    with pytest.raises(CellFailure, match="failed 3 times: OSError: disk full"):
+        cluster.begin(fail, str(tmp_path / "b"), ATTEMPTS + 1)()
+    assert (tmp_path / "b").read_text() == "x" * ATTEMPTS
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_what_it_was_sent_is_sent_again(cluster, tmp_path):
+    def die_once(path, numbers, _advance):
+        if not os.path.exists(path):
+            open(path, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return sum(numbers)
+
+    sent = cluster.send(list(range(10)))
+    begun = [cluster.begin(die_once, str(tmp_path / f"{k}"), sent) for k in range(2)]
+    assert [wait() for wait in begun] == [45, 45]
+
+
+@pytest.mark.slow
+def test_a_cell_that_kills_its_workers_is_given_up(cluster, tmp_path):
+    def die(path, _advance):
+        with open(path, "a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(CellFailure, match="died, one after the other"):
+        cluster.begin(die, str(tmp_path / "deaths"))()
+    assert (tmp_path / "deaths").read_text() == "x" * ATTEMPTS
+
+
+def test_one_cell_at_a_time_in_a_process(cluster):
+    def busy(seconds, _advance):
+        began = time.time()
+        time.sleep(seconds)
+        return os.getpid(), began, time.time()
+
+    spans = sorted(wait() for wait in [cluster.begin(busy, 0.05) for _ in range(6)])
+    for (p, _, ended), (q, began, _) in pairwise(spans):
+        assert p != q or began >= ended
+
+
+def test_workers_of_another_version_are_refused(cluster, monkeypatch):
+    here = cluster_module.fingerprint()
+    cluster_module.check_workers(cluster._client)
+
+    class Old:
+        def run(self, function):
+            return {"tcp://there:1": here | {"jax": "0.0.1"} if function is cluster_module.fingerprint else "cpu"}
+
+    with pytest.raises(InputError, match=r"worker tcp://there:1 has jax 0\.0\.1, and here it is \S+; give"):
+        cluster_module.check_workers(Old())
+    monkeypatch.setattr(cluster, "_expected", here | {"numpy": "1"})  # one that comes later is found out by its cells
+    with pytest.raises(InputError, match=r"worker tls://\S+ has numpy \S+, and here it is 1; give"):
+        cluster.begin(lambda _advance: 1)()
+
+
+@pytest.mark.parametrize("address", ["local:0", "here", "tcp://", "10.0.0.1:8786"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(InputError, match="--cluster takes local"), open_cluster(address):
+        pass
+
+
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr(cluster_module, "ANSWER", 0.5)
+    with (
+        pytest.raises(InputError, match=r"scheduler at 'tcp://127\.0\.0\.1:1' does not answer within 0\.5 s"),
+        open_cluster("tcp://127.0.0.1:1"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_ahead_begins_so_many_and_keeps_the_order(n):
+    log = []
+
+    def begin(k):
+        log.append(f"+{k}")
+        if k == 1:
+            raise ValueError("one")
+
+        def wait():
+            log.append(f"-{k}")
+            if k == 2:
+                raise KeyError("two")
+            return k
+
+        return wait
+
+    found = dict(ahead(range(4), begin, n, ValueError, KeyError))
+    assert list(found) == [0, 1, 2, 3]
+    assert (found[0], found[3]) == (0, 3)
+    assert isinstance(found[1], ValueError)
+    assert isinstance(found[2], KeyError)
+    assert log[: min(n, 3) + 2] == [*(f"+{k}" for k in range(min(n, 3) + 1)), "-0"]
+
+
+def test_without_dask_the_sentence_says_how_to_get_it():
+    script = (
+        "import sys; sys.modules['distributed'] = None\n"
+        "from mdbench.core.cluster import open_cluster\n"
+        "import importlib.util; real = importlib.util.find_spec\n"
+        "import mdbench.core.cluster as c; c.find_spec = lambda name: None if name == 'distributed' else real(name)\n"
+        "try:\n"
+        "    with open_cluster('local'): pass\n"
+        "except c.InputError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "--cluster needs Dask, which is not installed: pip install 'mdbench[cluster]'.\n"
