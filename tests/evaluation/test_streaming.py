@@ -1,6 +1,7 @@
 """An evaluation in shards is the same evaluation, and holds no more of it at a time."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ import pytest
 import mdbench
 from mdbench.core.statistics import Moments, mean_interval
 from mdbench.evaluation import evaluation, outcome, streaming
+from mdbench.evaluation.cell import cells
+from mdbench.evaluation.results import Tally, score_cell
 
 TASK = "mtd-q3-m2"
 GIVEN = {"task": TASK, "lengths": [8, 16], "n_sequences": 1100, "seed": 5, "references": ()}
@@ -70,21 +73,17 @@ def test_shards_come_to_the_whole(whole):
     assert found.differences[TASK, 16].between("md1", "trained_l3").interval == pytest.approx(between.interval)
 
 
-def test_what_noisy_gold_is_off_by_does_not_shrink_by_shards(monkeypatch):
+def test_what_noisy_gold_is_off_by_does_not_shrink_by_shards():
     """Equal contexts in two shards have one and the same error: it may not count as two."""
-    given = {
-        "task": TASK,
-        "lengths": [3],
-        "n_sequences": 512,
-        "references": (),
-        "gold": "reference:standard_error=5e-3",
-    }
-    errors = []
-    for size in (64, 32):
-        monkeypatch.setattr(streaming, "SHARD", size)
-        errors.append(mdbench.evaluate("uniform", **given).results[0].gold_error)
-    assert errors[0] > 1e-4
-    assert errors[1] >= errors[0] * (1 - 1e-12)
+    (cell,) = cells(mdbench.load_task(TASK), [16], 64, 0)
+    twice = {f: np.concatenate([getattr(cell, f)] * 2) for f in ("contexts", "next_tokens", "theta", "bayes", "bound")}
+    noisy = replace(cell, **twice, next_token_se=np.full((128, 3), 1e-3))
+    probs = np.full((1, 128, 3), 1 / 3)
+    at_once = Tally(score_cell(noisy, probs)).result("uniform", TASK, 16, 0, "exact").gold_error
+    by_shards = Tally(score_cell(noisy.first(64), probs[:, :64]))
+    by_shards.add(Tally(score_cell(noisy.first(64), probs[:, 64:])))
+    assert by_shards.result("uniform", TASK, 16, 0, "exact").gold_error == pytest.approx(at_once, rel=1e-12)
+    assert at_once > 1e-4
 
 
 @pytest.mark.usefixtures("shards", "kept_few")
