@@ -35,6 +35,8 @@ ATTEMPTS = 3  # at a cell
 
 ANSWER = 20  # seconds in which a scheduler answers and has a worker
 
+BEGAN, ENDED = "began", "ended"  # what a :data:`Note` is told
+
 AHEAD = 4  # cells begun for each worker before the first of them is waited for
 
 PACKAGES = (
@@ -114,22 +116,35 @@ class Cluster:
             InputError, PredictorError: as the function does.
             CellFailure: it failed three times in any other way.
         """
-        name = f"{getattr(function, '__name__', 'cell')}-{uuid.uuid4().hex}"
-        told = self._calls[name] = _Told(total, advance, note)
+        told = _Told(total, advance, note)
         given = {} if host is None else {"workers": [host]}
-        future = self._client.submit(
-            _on_worker, self._expected, self._topic, name, function, *arguments,
-            key=name, pure=False, retries=ATTEMPTS - 1, **given,
-        )  # fmt: skip
+
+        def submit() -> Any:
+            name = f"{getattr(function, '__name__', 'cell')}-{uuid.uuid4().hex}"
+            self._calls[name] = told
+            call = self._expected, self._topic, name, function, *arguments
+            return self._client.submit(_on_worker, *call, key=name, pure=False, retries=ATTEMPTS - 1, **given)
+
+        first = submit()
 
         def wait() -> Value:
-            try:
-                reply: _Reply = future.result()
-            except Exception as error:  # whatever happened there
-                raise CellFailure(_what_failed(error)) from None
-            finally:
-                del self._calls[name]
-                future.release()
+            future = first
+            while True:
+                try:
+                    reply: _Reply = future.result()
+                except Exception as error:  # whatever happened there
+                    # To Dask a cell that waited at a worker when it died is as suspect as the one that ran.
+                    died = type(error).__name__ == "KilledWorker"
+                    if not died:
+                        raise CellFailure(f"it failed {ATTEMPTS} times: {reason_of(error)}".rstrip(".")) from None
+                    if told.begun >= ATTEMPTS:
+                        raise CellFailure("the workers that computed it died, one after the other") from None
+                else:
+                    break
+                finally:
+                    del self._calls[future.key]
+                    future.release()
+                future = submit()
             if reply.error is not None:
                 raise reply.error
             told.end()
@@ -151,12 +166,14 @@ class _Told:
     def __init__(self, total: float, advance: Advance, note: Note) -> None:
         self.total, self.advance, self.note = total, advance, note
         self.done = self.shown = 0.0
+        self.begun = 0  # how often
         self.lock = threading.Lock()
 
     def hear(self, said: dict[str, Any]) -> None:
         with self.lock:
             if "event" in said:
                 self.note(said["event"], said["host"], said["process"])
+                self.begun += said["event"] == BEGAN
                 self.done = 0.0
             else:
                 self._show(self.done + said["did"])
@@ -196,7 +213,7 @@ def open_cluster(address: str | Cluster | None) -> Iterator[Cluster | None]:
     import dask
     from distributed import Client, LocalCluster
 
-    # A cell that was with three workers when they died is given up. Of another scheduler that is its own setting.
+    # The third worker that dies with a cell is the last. Of another scheduler that is a setting of its own.
     settings = {
         "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
         "distributed.admin.large-graph-warning-threshold": "1 TiB",
@@ -305,6 +322,7 @@ def _on_worker(
 ) -> _Reply:
     """On a worker: one call, with word of when it begins, how it goes on and that it ended."""
     from distributed import get_worker
+    from distributed.utils import sync
 
     worker = get_worker()
 
@@ -321,16 +339,10 @@ def _on_worker(
     with _ONE:
         try:
             _compare(fingerprint(), expected, worker.address)  # it may have come later
-            say(event="began", **who)
+            # Whatever the cell does to this process, that it began is known.
+            sync(worker.loop, worker.scheduler.log_event, topic=topic, msg={"call": name, "event": BEGAN} | who)
             return _Reply(function(*arguments, advance), None)
         except (InputError, PredictorError, FloatingPointError) as error:
             return _Reply(None, error)
         finally:
-            say(event="ended", **who)
-
-
-def _what_failed(error: Exception) -> str:
-    """In a sentence: dask's own word for workers that died names the cell and not the cause."""
-    if type(error).__name__ == "KilledWorker":
-        return "the workers that computed it died, one after the other"
-    return f"it failed {ATTEMPTS} times: {reason_of(error)}".rstrip(".")
+            say(event=ENDED, **who)

@@ -83,9 +83,15 @@ def test_a_cell_that_kills_its_workers_is_given_up(cluster, tmp_path):
             file.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def live(_advance):
+        return "lived"
+
+    dying = cluster.begin(die, str(tmp_path / "deaths"))
+    beside = [cluster.begin(live) for _ in range(30)]  # which wait at those workers, and have done nothing
     with pytest.raises(CellFailure, match="died, one after the other"):
-        cluster.begin(die, str(tmp_path / "deaths"))()
+        dying()
     assert (tmp_path / "deaths").read_text() == "x" * ATTEMPTS
+    assert {wait() for wait in beside} == {"lived"}
 
 
 def test_one_cell_at_a_time_in_a_process(cluster):
