@@ -13,9 +13,9 @@ from mdbench.core.errors import InputError
 from mdbench.core.progress import Progress, no_progress
 from mdbench.core.tables import read_table
 from mdbench.posteriors.labels import alphabet_in, alphabet_of, stand_in
-from mdbench.posteriors.reading import GAP, Tokens, as_sequences, sequences_in
+from mdbench.posteriors.reading import GAP, Matrix, Tokens, as_sequences, sequences_in
 from mdbench.series.association import LAGS, association, replicates
-from mdbench.series.models import Fitted, fit_markov, fit_mixture
+from mdbench.series.models import Fitted, fit_markov, fit_mixture, likelihood_of
 from mdbench.series.transitions import Transitions, transitions_of
 from mdbench.tasks.task import Whole, check_order, is_whole
 
@@ -49,8 +49,8 @@ def fit(
 
     Returns:
         What ``mdbench fit --json`` prints. ``data``: sequences, observations, missing, predicted (n), start, memory
-        (M), understood. ``fits``: a dict for each model with model (independence, markov, mtd or per_lag), order, start,
-        log_likelihood (nats), n_parameters, bic, weights, weights_ci, transition, transition_ci, states and notes
+        (M), understood. ``fits``: a dict for each model with model (independence, markov, mtd or per_lag), order,
+        start, log_likelihood (nats), n_parameters, bic, weights, weights_ci, transition, transition_ci, states, notes
         (:class:`mdbench.series.models.Fitted`); intervals are of 95%, by the profile likelihood. ``association``:
         Cramér's V of tokens k apart in the data, and the middle 95% of series drawn from the MTD of order m.
         ``left_out``: models that the data are too few for, with the reason. ``bayes``, if asked for.
@@ -128,6 +128,23 @@ def _transitions(tokens: Tokens, order: Whole, start: Whole | None) -> Transitio
         raise InputError("there is no state in the sequences; every value is missing.")
     memory = max(int(order), min(LONGEST_CHAIN, int(start)))
     return transitions_of(tokens.sequences, len(tokens.labels or ()), memory, int(start))
+
+
+def fitted_matrix(tokens: Tokens, order: Whole) -> Matrix:
+    """π of the MTD of an order that fits all sequences together best, for :func:`mdbench.posterior`.
+
+    Raises:
+        InputError: the data cannot tell it.
+    """
+    transitions = _transitions(tokens, order, order)
+    labels = tokens.labels or ()
+    likelihood = likelihood_of(transitions, int(order), False, labels)
+    values = likelihood.matrices(likelihood.maximum().theta)[0]
+    note = (
+        f"π fitted to all {len(transitions)} transitions of order {order}, with one λ for all; its own error is in no "
+        "interval"
+    )
+    return Matrix(values.copy(), tuple(labels), (note,))
 
 
 def _association(transitions: Transitions, found: Fitted) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from mdbench.series.likelihood import Climbed, MixtureLikelihood
 from mdbench.series.profiles import HigherFound, Interval, profile_interval
 from mdbench.series.transitions import Transitions
 
-MOST_STATES = 100
 TRIES = 5  # times that profiles may find a higher maximum
 
 
@@ -115,6 +114,22 @@ def fit_mixture(
     Raises:
         InputError: the data cannot say what the parameters are.
     """
+    likelihood = likelihood_of(transitions, order, per_lag, states)
+    best = likelihood.maximum(None if shorter is None else _longer(shorter, likelihood)[None])
+    for _ in range(TRIES):
+        try:
+            return _described(likelihood, best, transitions, states, progress)
+        except HigherFound as found:
+            best = found.climbed
+    raise InputError(f"the likelihood of order {order} has too many maxima to tell which is the largest.")
+
+
+def likelihood_of(transitions: Transitions, order: int, per_lag: bool, states: Sequence[str]) -> MixtureLikelihood:
+    """The likelihood of a mixture.
+
+    Raises:
+        InputError: the data cannot say what its parameters are.
+    """
     q, n = transitions.n_states, len(transitions)
     likelihood = MixtureLikelihood(transitions.counted(order), q, per_lag)
     most = order - 1 + (order if per_lag else 1) * q * (q - 1)
@@ -130,13 +145,7 @@ def fit_mixture(
             f"nothing follows state '{states[int(np.argmin(left))]}' among what is predicted, so its row cannot be "
             "estimated; leave it out (as missing) or join it with another."
         )
-    best = likelihood.maximum(None if shorter is None else _longer(shorter, likelihood)[None])
-    for _ in range(TRIES):
-        try:
-            return _described(likelihood, best, transitions, states, progress)
-        except HigherFound as found:
-            best = found.climbed
-    raise InputError(f"the likelihood of order {order} has too many maxima to tell which is the largest.")
+    return likelihood
 
 
 def _longer(shorter: Fitted, likelihood: MixtureLikelihood) -> Float[np.ndarray, " P"]:
@@ -182,7 +191,9 @@ def _described(
         if n_flat:
             notes.append("λ and π are not identified: along some directions the likelihood does not change")
     if zeros:
-        notes.append(f"the maximum lies on the boundary: {zeros} numbers are zero, with one-sided intervals")
+        notes.append(f"the maximum lies on the boundary: numbers that are zero: {zeros}, with one-sided intervals")
+    if any(interval == (0, 1) for interval in intervals[:m]):
+        notes.append("an interval of λ that is all of 0 .. 1: the data do not tell that weight")
     rows = theta[m:].reshape(-1, q, q).tolist()
     return Fitted(
         "per_lag" if likelihood.per_lag else "mtd",
