@@ -47,7 +47,10 @@ def _alphabet(cells: Iterable[Any], source: str) -> Matrix:
     values = {plain(cell) for cell in cells} - {None}
     numbers, words = ({v for v in values if isinstance(v, kind)} for kind in (int, str))
     letters = {word.lower() for word in words}
-    if not numbers and letters & AMBIGUOUS - NUCLEOTIDES and letters <= NUCLEOTIDES | AMBIGUOUS:
+    dna = (
+        len({letter.replace("u", "t") for letter in letters & NUCLEOTIDES}) == 4 and letters <= NUCLEOTIDES | AMBIGUOUS
+    )
+    if dna and not numbers:
         words = {word.upper().replace("U", "T") for word in words if word.lower() in NUCLEOTIDES}
     labels = [str(value) for value in (*sorted(numbers), *sorted(words))]
     if not labels:

@@ -17,7 +17,7 @@ LAGS = 20  # at most
 
 
 def association(
-    stretches: Sequence[Int[np.ndarray, "... T"]], n_states: int, lags: Sequence[int]
+    stretches: Sequence[Int[np.ndarray, "... _"]], n_states: int, lags: Sequence[int]
 ) -> Float[np.ndarray, "lags ..."]:
     """Cramér's V at each lag, over pairs within a stretch; NaN where a pair has a side of one state alone.
 
