@@ -45,13 +45,11 @@ def stand_in(labels: Sequence[str]) -> Matrix:
 def _alphabet(cells: Iterable[Any], source: str) -> Matrix:
     """Numbers in their order, words in that of the alphabet."""
     values = {plain(cell) for cell in cells} - {None}
-    numbers, words = ({v for v in values if isinstance(v, kind)} for kind in (int, str))
-    letters = {word.lower() for word in words}
-    dna = (
-        len({letter.replace("u", "t") for letter in letters & NUCLEOTIDES}) == 4 and letters <= NUCLEOTIDES | AMBIGUOUS
-    )
-    if dna and not numbers:
-        words = {word.upper().replace("U", "T") for word in words if word.lower() in NUCLEOTIDES}
+    numbers = {value for value in values if isinstance(value, int)}
+    words = {value for value in values if isinstance(value, str)}
+    letters = {word.lower().replace("u", "t") for word in words}
+    if not numbers and len(letters & NUCLEOTIDES) == 4 and letters <= NUCLEOTIDES | AMBIGUOUS:
+        words = {*"ACGT"}  # the others stand for several of them
     labels = [str(value) for value in (*sorted(numbers), *sorted(words))]
     if not labels:
         raise InputError(f"{source}: there is no state in it; every value is missing.")

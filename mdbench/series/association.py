@@ -16,7 +16,7 @@ from mdbench.series.transitions import Transitions
 LAGS = 20  # at most
 
 
-def association(
+def cramers_v(
     stretches: Sequence[Int[np.ndarray, "... _"]], n_states: int, lags: Sequence[int]
 ) -> Float[np.ndarray, "lags ..."]:
     """Cramér's V at each lag, over pairs within a stretch; NaN where a pair has a side of one state alone.
@@ -35,11 +35,11 @@ def association(
             flat = tokens.reshape(n_series, -1)
             codes = flat[:, :-lag] * n_states + flat[:, lag:] + np.arange(n_series)[:, None] * n_states**2
             pairs += np.bincount(codes.ravel(), minlength=pairs.size)
-        found.append(_cramers_v(pairs.reshape(n_series, n_states, n_states)).reshape(shape))
+        found.append(_of_tables(pairs.reshape(n_series, n_states, n_states)).reshape(shape))
     return np.stack(found)
 
 
-def _cramers_v(pairs: Float[np.ndarray, "B q q"]) -> Float[np.ndarray, " B"]:
+def _of_tables(pairs: Float[np.ndarray, "B q q"]) -> Float[np.ndarray, " B"]:
     before, after, n = pairs.sum(axis=2), pairs.sum(axis=1), pairs.sum(axis=(1, 2))
     expected = before[:, :, None] * after[:, None, :]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -18,7 +18,7 @@ from mdbench.baselines.catalogue import build_baseline
 from mdbench.core.progress import Progress
 from mdbench.posteriors.own import checks_of
 from mdbench.posteriors.reading import GAP
-from mdbench.series.association import association, replicates
+from mdbench.series.association import cramers_v, replicates
 from mdbench.series.evidence import LARGEST, evidence_of_lags, probabilities
 from mdbench.series.transitions import Counted, Transitions
 from mdbench.tasks import UnknownMatrix, tokens_before
@@ -136,7 +136,7 @@ def _statistics(
     """What an MTD may miss, of each series."""
     q, memory = transitions.n_states, transitions.memory
     lags = range(1, order + CHECKED_LAGS + 1)
-    by_lag = association(stretches, q, lags)
+    by_lag = cramers_v(stretches, q, lags)
     found = {f"Cramér's V at lag {k}": values for k, values in zip(lags, by_lag, strict=True)}
     after = [tokens[:, memory:] for tokens in stretches]
     repeats = np.sum([(tokens[:, memory:] == tokens[:, memory - 1 : -1]).sum(axis=1) for tokens in stretches], axis=0)
@@ -183,21 +183,16 @@ def _leave_one_out(data: Counted, theta: Float[np.ndarray, "C D P"], q: int) -> 
     theta = theta[:, :: max(1, theta[..., 0].size * data.lagged.size // MOST_TERMS)]
     matrix = theta[..., m:].reshape(*theta.shape[:2], q, q)
     values = np.log(np.einsum("cdg,cdkg->cdk", theta[..., :m], matrix[:, :, data.lagged, data.came[:, None]]))
-    dims = ("chain", "draw", "transition")
-    groups = {"log_likelihood": {"token": values}, "posterior": {"weights": theta[..., :m]}}
-    if hasattr(arviz, "from_dict") and hasattr(arviz, "InferenceData"):
-        kept = arviz.from_dict(**groups)
-    else:  # ArviZ from 1.0 on
-        kept = xarray.DataTree.from_dict(
-            {
-                "log_likelihood": xarray.Dataset({"token": (dims, values)}),
-                "posterior": xarray.Dataset({"weights": (("chain", "draw", "lag"), theta[..., :m])}),
-            }
-        )
+    groups = {
+        "posterior": xarray.Dataset({"weights": (("chain", "draw", "lag"), theta[..., :m])}),
+        "log_likelihood": xarray.Dataset({"token": (("chain", "draw", "transition"), values)}),
+    }
+    # ArviZ before 1.0; afterwards xarray's DataTree takes its place
+    gathered = (lambda g: arviz.InferenceData(**g)) if hasattr(arviz, "InferenceData") else xarray.DataTree.from_dict
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pareto k, which is given
-        found = arviz.loo(kept, pointwise=True)
-    terms = np.asarray(getattr(found, "loo_i", None) if hasattr(found, "loo_i") else found.elpd_i).ravel()
+        found = arviz.loo(gathered(groups), pointwise=True)
+    terms = np.asarray(found.loo_i if hasattr(found, "loo_i") else found.elpd_i).ravel()
     together = np.asarray(values).reshape(-1, values.shape[-1])
     of_all = np.log(np.exp(together).mean(axis=0))
     n, counts = data.counts.sum(), data.counts

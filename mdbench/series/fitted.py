@@ -14,7 +14,7 @@ from mdbench.core.progress import Progress, no_progress
 from mdbench.core.tables import read_table
 from mdbench.posteriors.labels import alphabet_in, alphabet_of, stand_in
 from mdbench.posteriors.reading import GAP, Matrix, Tokens, as_sequences, sequences_in
-from mdbench.series.association import LAGS, association, replicates
+from mdbench.series.association import LAGS, cramers_v, replicates
 from mdbench.series.models import Fitted, fit_markov, fit_mixture, likelihood_of
 from mdbench.series.transitions import Transitions, transitions_of
 from mdbench.tasks.task import Whole, check_order, is_whole
@@ -156,12 +156,12 @@ def _association(transitions: Transitions, found: Fitted) -> dict[str, Any]:
     matrices = np.broadcast_to(np.array(found.transition), (REPLICATES, found.order, q, q))
     drawn = replicates(transitions, weights, matrices, np.random.default_rng(0))
     with np.errstate(invalid="ignore"):
-        band = np.nanpercentile(association(drawn, q, lags), BAND, axis=1)
+        band = np.nanpercentile(cramers_v(drawn, q, lags), BAND, axis=1)
     return {
         "measure": "Cramér's V",
         "model": found.label,
         "lag": [*lags],
-        "data": association(transitions.stretches, q, lags).tolist(),
+        "data": cramers_v(transitions.stretches, q, lags).tolist(),
         "low": band[0].tolist(),
         "high": band[1].tolist(),
     }

@@ -264,8 +264,8 @@ class MixtureLikelihood:
 
         Along λ_g it has the slope Σ_ab w(a, b) π_g(a, b), which is largest where every row is at its best token.
         """
-        idle = np.flatnonzero(theta[: self.order] == 0) if self.per_lag else []
-        if not len(idle):
+        idle = np.flatnonzero(theta[: self.order] == 0)
+        if not self.per_lag or not len(idle):
             return theta, gradient
         theta, gradient, q = theta.copy(), gradient.copy(), self.n_states
         weight = self.data.counts / np.einsum("g,kg->k", theta[: self.order], theta[self.entry])

@@ -19,7 +19,7 @@ from mdbench.core.errors import InputError
 from mdbench.posteriors.labels import alphabet_of
 from mdbench.posteriors.reading import GAP
 from mdbench.series import evidence
-from mdbench.series.association import association, replicates
+from mdbench.series.association import cramers_v, replicates
 from mdbench.series.bayes import GappedUnknownMatrix, posterior_of
 from mdbench.series.likelihood import MixtureLikelihood
 from mdbench.series.models import fit_markov, fit_mixture
@@ -302,12 +302,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 def test_association_against_the_statistic_of_scipy():
     series = np.random.default_rng(0).choice(3, p=[0.6, 0.3, 0.1], size=200)
-    found = association([series[None]], 3, [1, 4])
+    found = cramers_v([series[None]], 3, [1, 4])
     for k, lag in enumerate((1, 4)):
         table = pd.crosstab(series[:-lag], series[lag:]).to_numpy()
         assert found[k, 0] == pytest.approx(stats.contingency.association(table, "cramer"), rel=1e-12)
     alternating = np.arange(50) % 2
-    np.testing.assert_allclose(association([alternating[None]], 2, [1])[:, 0], 1, atol=1e-12)
+    np.testing.assert_allclose(cramers_v([alternating[None]], 2, [1])[:, 0], 1, atol=1e-12)
 
 
 def test_replicates_have_the_frequencies_of_the_model():
