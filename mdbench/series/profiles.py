@@ -63,7 +63,9 @@ def _end(likelihood: MixtureLikelihood, best: Climbed, k: int, side: int, error:
         if value not in found:
             near = found[min(found, key=lambda known: abs(known - value))][1]  # a solution to start from
             start = moved(likelihood, near, k, value)
-            if not math.isfinite(likelihood.value(start)):
+            if not math.isfinite(likelihood.value(start)):  # what was zero there may have to be more here
+                start = moved(likelihood, likelihood.inside(near), k, value)
+            if not math.isfinite(likelihood.value(start)):  # nothing else can do what this number does
                 return STEEP
             climbed = likelihood.climb(start, fixed=k)
             if climbed.value > best.value + BETTER:

@@ -520,3 +520,18 @@ def test_posterior_under_the_fitted_matrix(run, tmp_path):
     neither = run("posterior", "--order", 2, "--sequences", tmp_path / "data.csv")
     assert neither.code == 2
     assert "give one of --transition" in neither.err
+
+
+def test_an_interval_leaves_zero_out_where_the_test_of_the_shorter_model_does():
+    """The profile at λ_3 = 0 is the maximum of order 2, also where what is zero at the maximum cannot stay zero."""
+    matrix, disagree, excluded = np.array([[0.9, 0.1, 0.0], [0.0, 0.5, 0.5], [0.45, 0.1, 0.45]]), [], 0
+    for seed in (0, 1, 2, 3, 15, 27, 34, 38):
+        after = transitions_of([drawn((0.6, 0.3, 0.1), matrix, 150, seed)], 3, 3, 3)
+        longer, shorter = (MixtureLikelihood(after.counted(m), 3) for m in (3, 2))
+        best = longer.maximum()
+        rejected = 2 * (best.value - shorter.maximum().value) > QUANTILE
+        low = profile_interval(longer, best, 2, 0.05).low
+        excluded += rejected
+        disagree += [seed] if rejected != (low > 0) else []
+    assert not disagree
+    assert 0 < excluded < 8
