@@ -8,11 +8,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mdbench.pages.claims import COLOURS, write_figure
 
 WIDTH, HEIGHT = 4.2, 3.0  # of a picture, in inches
-APART = 0.12  # between the intervals of one lag
+SPREAD = 0.6  # of the intervals of one lag
 
 
 def write_pictures(found: dict[str, Any], out: Path) -> None:
@@ -38,7 +39,7 @@ def _weights(found: dict[str, Any]) -> Figure:
     axes = figure.subplots()
     for k, (label, weights, intervals) in enumerate(shown):
         low, high = np.array(intervals).T
-        at = np.arange(1, len(weights) + 1) + APART * (k - (len(shown) - 1) / 2)
+        at = np.arange(1, len(weights) + 1) + SPREAD * ((k + 0.5) / len(shown) - 0.5)
         error = np.maximum([np.array(weights) - low, high - np.array(weights)], 0)
         axes.errorbar(at, weights, error, fmt="o", markersize=3, color=COLOURS[k % len(COLOURS)], label=label)
     longest = max(len(weights) for _, weights, _ in shown)
@@ -57,5 +58,6 @@ def _association(found: dict[str, Any]) -> Figure:
     )
     axes.plot(found["lag"], np.array(found["data"], dtype=float), "o-", markersize=3, color=COLOURS[1], label="data")
     axes.set(xlabel="lag k", ylabel=f"{found['measure']} of tokens k apart", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=6)
     return figure
