@@ -142,6 +142,18 @@ def test_derivatives_are_those_of_the_likelihood(per_lag):
         np.testing.assert_allclose(hessian[k], column, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("per_lag", [False, True])
+def test_a_climb_from_wrong_zeros_reaches_the_maximum(per_lag):
+    """From λ = (1, 0): the second weight must leave zero, and so, with a matrix per lag, must one that says nothing."""
+    series = drawn((0.4, 0.6), PI, 400, 3)
+    likelihood = MixtureLikelihood(transitions_of([series], 3, 2, 2).counted(2), 3, per_lag)
+    matrix = likelihood.starts()[0][2:11]
+    start = np.concatenate([[1.0, 0.0], matrix, np.eye(3)[[1, 2, 0]].ravel() if per_lag else []])
+    best = likelihood.maximum().value
+    assert likelihood.value(start) < best - 5
+    assert likelihood.climb(start).value == pytest.approx(best, abs=1e-8)
+
+
 def test_em_never_falls_and_the_likelihood_is_that_of_the_tokens():
     series = drawn((0.6, 0.4), PI, 80, 5)
     likelihood = MixtureLikelihood(transitions_of([series], 3, 2, 2).counted(2), 3)
