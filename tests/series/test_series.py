@@ -297,8 +297,8 @@ def test_moving_a_number_keeps_its_simplex():
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
-    """200 series: 95% of λ and of π, within 3.5 standard errors; and hardly more often."""
-    weights, n = (0.6, 0.4), 200
+    """100 series: 95% of λ and of π, within 3.5 standard errors; and hardly more often."""
+    weights, n = (0.6, 0.4), 100
     held = np.zeros((n, 2))
     for k in range(n):
         found = fit_mixture(transitions_of([drawn(weights, PI, 600, k)], 3, 2, 2), 2, False, ["a", "b", "c"])
