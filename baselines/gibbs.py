@@ -76,7 +76,9 @@ class Gibbs(Chains[DirichletMixture | UnknownMatrix]):
         for i, k in np.ndindex(theta.shape[:2]):
             rng = np.random.default_rng([*map(int, batch.seeds[i]), k])
             came = batch.contexts[i, m:]
-            c, pairs, next_token[i, k] = lag_counts(lagged[i], came, last[i], q, alpha, beta, sweeps, rng)
+            there = (lagged[i] >= 0).all(axis=1) & (came >= 0)  # what is negative is missing
+            data = lagged[i, there], came[there], last[i]
+            c, pairs, next_token[i, k] = lag_counts(*data, q, alpha, beta, sweeps, rng)
             theta[i, k, :, :m] = softmax(draw_log_gamma(alpha + c, c.shape, rng), axis=-1)
             theta[i, k, :, m:] = softmax(draw_log_gamma(beta + pairs, pairs.shape, rng), axis=-1).reshape(
                 batch.draws, -1

@@ -5,6 +5,7 @@
     compare(a, b, task=...)                         two predictors, paired
     agree(predictors, task=..., length=...)         how far they and their training seeds are from each other
     posterior(transition, order, sequences)         posteriors of one's own sequences
+    fit(data, order)                                mixtures and chains fitted to them, side by side
     train(task, config, out, seeds)                 transformers
     identify(predictor), inspect(predictor)         which algorithm it runs, and what is inside a transformer
     patch(predictor)                                what becomes of it when its parts are replaced
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from mdbench.posteriors.validation import validate
     from mdbench.predictors.catalogue import build_predictor
     from mdbench.predictors.training_config import TrainingConfig
+    from mdbench.series.fitted import fit
     from mdbench.tasks import HMM, MTD, Atoms, ContextTree, Markov, PerLag, Task, load_suite, load_task, sample
     from mdbench.training.presets import preset_config
     from mdbench.training.run import train
@@ -66,6 +68,7 @@ _HOMES = {
     "mdbench.posteriors.validation": ("validate",),
     "mdbench.predictors.catalogue": ("build_predictor",),
     "mdbench.predictors.training_config": ("TrainingConfig",),
+    "mdbench.series.fitted": ("fit",),
     "mdbench.tasks": (
         "HMM",
         "MTD",
@@ -106,6 +109,7 @@ __all__ = [
     "check",
     "compare",
     "evaluate",
+    "fit",
     "identify",
     "inspect",
     "load_suite",

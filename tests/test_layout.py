@@ -19,6 +19,7 @@ LEVELS = [
     {"predictors"},
     {"evaluation"},
     {"posteriors", "training", "board", "mechanism"},
+    {"series"},
     {"claims"},
     {"pages"},
     {"cli"},

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mdbench.cli import claims, mechanism, naming, posteriors, records, scoring, training  # noqa: F401  # in this order of help
+from mdbench.cli import claims, mechanism, naming, posteriors, records, scoring, series, training  # noqa: F401  # in this order of help
 from mdbench.cli.app import app, baseline_app, fail, leaderboard_app
 from mdbench.core.errors import InputError, PredictorError, shown
 

@@ -24,14 +24,18 @@ from mdbench.cli.app import (
 
 @app.command()
 def posterior(
-    transition: Annotated[
-        Path, typer.Option(help="File of π: q rows of q numbers, with labels or without; - is standard input.")
-    ],
     order: Annotated[int, typer.Option(help="m, the number of lags.")],
     sequences: Annotated[
         Path,
         typer.Option(help="File of sequences: one a line, one long column, a panel (id, state), letters, FASTA; or -."),
     ],
+    transition: Annotated[
+        Path | None, typer.Option(help="File of π: q rows of q numbers, with labels or without; - is standard input.")
+    ] = None,
+    fit: Annotated[
+        bool,
+        typer.Option("--fit", help="In place of --transition: π fitted to all sequences; its error is not counted."),
+    ] = False,
     concentration: Annotated[float, typer.Option(help="α of the Dirichlet prior on the weights.")] = 1.0,
     method: Annotated[
         str, typer.Option(help="A baseline (`mdbench list`), as name or name:option=value,option=value.")
@@ -51,6 +55,7 @@ def posterior(
     as_json: Json = False,
 ) -> None:
     """Posterior of the mixture weights for your own sequences; exit code 1 if one fails its gates."""
+    from mdbench.core.errors import InputError
     from mdbench.core.verdict import Verdict
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
@@ -58,9 +63,17 @@ def posterior(
     from mdbench.tasks.task import check_order
 
     check_order(order)
-    pi = reading.read_transition(transition, normalise)
     labels = None if states is None else [label.strip() for label in states.split(",")]
-    given = reading.read_sequences(sequences, order, pi, states=labels, first_state=first_state)
+    if transition is not None and not fit:
+        pi = reading.read_transition(transition, normalise)
+        given = reading.read_sequences(sequences, order, pi, states=labels, first_state=first_state)
+    elif fit and transition is None:
+        from mdbench.series import fitted
+
+        given = fitted.read(sequences, order, labels)
+        pi = fitted.fitted_matrix(given, order)
+    else:
+        raise InputError("give one of --transition (a file of π) and --fit (π fitted to the sequences).")
     if pi.notes or given.notes:
         say("; ".join([*pi.notes, *given.notes]) + ".")
     with progress_bars() as progress:

@@ -538,6 +538,83 @@ def _error(sequence: dict[str, Any]) -> str:
     return "unknown"
 
 
+def print_fit(found: dict[str, Any]) -> None:
+    """Models side by side, then weights and matrix of the MTD with the smallest BIC."""
+    data, fits = found["data"], found["fits"]
+    best = min(fits, key=_bic)
+    title = f"{data['predicted']} observations, the first {data['start']} of each sequence given; LL in nats"
+    rows = [
+        (
+            fitted["model"],
+            fitted["order"],
+            f"{fitted['log_likelihood']:.4f}",
+            fitted["n_parameters"],
+            f"{fitted['bic']:.1f}{' *' if fitted is best else ''}",
+            "" if fitted["weights"] is None else _with_intervals(fitted["weights"], fitted["weights_ci"]),
+        )
+        for fitted in fits
+    ]
+    print_table(title, ("model", "order", "LL", "parameters", "BIC", "λ (95%)"), rows)
+    mixtures = [fitted for fitted in fits if fitted["model"] == "mtd"]
+    if mixtures:
+        mtd = min(mixtures, key=_bic)
+        states = [shown(state)[1:-1] for state in mtd["states"]]
+        rows_of_pi = [
+            (state, *(_interval(p, ci) for p, ci in zip(row, of_row, strict=True)))
+            for state, row, of_row in zip(states, mtd["transition"], mtd["transition_ci"], strict=True)
+        ]
+        print_table(f"π of the MTD of order {mtd['order']} (95%)", ("after", *states), rows_of_pi)
+        for note in mtd["notes"]:
+            print_line(f"MTD of order {mtd['order']}: {note}.")
+    for reason in found["left_out"]:
+        print_line(f"Left out: {reason}")
+    print_line("* the smallest BIC. Intervals by the profile likelihood; 0 and 1 are bounds, where one is one-sided.")
+    if "bayes" in found:
+        _print_bayes(found["bayes"])
+
+
+def _print_bayes(bayes: dict[str, Any]) -> None:
+    """The posterior of an MTD: weights, which lags matter, what it misses."""
+    matter = bayes["lags_matter"] or ["unknown"] * bayes["order"]
+    rows = [
+        (lag, _interval(mean, ci), p if isinstance(p, str) else f"{p:.3f}")
+        for lag, mean, ci, p in zip(
+            range(1, bayes["order"] + 1), bayes["weights_mean"], bayes["weights_interval"], matter, strict=True
+        )
+    ]
+    print_table(f"posterior of order {bayes['order']}", ("lag", "E[λ] (95%)", "P(the lag matters)"), rows)
+    checks = [
+        (
+            c["statistic"],
+            f"{c['data']:.4g}",
+            f"{c['low']:.4g} .. {c['high']:.4g}",
+            f"{c['p']:.3f}",
+            "yes" * c["extreme"],
+        )
+        for c in bayes["predictive_checks"]
+    ]
+    print_table("series drawn from it", ("statistic", "data", "95% of series", "p", "extreme"), checks)
+    loo = bayes["loo"]
+    influential = f"; {loo['influential']} terms cannot be trusted (Pareto k)" if loo["influential"] else ""
+    print_line(
+        f"Leave-one-out: {loo['elpd']:.1f} nats, standard error {loo['se']:.1f}, {loo['p_loo']:.1f} parameters in "
+        f"effect{influential}. Gates: {_gates(bayes)}."
+    )
+
+
+def _bic(fitted: dict[str, Any]) -> float:
+    """Without rounding, so that of equal ones the first is the smallest."""
+    return round(fitted["bic"], 6)
+
+
+def _with_intervals(values: Sequence[float], intervals: Sequence[Sequence[float]]) -> str:
+    return ", ".join(_interval(value, interval) for value, interval in zip(values, intervals, strict=True))
+
+
+def _interval(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.4f} ({interval[0]:.3g} .. {interval[1]:.3g})"
+
+
 def print_line(text: str) -> None:
     """A sentence under a table."""
     console().print(escape(text), highlight=False, soft_wrap=True)

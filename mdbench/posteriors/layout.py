@@ -186,7 +186,7 @@ def lay_out(table: Table, order: int, cells: Cells, headed: bool = False) -> Lai
             return found
     notes.append("one sequence a line")
     ids = [row[0] for row in rows]
-    called = header is not None and (header[0] == "" or bool(_parts(header[0]) & IDS) or _name_then_numbered(header))
+    called = header is not None and (header[0] == "" or bool(words_in(header[0]) & IDS) or _name_then_numbered(header))
     rest = [cell for row in rows for cell in row[1:]]
     strange = len(set(ids)) == len(ids) and not any(map(cells.is_state, ids)) and all(map(cells.is_state, rest))
     counted = width is not None and width > 2 and len(ids) > 2 and counts(ids)
@@ -235,7 +235,7 @@ def _header_of(rows: list[list[str]], cells: Cells) -> tuple[list[str] | None, l
         return None, []
     if all(len(cell) <= 1 and not cell.isdigit() for row in rows for cell in row):
         return None, []  # H, T, X: states, whatever else they may mean
-    known = any(_parts(cell) & (IDS | TIMES | STATES) for cell in named)
+    known = any(words_in(cell) & (IDS | TIMES | STATES) for cell in named)
     if not body:
         return (first, ["header left out"]) if known else (None, [])
     below = {cell for row in body for cell in row}
@@ -262,7 +262,7 @@ def counts(cells: Sequence[str]) -> bool:
     return any(list(cells) == [str(k + first) for k in range(len(cells))] for first in (0, 1))
 
 
-def _parts(name: str) -> set[str]:
+def words_in(name: str) -> set[str]:
     """Words of a column's name: subject_id, SubjectID and ``subject.id`` are of two."""
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
     return set(re.findall(r"[^\W\d_]+", spaced.lower()))
@@ -278,7 +278,7 @@ def alike(names: Sequence[str]) -> bool:
 
 def _name_then_numbered(header: Sequence[str]) -> bool:
     """name, t1, t2, ..: one sequence a line, after its name."""
-    return len(header) > 2 and alike(header[1:]) and not alike(header) and not _parts(header[0]) & TIMES
+    return len(header) > 2 and alike(header[1:]) and not alike(header) and not words_in(header[0]) & TIMES
 
 
 def _by_header(header: list[str], rows: list[list[str]], cells: Cells, notes: list[str], source: str) -> Laid | None:
@@ -286,16 +286,16 @@ def _by_header(header: list[str], rows: list[list[str]], cells: Cells, notes: li
     first = [row[0] for row in rows]
     if header[0] == "" and are_dates(first):
         header = ["date", *header[1:]]
-    index = 1 if (header[0] == "" or _parts(header[0]) & ROW_NUMBERS) and counts(first) else 0
+    index = 1 if (header[0] == "" or words_in(header[0]) & ROW_NUMBERS) and counts(first) else 0
     columns = range(index, len(header))
     if index and len(header) == 2:
         return Laid([[row[1] for row in rows]], None, [*notes, "one sequence, a state a line"])
-    rest = [header[k] for k in columns if not _parts(header[k]) & IDS]
+    rest = [header[k] for k in columns if not words_in(header[k]) & IDS]
     if (len(rest) > 1 and alike(rest)) or _name_then_numbered(header[index:]):
         return None  # t1, t2, ..: one sequence a line, perhaps after its name
-    state_like = [k for k in columns if _parts(header[k]) & STATES]
-    times = [k for k in columns if _parts(header[k]) & TIMES and k not in state_like]
-    ids = [k for k in columns if _parts(header[k]) & IDS and k not in (*state_like, *times)]
+    state_like = [k for k in columns if words_in(header[k]) & STATES]
+    times = [k for k in columns if words_in(header[k]) & TIMES and k not in state_like]
+    ids = [k for k in columns if words_in(header[k]) & IDS and k not in (*state_like, *times)]
     others = [k for k in columns if k not in (*ids, *times)]
     if len(ids) == 2 and not others and not times:
         ids, others = ids[:1], ids[1:]  # name, seq

@@ -213,16 +213,21 @@ def _report(result: Posterior, row: int, next_token: Float[np.ndarray, " q"] | N
         "error_estimate": None if result.error is None else float(result.error[row]),
         "standard_error": last(result.mean_se),
         "next_token_standard_error": None if next_token is None else last(result.next_token_se),
-        "checks_made": [
-            {
-                "name": check.name,
-                "limit": check.limit,
-                "value": _finite(_telling(check, row)),
-                "verdict": check.verdict(row),
-            }
-            for check in result.checks_made
-        ],
+        "checks_made": checks_of(result, row),
     }
+
+
+def checks_of(result: Posterior, row: int) -> list[dict[str, Any]]:
+    """The gates of one sequence: name, limit, value and verdict."""
+    return [
+        {
+            "name": check.name,
+            "limit": check.limit,
+            "value": _finite(_telling(check, row)),
+            "verdict": check.verdict(row),
+        }
+        for check in result.checks_made
+    ]
 
 
 def _telling(check: Gate, row: int) -> float | None:

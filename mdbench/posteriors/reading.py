@@ -272,7 +272,18 @@ def read_sequences(
     Raises:
         InputError: they cannot be read; the message says where, and what would be right.
     """
-    table, alphabet = read_table(path), _Alphabet.of(matrix, states, first_state)
+    return sequences_in(read_table(path), order, matrix, states, first_state)
+
+
+def sequences_in(
+    table: Table,
+    order: int,
+    matrix: Matrix,
+    states: Sequence[str] | None = None,
+    first_state: int | None = None,
+) -> Tokens:
+    """The same of a table that has been read."""
+    alphabet = _Alphabet.of(matrix, states, first_state)
     return _understood(*lay_out(table, order, alphabet.cells), alphabet, table.source)
 
 
@@ -337,6 +348,38 @@ def _of_object(given: Any, alphabet: _Alphabet, order: int) -> Tokens:
         rows = _nested(list(_plain_array(given)), alphabet)
     default = names == tuple(str(k) for k in range(len(rows)))
     return _understood(rows, None if default else names, [], alphabet, "sequences")
+
+
+def table_of(given: Any) -> Table | None:
+    """A DataFrame whose columns have names, as a file would have it; None for anything else."""
+    if hasattr(given, "index") and hasattr(given, "to_numpy") and not hasattr(given, "columns"):
+        given = _with_index(given)  # a Series, perhaps with ids
+    if not hasattr(given, "columns"):
+        return None
+    given = _with_index(given) if hasattr(given, "iloc") else given
+    header = [str(name) for name in given.columns]
+    if not any(isinstance(name, str) for name in given.columns):
+        return None
+    rows = zip(*(list(given[name]) for name in given.columns), strict=True)
+    body = [[_text(cell) for cell in row] for row in rows]
+    return Table("the DataFrame", [header, *body], [*range(len(body) + 1)], "commas")
+
+
+def cells_in(given: Any) -> list[Any]:
+    """All cells of sequences that are no table, however they are nested; of strings their letters."""
+    if isinstance(given, str):
+        return list(given)
+    items = list(given.values()) if isinstance(given, Mapping) else _cells_of(_values_of(given))
+    cells = [cell for item in items for cell in (cells_in(item) if _is_row(item) else [item])]
+    words = [cell for cell in cells if isinstance(cell, str)]
+    if words and len(words) == len(cells) and all(len(word) > 3 for word in words) and len(set(words)) == len(words):
+        return [letter for word in words for letter in word]
+    return cells
+
+
+def _values_of(given: Any) -> Any:
+    """Of a DataFrame or Series its array."""
+    return given.to_numpy().tolist() if hasattr(given, "to_numpy") else given
 
 
 def _pandas() -> Any:
@@ -456,7 +499,7 @@ class _Alphabet:
         """
         if isinstance(cell, str) and cell.strip() in self.by_spelling:
             return self._label(cell.strip())
-        value = _plain(cell)
+        value = plain(cell)
         if value is not None and str(value) in self.by_spelling:
             return self._label(str(value))
         return None if isinstance(value, str) and self._may_be_any(value) else value
@@ -492,7 +535,7 @@ def _spellings(labels: Sequence[str]) -> dict[str, int]:
     return {text: k for text, k in others.items() if k >= 0} | exact
 
 
-def _plain(cell: Any) -> int | str | None:
+def plain(cell: Any) -> int | str | None:
     """A cell as a whole number, a label, or None where a value is missing.
 
     Raises:

@@ -205,6 +205,18 @@ def test_matrices_and_sequences(attempt, matrix, sequence, flags, data):
 
 
 @given(
+    st.one_of(sequences, tables(st.sampled_from(["sun", "rain", "NA"])), st.binary(max_size=5).map(lambda b: b * 30)),
+    st.sampled_from(["1", "2", "3", "0", "9" * 25, "x"]),
+    st.sampled_from(
+        [[], ["--start", "2"], ["--start", "-1"], ["--states", "0,1"], ["--states", "A,A"], ["--out", "o"]]
+    ),
+    st.sampled_from([[], ["--json"]]),
+)
+def test_series(attempt, data, order, options, flags):
+    attempt("fit", "--data", "s.csv", "--order", order, *options, *flags, files={"s.csv": data})
+
+
+@given(
     st.one_of(named_options(METHODS), texts), st.one_of(named_options(["md", "dirichlet_em", "run", "p.py:f"]), texts)
 )
 @example(f"exact:draws={'9' * 300}", f"run:{'9' * 300}")  # longer than a file's name can be
@@ -488,6 +500,7 @@ COMMANDS = {
         "--first-state",
         "0",
     ],
+    "fit": ["--data", "s.csv", "--order", "2", "--start", "2", "--states", "0,1", "--out", "f"],
     "new-predictor": ["mine", "--framework", "numpy"],
 }
 
