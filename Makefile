@@ -16,8 +16,7 @@ test-all: $(INSTALLED)
 	$(VENV)/bin/python -m pytest
 
 bench: $(INSTALLED)
-	$(VENV)/bin/python tests/benchmarks/exact.py
-	$(VENV)/bin/python tests/benchmarks/training.py
+	$(VENV)/bin/python tests/benchmarks/bench.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,9 @@
 """Training steps a second against a plain eager loop of the same model, in turn, on this machine.
 
-``python tests/benchmarks/training.py``, with options such as ``--device cuda --model standard --depth 5``. Ours: three
+    python tests/benchmarks/bench.py --only training
+    python tests/benchmarks/training.py                 the table of docs/training.md
+
+The latter has options such as ``--device cuda --model standard --depth 5``. Ours: three
 seeds side by side; a step of one seed counts as one. The plain loops: one model, torch's own threads, its Adam, warm;
 they too compute only the last row of the last layer, and their batches come from the same sampler. ``formula`` writes
 the relative positions as docs/model.md, section 4 has them, by indices i - j, as anyone would; ``our module`` is the
@@ -11,26 +14,28 @@ import argparse
 import contextlib
 import functools
 import math
-import multiprocessing
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import psutil
 import torch
+from measuring import ROUNDS, Row, alone, ratio
 from torch import nn
 
 from mdbench.core.device import n_cores, one_thread, peak_memory
 from mdbench.predictors import training_config
+from mdbench.predictors.training_config import TrainingConfig
 from mdbench.predictors.transformer import DisentangledAttention, StandardLayer
-from mdbench.tasks import load_task
+from mdbench.tasks import Task, load_task
 from mdbench.training import run, trainer
 from mdbench.training.data import Batches
 from mdbench.training.presets import preset_config
 
 SEEDS = (0, 1, 2)
+LENGTH = 32  # of what is part of `make bench`
 WINDOWS = 9  # of 100 steps that are measured at least: a seed may be one ahead of another
 
 
@@ -58,14 +63,7 @@ def main() -> None:
         # A process each: how fast memory comes depends on what ran before.
         # Without the preset's candidates and short contexts, as of what is started from a finished run.
         config = preset_config(options.preset, length, started=True, model=options.model, depth=options.depth)
-        measure = functools.partial(alone, options.task, config, options.device)
-        rounds = [
-            [
-                measure(our_rate, options.seconds),
-                *(measure(plain_rate, options.seconds, each) for each in (True, False)),
-            ]
-            for _ in range(options.rounds)
-        ]
+        rounds = measured(load_task(options.task), config, options.device, options.seconds, options.rounds)
         rate, share, memory = np.median([ours for ours, *_ in rounds], axis=0)
         whole_sweep += 3 * 500_000 / rate
         cells = []
@@ -77,10 +75,20 @@ def main() -> None:
     print(f"\nthree seeds of 500,000 steps at these lengths: {whole_sweep / 3600:.1f} hours")
 
 
-def alone(name, config, device, measure, *arguments):
-    """``measure(task, config, device, *arguments)`` in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(measure, load_task(name), config, device, *arguments).result()
+def rows() -> Iterator[Row]:
+    """Steps a second of ``train`` against those of both plain loops, three layers."""
+    config = preset_config("conditional", LENGTH, started=True)
+    rounds = measured(load_task("mtd-q5-m3"), config, "cpu", seconds=2.0, rounds=ROUNDS)
+    ours, formula, module = np.array([[ours, *plain] for (ours, *_), *plain in rounds]).T
+    yield ratio(f"steps a second of train / an eager loop of the formula, T = {LENGTH}", ours, formula, at_least=1.5)
+    yield ratio(f"steps a second of train / an eager loop of our module, T = {LENGTH}", ours, module)
+
+
+def measured(task: Task, config: TrainingConfig, device: str, seconds: float, rounds: int) -> list[list]:
+    """In each round what :func:`our_rate` says, then steps a second of the formula's loop and of our module's."""
+    measure = functools.partial(alone, our_rate, task, config, device, seconds)
+    plain = functools.partial(alone, plain_rate, task, config, device, seconds)
+    return [[measure(), plain(True), plain(False)] for _ in range(rounds)]
 
 
 def our_rate(task, config, device, seconds) -> tuple[float, float, float]:
