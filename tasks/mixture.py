@@ -126,8 +126,7 @@ class LagMixture(Mixture):
         """x_t(g) = π_g(y_{t-g}, y_t) for t = m+1..T (docs/model.md, section 1)."""
         tokens = self.check_contexts(contexts)
         x = self.any_likelihoods(tokens)
-        impossible = np.argwhere(x.sum(axis=-1) == 0)
-        if len(impossible):
+        if not x.all() and len(impossible := np.argwhere(x.sum(axis=-1) == 0)):
             i, t = impossible[0]
             raise SequenceError(int(i), self.impossible(tokens[i], int(t)))
         return x
