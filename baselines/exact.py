@@ -34,11 +34,14 @@ from mdbench.core.errors import InputError, SequenceError
 from mdbench.core.progress import Advance, no_advance
 from mdbench.tasks import DirichletMixture
 
-SLICE = 2**18  # grid nodes in one task of a worker, and
-TASK = 2**22  # nodes x transitions in a task of several sequences: a millisecond or two
+CHUNK = 32  # sequences in one task of a worker, but no more than have
+TASK = 2**22  # grid nodes x transitions together: a millisecond or two. No result depends on these two
+SLICE = 2**18  # grid nodes in one task, where one sequence has more
 LANES = 4  # the last stick has a multiple of that many nodes: vector instructions take it whole
+NOTHING = 2.0**-960  # of running products near 1 at the best nodes; below 2^-1022 arithmetic is many times slower
+SWEEP = 8  # transitions, after which products below that are set to 0
+LEAST_EVIDENCE = 2.0**-900  # beside which they do not count
 HINDSIGHT = 100  # steps of EM for a scale
-CHUNK = 32  # sequences in one task of a worker
 LONG = 2**14  # transitions, from which the first rules of the ladder are too coarse for the posterior
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
@@ -300,7 +303,7 @@ class _OutOfRange(InputError):
 
 
 def _check_range(evidence: Float[np.ndarray, "C n"]) -> None:
-    if not ((evidence > 0) & (evidence < np.inf)).all():
+    if not ((evidence > LEAST_EVIDENCE) & (evidence < np.inf)).all():
         raise _OutOfRange(
             f"exact quadrature leaves the range of float64 on a sequence of {evidence.shape[1]} transitions: its lags "
             "change along the way, so that no fixed weights explain it; give shorter contexts."
@@ -412,4 +415,8 @@ def _integrate(
                     found[-2] += outer[p, -1] * second_last
                     found[-1] += outer[p, -1] * last_of_all
                 place += asked[t]
+                if t % SWEEP == 0:
+                    for k in range(n_nodes):
+                        for j in range(n_lanes):
+                            product[k, j] = product[k, j] if product[k, j] > NOTHING else 0.0
     return sums, squares

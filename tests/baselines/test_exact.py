@@ -462,9 +462,8 @@ def test_the_order_of_the_lags_does_not_matter(order, length):
     back, steps = np.arange(order)[::-1], np.arange(length - order + 1)
     quadrature = sys.modules["mdbench.baselines.exact"]
     with ThreadPoolExecutor(2) as workers:
-        one, other = (
-            quadrature._climb(y, 1.0, steps, 0.0, workers, lambda _: None) for y in (x, np.ascontiguousarray(x[..., back]))
-        )
+        both = (x, np.ascontiguousarray(x[..., back]))
+        one, other = (quadrature._climb(y, 1.0, steps, 0.0, workers, lambda _: None) for y in both)
     turned = other[0][..., np.concatenate([back, order + back])]
     np.testing.assert_allclose(one[0][..., :order], turned[..., :order], rtol=0, atol=2 * one[2].max())
     np.testing.assert_allclose(one[1], other[1], rtol=2 * one[2].max(), atol=1e-14)
