@@ -15,6 +15,7 @@ then, such that the running product stays near that of a sequential plug-in esti
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ HINDSIGHT = 100  # steps of EM for a scale
 LONG = 2**14  # transitions, from which the first rules of the ladder are too coarse for the posterior
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
-FIRST_RULE = 16  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
+FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
 LOOSE_RULES = (6, 8, 10, 12, 14, 16, 18, 20)  # the same where a tolerance above rounding is given: close together
 FIRST_LONG_GRID = 2**10  # nodes of the whole grid at the foot for long sequences: with fewer none may be near
 ENOUGH = 40  # nodes per stick and root of the number of transitions, at which the rules of long sequences have agreed
@@ -198,11 +199,15 @@ def _climb(
         sticks, counts = _sticks(n_nodes, m, concentration)
         slices = _slices(counts)
         partial = workers.map(
-            lambda task, sticks=sticks, counts=counts: _integrate(factors[task[0]], sticks, counts, *task[1], asked),
-            itertools.product(chunks, slices),
+            lambda rows, nodes, sticks=sticks, counts=counts: _integrate(
+                factors[rows], sticks, counts, nodes.start, nodes.stop, asked
+            ),
+            *zip(*itertools.product(chunks, slices), strict=True),
         )
         for rows in chunks:
-            sums, squares = (sum(parts) for parts in zip(*itertools.islice(partial, len(slices)), strict=True))
+            sums, squares = (
+                functools.reduce(np.add, parts) for parts in zip(*itertools.islice(partial, len(slices)), strict=True)
+            )
             change, evidence = _renew(mean, log_evidence, rows, sums, exponent)
             _check_range(evidence)
             square[rows, given:] = squares[..., -m:] / evidence[:, asked, None]
@@ -292,10 +297,10 @@ def _sticks(
     return sticks, counts
 
 
-def _slices(counts: Int[np.ndarray, " sticks"]) -> list[tuple[int, int]]:
-    """First and last of the nodes of all sticks but two that one task of a worker goes over."""
+def _slices(counts: Int[np.ndarray, " sticks"]) -> list[range]:
+    """The nodes of all sticks but two, as many together as one task of a worker goes over."""
     n_outer, step = math.prod(counts[:-2].tolist()), max(1, SLICE // int(counts[-2] * counts[-1]))
-    return [(first, min(first + step, n_outer)) for first in range(0, n_outer, step)]
+    return [range(first, min(first + step, n_outer)) for first in range(0, n_outer, step)]
 
 
 class _OutOfRange(InputError):

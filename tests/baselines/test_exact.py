@@ -386,6 +386,7 @@ def test_lengths_select_prefixes_and_change_nothing(core_task):
     assert some.lengths == (16, 40)
     at = [16 - core_task.order, 40 - core_task.order]
     np.testing.assert_array_equal(some.mean, every.mean[:, at])
+    np.testing.assert_array_equal(some.sd, every.sd[:, at])
     np.testing.assert_array_equal(some.log_evidence, every.log_evidence[:, at])
     np.testing.assert_array_equal(some.error, every.error)
 
@@ -401,7 +402,7 @@ def test_progress_counts_every_sequence_once(core_task):
 
 def test_the_ladder_ends_at_the_rule_that_is_exact():
     assert _ladder(12) == [8]
-    assert _ladder(125) == [16, 23, 32, 45, 64]
+    assert _ladder(125) == [12, 17, 24, 34, 48, 64]
     for n in range(1, 300):
         rungs = _ladder(n)
         assert 2 * rungs[-1] - 1 >= n + 2 > 2 * (rungs[-1] - 1) - 1

@@ -175,7 +175,7 @@ def main():
     contexts = sample(task, 128, 1024, 0).contexts
     against_nuts(task, contexts)
     against_logsumexp(task, contexts, 24)
-    against_logsumexp(task, contexts, 32)
+    against_logsumexp(task, contexts, 34)
 
 
 if __name__ == "__main__":
