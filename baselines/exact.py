@@ -38,6 +38,7 @@ from mdbench.tasks import DirichletMixture
 CHUNK = 32  # sequences in one task of a worker, but no more than have
 TASK = 2**22  # grid nodes x transitions together: a millisecond or two. No result depends on these two
 SLICE = 2**18  # grid nodes in one task, where one sequence has more
+NODE, REST, WEIGHT, OF_NODE, OF_REST = 0, 1, 2, (3, 5), (4, 6)  # rows of a stick's rule; of order 1 and 2
 LANES = 4  # the last stick has a multiple of that many nodes: vector instructions take it whole
 NOTHING = 2.0**-960  # of running products near 1 at the best nodes; below 2^-1022 arithmetic is many times slower
 SWEEP = 8  # transitions, after which products below that are set to 0
@@ -284,17 +285,19 @@ def _scaled_factors(
 
 def _sticks(
     n_nodes: int, m: int, concentration: float
-) -> tuple[Float[np.ndarray, "sticks 3 lanes"], Int[np.ndarray, " sticks"]]:
-    """Node, 1 - node and weight of the rule of each stick, padded by weights of 0; and how many nodes each has.
+) -> tuple[Float[np.ndarray, "sticks 7 lanes"], Int[np.ndarray, " sticks"]]:
+    """The rule of each stick, padded by weights of 0, and how many nodes each has.
 
+    A rule's rows are node, 1 - node, weight, and weight times the first and the second power of node and of 1 - node.
     There are at least two sticks: at orders 1 and 2 the first have one node, 0, for lags that there are not.
     """
     counts = np.array([1] * (3 - m) + [n_nodes] * (m - 1))
-    sticks = np.zeros((len(counts), 3, -(-n_nodes // LANES) * LANES))
-    sticks[:, 1:, 0] = 1
+    rules = np.zeros((len(counts), 3, -(-n_nodes // LANES) * LANES))
+    rules[:, 1:, 0] = 1
     for i in range(m - 1):
-        sticks[len(counts) - m + 1 + i, :, :n_nodes] = beta_rule(n_nodes, concentration, (m - 1 - i) * concentration)
-    return sticks, counts
+        rules[len(counts) - m + 1 + i, :, :n_nodes] = beta_rule(n_nodes, concentration, (m - 1 - i) * concentration)
+    sides, weight = rules[:, :2], rules[:, 2:]
+    return np.concatenate([rules, weight * sides, weight * sides**2], axis=1), counts
 
 
 def _slices(counts: Int[np.ndarray, " sticks"]) -> list[range]:
@@ -349,7 +352,7 @@ def _renew(
 @compiled
 def _integrate(
     factors: Float[np.ndarray, "C n factors"],
-    sticks: Float[np.ndarray, "sticks 3 lanes"],
+    sticks: Float[np.ndarray, "sticks 7 lanes"],
     counts: Int[np.ndarray, " sticks"],
     first: int,
     last: int,
@@ -361,67 +364,64 @@ def _integrate(
     one sequence stand in a matrix, the last stick along its rows; sums over its columns are all that a step needs.
     """
     n_sequences, n, n_factors = factors.shape
-    m, n_nodes, n_lanes = n_factors - 1, counts[-2], sticks.shape[2] // LANES * LANES
-    sums, squares = np.zeros((n_sequences, n, m)), np.zeros((n_sequences, asked.sum(), m))
-    node, rest, weight = sticks[:, 0], sticks[:, 1], sticks[:, 2]
-    # For moments of order p + 1: weight times that power of node and rest, on the last two sticks.
-    of_node, of_rest = np.empty((2, 2, n_lanes)), np.empty((2, 2, n_lanes))
-    for p in range(2):
-        of_node[p], of_rest[p] = weight[-2:] * node[-2:] ** (p + 1), weight[-2:] * rest[-2:] ** (p + 1)
-    outer = np.empty((2, m - 2))  # prior mass times that power of λ_g, and of what is left of the stick
-    weights = np.empty(m - 3)
-    product = np.empty((n_nodes, n_lanes))
-    tail, taken, passed = np.empty(n_lanes), np.empty(n_lanes), np.empty(n_lanes)
+    m, n_nodes, n_lanes, n_asked = n_factors - 1, counts[-2], sticks.shape[2] // LANES * LANES, 0
+    for t in range(n):
+        n_asked += asked[t]
+    sums, squares = np.zeros((n_sequences, n, m)), np.zeros((n_sequences, n_asked, m))
+    middle, end, weights = sticks[-2], sticks[-1], np.empty(m)
+    product, tail = np.empty((n_nodes, n_lanes)), np.empty(n_lanes)
+    of_node, of_rest = np.empty(n_lanes), np.empty(n_lanes)
     for i in range(n_sequences):
         for index in range(first, last):
             left = mass = 1.0
             for g in range(m - 3):
                 k = index % counts[g]
                 index //= counts[g]
-                weights[g] = left * node[g, k]
-                left *= rest[g, k]
-                mass *= weight[g, k]
-            for p in range(2):
-                outer[p, : m - 3], outer[p, m - 3] = mass * weights ** (p + 1), mass * left ** (p + 1)
-            product[:] = 1.0
+                weights[g] = left * sticks[g, NODE, k]
+                left *= sticks[g, REST, k]
+                mass *= sticks[g, WEIGHT, k]
+            for k in range(n_nodes):
+                for j in range(n_lanes):
+                    product[k, j] = 1.0
             place = 0
             for t in range(n):
                 factor = factors[i, t]
-                base = factor[0]
+                base, evidence = factor[0], 0.0
                 for g in range(m - 3):
                     base += weights[g] * factor[g + 1]
                 for j in range(n_lanes):
-                    tail[j] = node[-1, j] * factor[-2] + rest[-1, j] * factor[-1]
-                evidence = 0.0
+                    tail[j] = end[NODE, j] * factor[m - 1] + end[REST, j] * factor[m]
                 for p in range(1 + asked[t]):
-                    taken[:] = 0.0
-                    passed[:] = 0.0
+                    for j in range(n_lanes):
+                        of_node[j] = of_rest[j] = 0.0
                     for k in range(n_nodes):
-                        a, b = base + left * node[-2, k] * factor[-3], left * rest[-2, k]
+                        a, b = base + left * middle[NODE, k] * factor[m - 2], left * middle[REST, k]
                         if p == 1:
                             a, b = 1.0, 0.0  # the products stay as they are
-                        c, d = of_node[p, 0, k], of_rest[p, 0, k]
+                        c, d = middle[OF_NODE[p], k], middle[OF_REST[p], k]
                         for j in range(n_lanes):
                             value = product[k, j] * (a + b * tail[j])
                             product[k, j] = value
-                            taken[j] += c * value
-                            passed[j] += d * value
+                            of_node[j] += c * value
+                            of_rest[j] += d * value
                     third_last = second_last = last_of_all = 0.0
                     for j in range(n_lanes):
-                        third_last += weight[-1, j] * taken[j]
-                        second_last += of_node[p, 1, j] * passed[j]
-                        last_of_all += of_rest[p, 1, j] * passed[j]
+                        third_last += end[WEIGHT, j] * of_node[j]
+                        second_last += end[OF_NODE[p], j] * of_rest[j]
+                        last_of_all += end[OF_REST[p], j] * of_rest[j]
                     if p == 0:
                         evidence = third_last + second_last + last_of_all
                     found = sums[i, t] if p == 0 else squares[i, place]
                     for g in range(m - 3):
-                        found[g] += outer[p, g] * evidence
-                    found[-3] += outer[p, -1] * third_last
-                    found[-2] += outer[p, -1] * second_last
-                    found[-1] += outer[p, -1] * last_of_all
+                        found[g] += mass * weights[g] * (1.0 if p == 0 else weights[g]) * evidence
+                    share = mass * left * (1.0 if p == 0 else left)
+                    found[m - 3] += share * third_last
+                    found[m - 2] += share * second_last
+                    found[m - 1] += share * last_of_all
                 place += asked[t]
                 if t % SWEEP == 0:
                     for k in range(n_nodes):
                         for j in range(n_lanes):
-                            product[k, j] = product[k, j] if product[k, j] > NOTHING else 0.0
+                            if product[k, j] < NOTHING:
+                                product[k, j] = 0.0
     return sums, squares
