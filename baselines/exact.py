@@ -53,7 +53,7 @@ FIRST_LONG_GRID = 2**10  # nodes of the whole grid at the foot for long sequence
 ENOUGH = 40  # nodes per stick and root of the number of transitions, at which the rules of long sequences have agreed
 CAUTION = 20  # times the error that two changes say is left
 MAX_TOLERANCE = 1e-4  # far from where a Gauss rule's error is no longer its distance to the next
-MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
+MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: half a minute on one core
 
 # Rounding errs by less than ROUNDING √n, and by more than a hundredth of it. Measured against 80-bit arithmetic for
 # α in {0.1, 1, 10}, m = 2..4, T = 16..256, on sequences from the model and on adversarial ones (test_exact.py).

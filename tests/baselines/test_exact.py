@@ -306,6 +306,19 @@ def test_a_tolerance_reaches_orders_that_rounding_does_not(order):
             Exact().check(task, 64)
 
 
+@pytest.mark.parametrize("order", [7, pytest.param(8, marks=pytest.mark.slow)])
+def test_high_orders_reach_the_tolerance_and_another_grid_agrees(order):
+    """At T = 64, beyond the urn: the lags in another order are another grid, with the same integrals."""
+    rng = np.random.default_rng(order)
+    task = MTD("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(64,))
+    x = lag_likelihoods(task, drawn(rng, task, 64)[None])
+    steps, both = np.array([64 - order]), (x, np.ascontiguousarray(x[..., ::-1]))
+    with ThreadPoolExecutor(2) as workers:
+        one, other = (_climb(y, 1.0, steps, 1e-9, workers, lambda _: None) for y in both)
+    assert max(one[2].max(), other[2].max()) <= 1e-9 + 1e-13
+    np.testing.assert_allclose(one[0][..., :order], other[0][..., order - 1 :: -1], rtol=0, atol=(one[2] + other[2])[0])
+
+
 def test_a_tolerance_that_takes_too_long_names_the_sequence(monkeypatch):
     quadrature = sys.modules["mdbench.baselines.exact"]
     task = load_task("mtd-q3-m2")

@@ -64,9 +64,9 @@ def against_nuts(task, contexts):
 
 
 def _nuts_draws(task, contexts):
+    from mdbench.baselines.baseline import sequence_seeds
     from mdbench.baselines.chains import CHUNK, chain_keys
     from mdbench.baselines.nuts import _compiled
-    from mdbench.baselines.posterior import sequence_seeds
 
     run = _compiled(300, 1000, 3, 0.8)
     keys, x = chain_keys(sequence_seeds(contexts, 0), 1), lag_likelihoods(task, contexts)
@@ -83,7 +83,7 @@ def against_logsumexp(task, contexts, n_nodes):
     factors, exponent = quadrature._scaled_factors(x, quadrature._as_learned(x, task.concentration))
     everywhere = np.ones(x.shape[1], dtype=bool)
     chunks = [slice(i, i + quadrature.CHUNK) for i in range(0, len(x), quadrature.CHUNK)]
-    weights, mass = _grid(sticks[..., :n_nodes])
+    weights, mass = _grid(sticks[:, :3, :n_nodes])
     log_mass, moments = jnp.log(mass), jnp.concatenate([weights, weights**2], axis=1)
 
     @jax.jit
@@ -134,8 +134,9 @@ def costs():
         (6, 128, 1, "one lag"),
     ):  # fmt: skip
         task, contexts = _random_case(m, length, batch, kind)
-        warm = contexts[:1]
-        Exact().posterior(task, warm)
+        Exact().posterior(task, contexts[:1])
+        for n_nodes in quadrature._ladder(length - m):
+            quadrature._sticks(n_nodes, m, task.concentration)
         started = time.perf_counter()
         Exact().posterior(task, contexts)
         seconds = (time.perf_counter() - started) / batch
