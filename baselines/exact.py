@@ -16,42 +16,44 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from mdbench.baselines.baseline import EXACT, Baseline, Contexts, Lengths, option
 from mdbench.baselines.jacobi import beta_rule
 from mdbench.baselines.posterior import Posterior
+from mdbench.core.compilation import compiled
 from mdbench.core.device import n_cores
 from mdbench.core.errors import InputError, SequenceError
 from mdbench.core.progress import Advance, no_advance
 from mdbench.tasks import DirichletMixture
 
-# Fixed shapes of the compiled computation: no result depends on the batch around a sequence, nor on the workers.
-CHUNK = {1: 32, 2: 32, 3: 32, 4: 32, 5: 4}  # sequences side by side, by order; alone from order 6 on
-BLOCK = {32: 512, 4: 2048, 1: 2048}  # grid nodes at a time, by chunk: their running products stay in one core's cache
-SLICE = 2**22  # nodes in one task of a worker
-GROUP = 128  # nodes in one matrix product: too small for XLA to split over threads, which would reorder its sums
+CHUNK = 32  # sequences in one task of a worker, but no more than have
+TASK = 2**22  # grid nodes x transitions together: a millisecond or two. No result depends on these two
+SLICE = 2**18  # grid nodes in one task, where one sequence has more
+NODE, REST, WEIGHT, OF_NODE, OF_REST = 0, 1, 2, (3, 5), (4, 6)  # rows of a stick's rule; of order 1 and 2
+LANES = 4  # the last stick has a multiple of that many nodes: vector instructions take it whole
+NOTHING = 2.0**-960  # of running products near 1 at the best nodes; below 2^-1022 arithmetic is many times slower
+SWEEP = 8  # transitions, after which products below that are set to 0
+LEAST_EVIDENCE = 2.0**-900  # beside which they do not count
 HINDSIGHT = 100  # steps of EM for a scale
-LONG = 2**14  # transitions; longer sequences are integrated alone, whatever the order
+LONG = 2**14  # transitions, from which the first rules of the ladder are too coarse for the posterior
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
 LOOSE_RULES = (6, 8, 10, 12, 14, 16, 18, 20)  # the same where a tolerance above rounding is given: close together
-FIRST_LONG_GRID = 2**10  # nodes of the whole grid at the foot for long sequences: fewer take as long, a block at a time
+FIRST_LONG_GRID = 2**10  # nodes of the whole grid at the foot for long sequences: with fewer none may be near
 ENOUGH = 40  # nodes per stick and root of the number of transitions, at which the rules of long sequences have agreed
 CAUTION = 20  # times the error that two changes say is left
 MAX_TOLERANCE = 1e-4  # far from where a Gauss rule's error is no longer its distance to the next
-MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: about four minutes on two cores
+MAX_WORK = 1.6e11  # grid nodes x transitions for one sequence: half a minute on one core
 
 # Rounding errs by less than ROUNDING √n, and by more than a hundredth of it. Measured against 80-bit arithmetic for
 # α in {0.1, 1, 10}, m = 2..4, T = 16..256, on sequences from the model and on adversarial ones (test_exact.py).
@@ -87,21 +89,21 @@ class Exact(Baseline[DirichletMixture]):
         """As :meth:`Baseline.posterior`."""
         _, x, wanted = self.prepare(task, contexts, lengths)
         n_sequences, _, m = x.shape
-        at = np.array(wanted, dtype=int) - task.given
+        steps = np.array(wanted, dtype=int) - task.given
         moments = np.empty((n_sequences, len(wanted), 2 * m))
         log_evidence = np.empty((n_sequences, len(wanted)))
         error = np.empty(n_sequences)
         with ThreadPoolExecutor(n_cores()) as workers:
             for first in range(0, n_sequences, PORTION):
                 rows = slice(first, first + PORTION)
-                given = x[rows], task.concentration, self.tolerance, workers, progress or no_advance
+                given = x[rows], task.concentration, steps, self.tolerance, workers, progress or no_advance
                 try:
                     result = _climb(*given)
                 except _OutOfRange:
                     result = _climb(*given, _in_hindsight)
                 except SequenceError as fault:
                     raise SequenceError(first + fault.index, fault.what) from None
-                moments[rows], log_evidence[rows], error[rows] = result[0][:, at], result[1][:, at], result[2]
+                moments[rows], log_evidence[rows], error[rows] = result
         mean, square = moments[..., :m], moments[..., m:]
         sd = np.sqrt(np.maximum(square - mean**2, 0))  # rounding can leave -1e-17 where the sd is 0
         return Posterior(self.name, wanted, mean, sd, log_evidence, error)
@@ -152,12 +154,13 @@ def _ladder(n: int, foot: Sequence[int] = (FIRST_RULE,)) -> list[int]:
 def _climb(
     x: Float[np.ndarray, "B n m"],
     concentration: float,
+    steps: Int[np.ndarray, " P"],
     tolerance: float,
     workers: Executor,
     progress: Advance,
     scale: Callable[[Float[np.ndarray, "B n m"], float], Float[np.ndarray, "B n"]] | None = None,
-) -> tuple[Float[np.ndarray, "B n+1 2*m"], Float[np.ndarray, "B n+1"], Float[np.ndarray, " B"]]:
-    """(E[λ_g], E[λ_g²]) side by side and log Z, at the prefixes of m..T tokens; and the error estimate.
+) -> tuple[Float[np.ndarray, "B P 2*m"], Float[np.ndarray, "B P"], Float[np.ndarray, " B"]]:
+    """(E[λ_g], E[λ_g²]) side by side and log Z, after these numbers of transitions; and the error estimate.
 
     The estimate is the bound on rounding plus an eighth of the change from the rule before. The eighth is generous:
     the change is that rule's error, and Gauss rules converge geometrically. Given a tolerance, the rungs are close
@@ -169,9 +172,10 @@ def _climb(
     """
     n_sequences, n, m = x.shape
     factors, exponent = _scaled_factors(x, (scale or _as_learned)(x, concentration))
-    moments = np.zeros((n_sequences, n + 1, 2 * m))
-    moments[:, 0] = [1 / m] * m + [(concentration + 1) / (m * (m * concentration + 1))] * m  # the prior
-    log_evidence = np.zeros((n_sequences, n + 1))
+    asked = np.isin(np.arange(1, n + 1), steps)
+    given = np.count_nonzero(steps == 0)  # whether the prior is asked for
+    mean, log_evidence = np.full((n_sequences, n + 1, m), 1 / m), np.zeros((n_sequences, n + 1))
+    square = np.full((n_sequences, len(steps), m), (concentration + 1) / (m * (m * concentration + 1)))
     log_evidence[:, 1:] = np.inf  # no rule yet to agree with
     error, last_change = np.full(n_sequences, np.inf), np.full(n_sequences, np.inf)
     rounding = ROUNDING * np.sqrt(n)
@@ -181,7 +185,6 @@ def _climb(
     if n > LONG and m > 1:
         foot = (max(foot[0], round(FIRST_LONG_GRID ** (1 / (m - 1)))),)
     ladder = _ladder(n, foot)
-    width = CHUNK.get(m, 1) if n <= LONG else 1
     for n_nodes in ladder:
         pending = np.flatnonzero(error == np.inf)
         if not pending.size:
@@ -192,33 +195,30 @@ def _climb(
                 f"exact quadrature would take more than the limit of {MAX_WORK:.0e} grid nodes x transitions for a "
                 f"tolerance of {tolerance:g}; give a larger one, or shorter contexts.",
             )
+        width = max(1, min(CHUNK, TASK // _work(n, m, n_nodes)))
         chunks = [pending[i : i + width] for i in range(0, len(pending), width)]
-        rules = _padded_rules(n_nodes, ladder[-1], m, concentration)
-        slices = range(0, n_nodes ** (m - 1), SLICE)
-        tasks = [(rows, first) for rows in chunks for first in slices]
+        sticks, counts = _sticks(n_nodes, m, concentration)
+        slices = _slices(counts)
         partial = workers.map(
-            lambda task, rules=rules, n=n_nodes: _integrate(rules, n, factors[task[0]], width, task[1]), tasks
+            lambda rows, nodes, sticks=sticks, counts=counts: _integrate(
+                factors[rows], sticks, counts, nodes.start, nodes.stop, asked
+            ),
+            *zip(*itertools.product(chunks, slices), strict=True),
         )
         for rows in chunks:
-            sums = np.zeros(())
-            for _ in slices:
-                sums = sums + next(partial)
-            _check_range(sums)
-            evidence = sums[..., :m].sum(axis=-1)
-            new_moments = sums / evidence[..., None]
-            new_log_evidence = exponent[rows] * np.log(2) + np.log(evidence)
-            change = np.maximum(
-                np.abs(new_moments - moments[rows, 1:])[..., :m].max(axis=(1, 2)),
-                (np.abs(new_log_evidence - log_evidence[rows, 1:]) / (1 + np.abs(new_log_evidence))).max(axis=1),
+            sums, squares = (
+                functools.reduce(np.add, parts) for parts in zip(*itertools.islice(partial, len(slices)), strict=True)
             )
-            moments[rows, 1:], log_evidence[rows, 1:] = new_moments, new_log_evidence
+            change, evidence = _renew(mean, log_evidence, rows, sums, exponent)
+            _check_range(evidence)
+            square[rows, given:] = squares[..., -m:] / evidence[:, asked, None]
             left = _left(change, last_change[rows]) if loose else change / 8
             last_change[rows] = change
             error[rows] = np.where(left < limit, rounding + left, np.inf)
             if n_nodes == ladder[-1]:
                 error[rows] = rounding
             progress(int(np.isfinite(error[rows]).sum()))  # whole sequences: at which rung one ends nobody knows before
-    return moments, log_evidence, error
+    return np.concatenate([mean[:, steps], square], axis=-1), log_evidence[:, steps], error
 
 
 def _left(change: Float[np.ndarray, " C"], before: Float[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:
@@ -227,15 +227,20 @@ def _left(change: Float[np.ndarray, " C"], before: Float[np.ndarray, " C"]) -> F
     return np.where(np.isfinite(before), change * np.minimum(share, 1), np.inf)
 
 
+@compiled
 def _as_learned(x: Float[np.ndarray, "B n m"], concentration: float) -> Float[np.ndarray, "B n"]:
     """log2⟨λ̂_t, x_t⟩, where λ̂_t ∝ α + the lags' expected counts before t: near the best node for each prefix."""
-    log_scale = np.empty(x.shape[:2])
-    counts = np.full(x[:, 0].shape, float(concentration))
-    for t in range(x.shape[1]):
-        joint = counts * x[:, t]
-        total = joint.sum(axis=-1, keepdims=True)
-        log_scale[:, t] = np.log2(total / counts.sum(axis=-1, keepdims=True))[:, 0]
-        counts += joint / total
+    n_sequences, n, m = x.shape
+    log_scale, counts = np.empty((n_sequences, n)), np.empty(m)
+    for i in range(n_sequences):
+        counts[:] = concentration
+        for t in range(n):
+            total = 0.0
+            for g in range(m):
+                total += counts[g] * x[i, t, g]
+            log_scale[i, t] = math.log2(total / (m * concentration + t))
+            for g in range(m):
+                counts[g] *= 1 + x[i, t, g] / total
     return log_scale
 
 
@@ -252,90 +257,171 @@ def _in_hindsight(x: Float[np.ndarray, "B n m"], concentration: float) -> Float[
     return np.log2(np.einsum("btg,bg->bt", x, weights))
 
 
+@compiled
 def _scaled_factors(
     x: Float[np.ndarray, "B n m"], log_scale: Float[np.ndarray, "B n"]
-) -> tuple[Float[np.ndarray, "B n m+1"], Int[np.ndarray, "B n"]]:
+) -> tuple[Float[np.ndarray, "B n factors"], Int[np.ndarray, "B n"]]:
     """(min_g x(g), x - min_g x(g)) divided by powers of two, and the sum of these powers' exponents up to t.
 
-    The sum is that of the scale to the nearest integer.
+    The sum is that of the scale to the nearest integer. Lags of weight 0 (``_sticks``) come first.
     """
-    exponent = np.rint(np.cumsum(log_scale, axis=1)).astype(np.int64)
-    least = x.min(axis=-1, keepdims=True)
-    factors = np.concatenate([least, x - least], axis=-1)
-    return np.ldexp(factors, -np.diff(exponent, axis=1, prepend=0)[..., None]), exponent
+    n_sequences, n, m = x.shape
+    factors, exponent = np.zeros((n_sequences, n, 1 + max(m, 3))), np.empty((n_sequences, n), np.int64)
+    for i in range(n_sequences):
+        total, before = 0.0, 0
+        for t in range(n):
+            total += log_scale[i, t]
+            exponent[i, t] = round(total)
+            unit = math.ldexp(1.0, before - exponent[i, t])
+            least = x[i, t, 0]
+            for g in range(1, m):
+                least = min(least, x[i, t, g])
+            factors[i, t, 0] = unit * least
+            for g in range(m):
+                factors[i, t, g - m] = unit * (x[i, t, g] - least)
+            before = exponent[i, t]
+    return factors, exponent
 
 
-def _padded_rules(n_nodes: int, size: int, m: int, concentration: float) -> Float[np.ndarray, "d 3 size"]:
-    """Node, 1 - node and weight of the rule of each stick, in arrays of one size: one compilation for all rungs."""
-    rules = np.zeros((m - 1, 3, size))
+def _sticks(
+    n_nodes: int, m: int, concentration: float
+) -> tuple[Float[np.ndarray, "sticks 7 lanes"], Int[np.ndarray, " sticks"]]:
+    """The rule of each stick, padded by weights of 0, and how many nodes each has.
+
+    A rule's rows are node, 1 - node, weight, and weight times the first and the second power of node and of 1 - node.
+    There are at least two sticks: at orders 1 and 2 the first have one node, 0, for lags that there are not.
+    """
+    counts = np.array([1] * (3 - m) + [n_nodes] * (m - 1))
+    rules = np.zeros((len(counts), 3, -(-n_nodes // LANES) * LANES))
+    rules[:, 1:, 0] = 1
     for i in range(m - 1):
-        rules[i, :, :n_nodes] = beta_rule(n_nodes, concentration, (m - 1 - i) * concentration)
-    return rules
+        rules[len(counts) - m + 1 + i, :, :n_nodes] = beta_rule(n_nodes, concentration, (m - 1 - i) * concentration)
+    sides, weight = rules[:, :2], rules[:, 2:]
+    return np.concatenate([rules, weight * sides, weight * sides**2], axis=1), counts
 
 
-def _integrate(
-    rules: Float[np.ndarray, "d 3 size"],
-    n_nodes: int,
-    factors: Float[np.ndarray, "C n factors"],
-    width: int,
-    first: int,
-) -> Float[np.ndarray, "C n moments"]:
-    """E[λ_g Π f] and E[λ_g² Π f] at every prefix over one slice of the grid, for at most ``width`` sequences."""
-    padded = np.ones((*factors.shape[1:], width))
-    padded[..., : len(factors)] = factors.transpose(1, 2, 0)
-    last = min(first + SLICE, n_nodes ** len(rules))
-    sums = _grid_sums(padded, rules, n_nodes, first, last, BLOCK[width])
-    return np.asarray(sums)[..., : len(factors)].transpose(2, 0, 1)
+def _slices(counts: Int[np.ndarray, " sticks"]) -> list[range]:
+    """The nodes of all sticks but two, as many together as one task of a worker goes over."""
+    n_outer, step = math.prod(counts[:-2].tolist()), max(1, SLICE // int(counts[-2] * counts[-1]))
+    return [range(first, min(first + step, n_outer)) for first in range(0, n_outer, step)]
 
 
 class _OutOfRange(InputError):
     """Products of factors leave float64, however they are scaled."""
 
 
-def _check_range(sums: Float[np.ndarray, "C n moments"]) -> None:
-    if not (np.isfinite(sums).all() and (sums.sum(axis=-1) > 0).all()):
+def _check_range(evidence: Float[np.ndarray, "C n"]) -> None:
+    if not ((evidence > LEAST_EVIDENCE) & (evidence < np.inf)).all():
         raise _OutOfRange(
-            f"exact quadrature leaves the range of float64 on a sequence of {sums.shape[1]} transitions: its lags "
+            f"exact quadrature leaves the range of float64 on a sequence of {evidence.shape[1]} transitions: its lags "
             "change along the way, so that no fixed weights explain it; give shorter contexts."
         )
 
 
-@functools.partial(jax.jit, static_argnames="block")
-def _grid_sums(
-    factors: Float[Array, "n factors width"],
-    rules: Float[Array, "d 3 size"],
-    n_nodes: Int[Array, ""],
-    first: Int[Array, ""],
-    last: Int[Array, ""],
-    block: int,
-) -> Float[Array, "n moments width"]:
-    """Prior mass times (λ, λ²) times the running product of ⟨λ, f_t⟩, summed over the nodes first..last-1."""
-    n, _, width = factors.shape
-    m = len(rules) + 1
+@compiled
+def _renew(
+    mean: Float[np.ndarray, "B n+1 m"],
+    log_evidence: Float[np.ndarray, "B n+1"],
+    rows: Int[np.ndarray, " C"],
+    sums: Float[np.ndarray, "C n lags"],
+    exponent: Int[np.ndarray, "B n"],
+) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, "C n"]]:
+    """Put what a new rule says of these rows in the place of what the one before said.
 
-    def add_block(k: Int[Array, ""], sums: Float[Array, "n k width"]) -> Float[Array, "n k width"]:
-        weights, mass = _grid_nodes(rules, n_nodes, first + k * block + jnp.arange(block))
-        moments = jnp.concatenate([weights, weights**2], axis=1) * mass[:, None]
-        design = jnp.concatenate([jnp.ones((block, 1)), weights], axis=1).reshape(-1, GROUP, m + 1)
-        moments = moments.reshape(-1, GROUP, 2 * m).transpose(0, 2, 1)
+    Returns the largest change of each, of the mean or of the log evidence relative to 1 + |log evidence|; and the
+    evidence, scaled.
+    """
+    m, change, evidence = mean.shape[2], np.zeros(len(rows)), np.empty(sums.shape[:2])
+    for i in range(len(rows)):
+        row = rows[i]
+        for t in range(1, mean.shape[1]):
+            total = 0.0
+            for g in range(m):
+                total += sums[i, t - 1, g - m]
+            for g in range(m):
+                value = sums[i, t - 1, g - m] / total
+                change[i] = max(change[i], abs(value - mean[row, t, g]))
+                mean[row, t, g] = value
+            value = math.log(total) + exponent[row, t - 1] * math.log(2.0)
+            change[i] = max(change[i], abs(value - log_evidence[row, t]) / (1 + abs(value)))
+            log_evidence[row, t] = value
+            evidence[i, t - 1] = total
+    return change, evidence
 
-        def step(product: Array, factor: Array) -> tuple[Array, Array]:  # (block / GROUP, GROUP, width), (m + 1, width)
-            product = product * (design @ factor)
-            return product, (moments @ product).sum(axis=0)
 
-        return sums + lax.scan(step, jnp.ones((block // GROUP, GROUP, width)), factors)[1]
+@compiled
+def _integrate(
+    factors: Float[np.ndarray, "C n factors"],
+    sticks: Float[np.ndarray, "sticks 7 lanes"],
+    counts: Int[np.ndarray, " sticks"],
+    first: int,
+    last: int,
+    asked: Bool[np.ndarray, " n"],
+) -> tuple[Float[np.ndarray, "C n m"], Float[np.ndarray, "C asked m"]]:
+    """E[λ_g Π f] at every prefix, and E[λ_g² Π f] at those asked for, over a part of the grid.
 
-    return lax.fori_loop(0, -(-(last - first) // block), add_block, jnp.zeros((n, 2 * m, width)))
-
-
-def _grid_nodes(
-    rules: Float[Array, "d 3 size"], n_nodes: Int[Array, ""], index: Int[Array, " block"]
-) -> tuple[Float[Array, "block m"], Float[Array, " block"]]:
-    """λ and its prior mass at the nodes numbered ``index`` of the tensor grid; mass 0 beyond its end."""
-    mass = jnp.where(index < n_nodes ** len(rules), 1.0, 0.0)
-    left, weights = jnp.ones(len(index)), []
-    for rule in rules:
-        node, rest, weight = rule[:, index % n_nodes]
-        weights.append(left * node)
-        left, mass, index = left * rest, mass * weight, index // n_nodes
-    return jnp.stack([*weights, left], axis=1), mass
+    The part is all nodes of the last two sticks for nodes first..last-1 of the others together. The running products of
+    one sequence stand in a matrix, the last stick along its rows; sums over its columns are all that a step needs.
+    """
+    n_sequences, n, n_factors = factors.shape
+    m, n_nodes, n_lanes, n_asked = n_factors - 1, counts[-2], sticks.shape[2] // LANES * LANES, 0
+    for t in range(n):
+        n_asked += asked[t]
+    sums, squares = np.zeros((n_sequences, n, m)), np.zeros((n_sequences, n_asked, m))
+    middle, end, weights = sticks[-2], sticks[-1], np.empty(m)
+    product, tail = np.empty((n_nodes, n_lanes)), np.empty(n_lanes)
+    of_node, of_rest = np.empty(n_lanes), np.empty(n_lanes)
+    for i in range(n_sequences):
+        for index in range(first, last):
+            left = mass = 1.0
+            for g in range(m - 3):
+                k = index % counts[g]
+                index //= counts[g]
+                weights[g] = left * sticks[g, NODE, k]
+                left *= sticks[g, REST, k]
+                mass *= sticks[g, WEIGHT, k]
+            for k in range(n_nodes):
+                for j in range(n_lanes):
+                    product[k, j] = 1.0
+            place = 0
+            for t in range(n):
+                factor = factors[i, t]
+                base, evidence = factor[0], 0.0
+                for g in range(m - 3):
+                    base += weights[g] * factor[g + 1]
+                for j in range(n_lanes):
+                    tail[j] = end[NODE, j] * factor[m - 1] + end[REST, j] * factor[m]
+                for p in range(1 + asked[t]):
+                    for j in range(n_lanes):
+                        of_node[j] = of_rest[j] = 0.0
+                    for k in range(n_nodes):
+                        a, b = base + left * middle[NODE, k] * factor[m - 2], left * middle[REST, k]
+                        if p == 1:
+                            a, b = 1.0, 0.0  # the products stay as they are
+                        c, d = middle[OF_NODE[p], k], middle[OF_REST[p], k]
+                        for j in range(n_lanes):
+                            value = product[k, j] * (a + b * tail[j])
+                            product[k, j] = value
+                            of_node[j] += c * value
+                            of_rest[j] += d * value
+                    third_last = second_last = last_of_all = 0.0
+                    for j in range(n_lanes):
+                        third_last += end[WEIGHT, j] * of_node[j]
+                        second_last += end[OF_NODE[p], j] * of_rest[j]
+                        last_of_all += end[OF_REST[p], j] * of_rest[j]
+                    if p == 0:
+                        evidence = third_last + second_last + last_of_all
+                    found = sums[i, t] if p == 0 else squares[i, place]
+                    for g in range(m - 3):
+                        found[g] += mass * weights[g] * (1.0 if p == 0 else weights[g]) * evidence
+                    share = mass * left * (1.0 if p == 0 else left)
+                    found[m - 3] += share * third_last
+                    found[m - 2] += share * second_last
+                    found[m - 1] += share * last_of_all
+                place += asked[t]
+                if t % SWEEP == 0:
+                    for k in range(n_nodes):
+                        for j in range(n_lanes):
+                            if product[k, j] < NOTHING:
+                                product[k, j] = 0.0
+    return sums, squares

@@ -306,6 +306,19 @@ def test_a_tolerance_reaches_orders_that_rounding_does_not(order):
             Exact().check(task, 64)
 
 
+@pytest.mark.parametrize("order", [7, pytest.param(8, marks=pytest.mark.slow)])
+def test_high_orders_reach_the_tolerance_and_another_grid_agrees(order):
+    """At T = 64, beyond the urn: the lags in another order are another grid, with the same integrals."""
+    rng = np.random.default_rng(order)
+    task = MTD("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(64,))
+    x = lag_likelihoods(task, drawn(rng, task, 64)[None])
+    steps, both = np.array([64 - order]), (x, np.ascontiguousarray(x[..., ::-1]))
+    with ThreadPoolExecutor(2) as workers:
+        one, other = (_climb(y, 1.0, steps, 1e-9, workers, lambda _: None) for y in both)
+    assert max(one[2].max(), other[2].max()) <= 1e-9 + 1e-13
+    np.testing.assert_allclose(one[0][..., :order], other[0][..., order - 1 :: -1], rtol=0, atol=(one[2] + other[2])[0])
+
+
 def test_a_tolerance_that_takes_too_long_names_the_sequence(monkeypatch):
     quadrature = sys.modules["mdbench.baselines.exact"]
     task = load_task("mtd-q3-m2")
@@ -386,6 +399,7 @@ def test_lengths_select_prefixes_and_change_nothing(core_task):
     assert some.lengths == (16, 40)
     at = [16 - core_task.order, 40 - core_task.order]
     np.testing.assert_array_equal(some.mean, every.mean[:, at])
+    np.testing.assert_array_equal(some.sd, every.sd[:, at])
     np.testing.assert_array_equal(some.log_evidence, every.log_evidence[:, at])
     np.testing.assert_array_equal(some.error, every.error)
 
@@ -434,7 +448,7 @@ def test_a_product_out_of_range_is_an_error_and_no_number():
         map = staticmethod(map)
 
     with pytest.raises(InputError, match="range of float64"):
-        _climb(x, 0.1, 0.0, InThisThread(), lambda _: None)
+        _climb(x, 0.1, np.array([8000]), 0.0, InThisThread(), lambda _: None)
 
 
 @pytest.mark.parametrize("order", [5, 6])
@@ -459,12 +473,11 @@ def test_the_order_of_the_lags_does_not_matter(order, length):
     rng = np.random.default_rng(order)
     task = MTD("random", rng.dirichlet(np.ones(5), size=5), order, lengths=(length,))
     x = lag_likelihoods(task, sample(task, length, 2 if order < 6 else 1, seed=0).contexts)
-    back = np.arange(order)[::-1]
+    back, steps = np.arange(order)[::-1], np.arange(length - order + 1)
     quadrature = sys.modules["mdbench.baselines.exact"]
     with ThreadPoolExecutor(2) as workers:
-        one, other = (
-            quadrature._climb(y, 1.0, 0.0, workers, lambda _: None) for y in (x, np.ascontiguousarray(x[..., back]))
-        )
+        both = (x, np.ascontiguousarray(x[..., back]))
+        one, other = (quadrature._climb(y, 1.0, steps, 0.0, workers, lambda _: None) for y in both)
     turned = other[0][..., np.concatenate([back, order + back])]
     np.testing.assert_allclose(one[0][..., :order], turned[..., :order], rtol=0, atol=2 * one[2].max())
     np.testing.assert_allclose(one[1], other[1], rtol=2 * one[2].max(), atol=1e-14)

@@ -79,14 +79,16 @@ def against_plain_jax() -> Iterator[Row]:
     task, contexts = _case(N_PLAIN)
     x, few = task.likelihoods(contexts), contexts[:N_URN]
     by_logsumexp, by_grid = _logsumexp(task), _counts(task)
-    width = quadrature.CHUNK[task.order]
+    width = quadrature.CHUNK
     factors, _ = quadrature._scaled_factors(x, quadrature._as_learned(x, task.concentration))
-    rules = quadrature._padded_rules(NODES, NODES, task.order, task.concentration)
+    sticks, counts = quadrature._sticks(NODES, task.order, task.concentration)
+    (whole,), everywhere = quadrature._slices(counts), np.ones(x.shape[1], dtype=bool)
     lengths = range(task.order + 1, LENGTH + 1)
 
     def kernel() -> np.ndarray:
         """The sums of the quadrature at the same nodes, without the ladder around them."""
-        return _in_chunks(lambda c: quadrature._integrate(rules, NODES, factors[c], width, 0), N_PLAIN, width)
+        given = sticks, counts, whole.start, whole.stop, everywhere
+        return _in_chunks(lambda c: np.concatenate(quadrature._integrate(factors[c], *given), axis=-1), N_PLAIN, width)
 
     def plain() -> np.ndarray:
         return _in_chunks(lambda c: by_logsumexp(x[c]), N_PLAIN, width)
@@ -113,9 +115,8 @@ def against_plain_jax() -> Iterator[Row]:
 def _logsumexp(task: MTD) -> Callable[..., Any]:
     """From x (chunk, n, m) to E[λ_g] and E[λ_g²], (chunk, n, 2m), with one exp a node: the stronger opponent."""
     m = task.order
-    rules = quadrature._padded_rules(NODES, NODES, m, task.concentration)
-    weights, mass = quadrature._grid_nodes(jnp.asarray(rules), jnp.asarray(NODES), jnp.arange(NODES ** (m - 1)))
-
+    sticks, _ = quadrature._sticks(NODES, m, task.concentration)
+    weights, mass = _grid(sticks[:, :3, :NODES])
     moments = jnp.concatenate([weights, weights**2], axis=1)
 
     @jax.jit
@@ -125,6 +126,16 @@ def _logsumexp(task: MTD) -> Callable[..., Any]:
         return sums / sums[..., :m].sum(axis=-1, keepdims=True)
 
     return means
+
+
+def _grid(rules: Float[np.ndarray, "sticks 3 N"]) -> tuple[Float[Array, "nodes m"], Float[Array, " nodes"]]:
+    """λ at the nodes of the grid of all sticks, and their prior mass; a rule is node, 1 - node, weight."""
+    index = np.indices([rules.shape[2]] * len(rules)).reshape(len(rules), -1)
+    left, mass, weights = np.ones(index.shape[1]), np.ones(index.shape[1]), []
+    for (node, rest, weight), k in zip(rules, index, strict=True):
+        weights.append(left * node[k])
+        left, mass = left * rest[k], mass * weight[k]
+    return jnp.asarray(np.stack([*weights, left], axis=1)), jnp.asarray(mass)
 
 
 def _counts(task: MTD) -> Callable[..., Any]:
@@ -161,11 +172,11 @@ def against_matrix_products() -> Iterator[Row]:
     lengths = range(m + 1, LENGTH + 1)
     operations: list[int] = []  # of the slices of the grid that the ladder goes over
 
-    def counted(rules: Any, n_nodes: int, factors: np.ndarray, width: int, first: int) -> np.ndarray:
-        nodes = min(quadrature.SLICE, n_nodes ** len(rules) - first)
-        # ⟨λ, f⟩ with m + 1 factors, the running product, and 2m moments.
-        operations.append(len(factors) * n * nodes * (2 * (m + 1) + 1 + 2 * 2 * m))
-        return integrate(rules, n_nodes, factors, width, first)
+    def counted(factors: np.ndarray, sticks: Any, counts: Any, first: int, last: int, asked: np.ndarray) -> Any:
+        nodes = (last - first) * int(counts[-2] * counts[-1])
+        # A factor, the running product, and two sums; two more where squares are asked for.
+        operations.append(len(factors) * nodes * (7 * n + 4 * int(asked.sum())))
+        return integrate(factors, sticks, counts, first, last, asked)
 
     integrate, quadrature._integrate = quadrature._integrate, counted
     Exact().posterior(task, contexts, lengths)
@@ -233,8 +244,9 @@ def costs() -> None:
         (6, 128, 1, "one lag"),
     ):  # fmt: skip
         task, contexts = _random_case(m, length, batch, kind)
-        warm = contexts[:1]
-        Exact().posterior(task, warm)
+        Exact().posterior(task, contexts[:1])
+        for n_nodes in quadrature._ladder(length - m):
+            quadrature._sticks(n_nodes, m, task.concentration)  # the rules are kept
         started = time.perf_counter()
         Exact().posterior(task, contexts)
         seconds = (time.perf_counter() - started) / batch
