@@ -7,14 +7,13 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module, resources
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mdbench.core.entries import entry_points_of
-from mdbench.core.errors import InputError, foreign, origin, shown, unknown_name, warn_once
+from mdbench.core.errors import InputError, Point, foreign, origin, shown, unknown_name, warn_once
 from mdbench.core.files import parsing, read_text
 from mdbench.tasks.task import Task
 
@@ -85,7 +84,7 @@ def as_task(task: str | Path | Task) -> Task:
     return task if isinstance(task, Task) else load_task(task)
 
 
-def plugin_tasks() -> dict[str, EntryPoint]:
+def plugin_tasks() -> dict[str, Point]:
     """Tasks of other distributions, by name: the entry points of the group ``mdbench.tasks``. Nothing is imported.
 
     A built-in task wins, with a warning.
@@ -208,7 +207,7 @@ def family_names() -> dict[str, str]:
     return plugins | {name: _imported(target).kind for name, target in FAMILIES.items()}
 
 
-def _origin(point: EntryPoint) -> str:
+def _origin(point: Point) -> str:
     return f" ({origin(point)})" if point.dist else ""
 
 

@@ -146,7 +146,7 @@ def test_a_run_comes_back_from_its_file_and_a_damaged_file_is_named(scripts, run
     (tmp_path / "bench.json").write_text(scripts.report.to_json(run))
     assert scripts.report.read_run(tmp_path / "bench.json") == run
     (tmp_path / "bench.json").write_text('{"date": 3}')
-    with pytest.raises(InputError, match=r"bench.json' is no stored run .*--write"):
+    with pytest.raises(InputError, match=r"is no stored run of the benchmarks \(date: .*--write"):
         scripts.report.read_run(tmp_path / "bench.json")
 
 

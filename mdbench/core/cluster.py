@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import platform
@@ -72,7 +73,9 @@ class Cluster:
     def __init__(self, client: Any) -> None:
         self._client, self._topic = client, f"mdbench-{uuid.uuid4().hex}"
         self._expected = fingerprint()
-        self._calls: dict[str, _Told] = {}
+        self._told: dict[str, _Told] = {}
+        self._waiting: list[_Call] = []  # begun and not sent
+        self._batch = 1  # how many are sent together
         client.subscribe_topic(self._topic, self._hear)
 
     @property
@@ -116,48 +119,85 @@ class Cluster:
             InputError, PredictorError: as the function does.
             CellFailure: it failed three times in any other way.
         """
-        told = _Told(total, advance, note)
-        given = {} if host is None else {"workers": [host]}
+        call = _Call(function, arguments, _Told(total, advance, note))
+        self._told[call.name] = call.told
+        if host is not None:
+            self._send([call], workers=[host])
+        else:
+            self._waiting.append(call)
+            if len(self._waiting) >= self._batch:
+                self._flush()
+        return functools.partial(self._wait, call)
 
-        def submit() -> Any:
-            name = f"{getattr(function, '__name__', 'cell')}-{uuid.uuid4().hex}"
-            self._calls[name] = told
-            call = self._expected, self._topic, name, function, *arguments
-            return self._client.submit(_on_worker, *call, key=name, pure=False, retries=ATTEMPTS - 1, **given)
+    @contextlib.contextmanager
+    def batches(self, of: int) -> Iterator[None]:
+        """Meanwhile so many calls are sent together: for work that takes little longer than sending it."""
+        before, self._batch = self._batch, of
+        try:
+            yield
+        finally:
+            self._flush()
+            self._batch = before
 
-        first = submit()
+    def _flush(self) -> None:
+        """Send what has been begun."""
+        calls, self._waiting = self._waiting, []
+        if calls:
+            self._send(calls)
 
-        def wait() -> Value:
-            future = first
+    def _send(self, calls: list[_Call], **given: Any) -> None:
+        of_calls = [(call.name, call.function, len(call.arguments)) for call in calls]
+        future = self._client.submit(
+            _on_worker, self._expected, self._topic, of_calls, *itertools.chain(*(call.arguments for call in calls)),
+            key=f"{calls[0].function.__name__}-{uuid.uuid4().hex}", pure=False, retries=ATTEMPTS - 1, **given,
+        )  # fmt: skip
+        replies = functools.cache(future.result)  # of all of them: asked for once, and kept while one needs it
+        for place, call in enumerate(calls):
+            call.replies, call.place, call.alone = replies, place, len(calls) == 1
+
+    def _wait(self, call: _Call) -> Any:
+        """The value of a call; one that failed with others is tried by itself."""
+        if call.replies is None:
+            self._flush()
+        try:
             while True:
+                assert call.replies is not None, "it has been sent"
                 try:
-                    reply: _Reply = future.result()
+                    reply = call.replies()[call.place]
+                    break
                 except Exception as error:  # whatever happened there
                     # To Dask a cell that waited at a worker when it died is as suspect as the one that ran.
                     died = type(error).__name__ == "KilledWorker"
-                    if not died:
+                    if call.alone and not died:
                         raise CellFailure(f"it failed {ATTEMPTS} times: {reason_of(error)}".rstrip(".")) from None
-                    if told.begun >= ATTEMPTS:
+                    if call.alone and call.told.begun >= ATTEMPTS:
                         raise CellFailure("the workers that computed it died, one after the other") from None
-                else:
-                    break
-                finally:
-                    del self._calls[future.key]
-                    future.release()
-                future = submit()
-            if reply.error is not None:
-                raise reply.error
-            told.end()
-            return reply.value
-
-        return wait
+                    if not call.alone:
+                        call.told.begun = 0
+                self._send([call])
+        finally:
+            del self._told[call.name]
+            call.replies = None
+        if reply.error is not None:
+            raise reply.error
+        call.told.end()
+        return reply.value
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         """What a worker says of a cell while it computes it."""
         said = event[1]
-        told = self._calls.get(said["call"])
+        told = self._told.get(said["call"])
         if told is not None:
             told.hear(said)
+
+
+class _Call:
+    """A call that has been begun, and where its reply will be."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], told: _Told) -> None:
+        self.function, self.arguments, self.told, self.name = function, arguments, told, uuid.uuid4().hex
+        self.replies: Callable[[], list[_Reply]] | None = None  # to all calls that were sent together
+        self.place, self.alone = 0, True
 
 
 class _Told:
@@ -318,31 +358,47 @@ _ONE = threading.Lock()  # a cell uses a process's cores, and what it prints goe
 
 
 def _on_worker(
-    expected: dict[str, str], topic: str, name: str, function: Callable[..., Any], *arguments: Any
-) -> _Reply:
-    """On a worker: one call, with word of when it begins, how it goes on and that it ended."""
+    expected: dict[str, str], topic: str, calls: list[tuple[str, Callable[..., Any], int]], *arguments: Any
+) -> list[_Reply]:
+    """On a worker: one call after the other, with word of when each begins, how it goes on and that it ended.
+
+    Each is given by its name, its function and how many of the arguments are its own.
+    """
     from distributed import get_worker
-    from distributed.utils import sync
 
     worker = get_worker()
+    replies = []
+    with _ONE:
+        try:
+            _compare(fingerprint(), expected, worker.address)  # it may have come later
+        except InputError as error:
+            return [_Reply(None, error)] * len(calls)
+        for name, function, n in calls:
+            replies.append(_reply(worker, topic, name, functools.partial(function, *arguments[:n])))
+            arguments = arguments[n:]
+    return replies
+
+
+def _reply(worker: Any, topic: str, name: str, function: Callable[[Advance], Any]) -> _Reply:
+    from distributed.utils import sync
+
+    key = worker.get_current_task()
 
     def say(**what: Any) -> None:
         worker.log_event(topic, {"call": name} | what)
 
     def advance(k: float) -> None:
-        here = worker.state.tasks.get(name)
+        here = worker.state.tasks.get(key)
         if here is None or here.state == "cancelled":
             raise RuntimeError("nobody waits for it any more")
         say(did=float(k))
 
     who = {"host": platform.node(), "process": os.getpid()}
-    with _ONE:
-        try:
-            _compare(fingerprint(), expected, worker.address)  # it may have come later
-            # Whatever the cell does to this process, that it began is known.
-            sync(worker.loop, worker.scheduler.log_event, topic=topic, msg={"call": name, "event": BEGAN} | who)
-            return _Reply(function(*arguments, advance), None)
-        except (InputError, PredictorError, FloatingPointError) as error:
-            return _Reply(None, error)
-        finally:
-            say(event=ENDED, **who)
+    # Whatever the cell does to this process, that it began is known.
+    sync(worker.loop, worker.scheduler.log_event, topic=topic, msg={"call": name, "event": BEGAN} | who)
+    try:
+        return _Reply(function(advance), None)
+    except (InputError, PredictorError, FloatingPointError) as error:
+        return _Reply(None, error)
+    finally:
+        say(event=ENDED, **who)

@@ -6,10 +6,10 @@ import ast
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, EntryPoint, distributions, entry_points, version
+from importlib.metadata import EntryPoint, distributions, entry_points, version
 from typing import Any, ClassVar, TypeVar
 
-from mdbench.core.errors import InputError, foreign, origin, reason_of, shown, unknown_name, warn_once
+from mdbench.core.errors import InputError, Point, foreign, origin, reason_of, shown, unknown_name, warn_once
 
 LONGEST_NAME = 200  # characters
 
@@ -52,10 +52,10 @@ class Entry:
 E = TypeVar("E", bound=Entry)
 
 
-def entry_points_of(group: str) -> list[EntryPoint]:
+def entry_points_of(group: str) -> list[Point]:
     """The entry points of a group, of all distributions whose metadata can be read; of the others a warning."""
     try:
-        points = list(entry_points(group=group))
+        points: list[Point] = list(entry_points(group=group))
         for point in points:
             origin(point)
     except Exception:  # one of them is broken: which?
@@ -63,14 +63,14 @@ def entry_points_of(group: str) -> list[EntryPoint]:
     return [point for point in points if _has_name(point)]
 
 
-def _has_name(point: EntryPoint) -> bool:
+def _has_name(point: Point) -> bool:
     able = len(point.name) <= LONGEST_NAME and point.name.isprintable()
     if not able:
         warn_once(f"{shown(point.name)} {origin(point)} is not used: a name has up to {LONGEST_NAME} characters.")
     return able
 
 
-def _readable(distribution: Distribution, group: str) -> list[EntryPoint]:
+def _readable(distribution: Any, group: str) -> list[Point]:
     try:
         points = [point for point in distribution.entry_points if point.group == group]
         for point in points:

@@ -7,11 +7,7 @@ import difflib
 import functools
 import logging
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
+from typing import Any, Protocol, runtime_checkable
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +68,27 @@ def foreign(
         raise kind(f"{what}: {reason_of(error)}") from error
 
 
-def origin(point: EntryPoint) -> str:
+@runtime_checkable
+class Point(Protocol):
+    """An entry point of ``importlib.metadata``, or of the backport that another package may have put in its place."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def value(self) -> str:
+        """``module:attribute``."""
+
+    @property
+    def dist(self) -> Any:
+        """The distribution that brings it, if that is known."""
+
+    def load(self) -> Any:
+        """Import it."""
+
+
+def origin(point: Point) -> str:
     """Where an entry point comes from."""
     return f"from {point.dist.name} {point.dist.version}" if point.dist else "from an entry point"
 

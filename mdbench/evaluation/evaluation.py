@@ -21,7 +21,7 @@ from mdbench.evaluation.isolation import Limits
 from mdbench.evaluation.outcome import MOST_KEPT, Evaluation
 from mdbench.evaluation.scores import Score, all_scores
 from mdbench.evaluation.serving import Run, check_measure, serve_task
-from mdbench.evaluation.streaming import Stream
+from mdbench.evaluation.streaming import Stream, batch_of
 from mdbench.predictors.catalogue import BUILT_IN
 from mdbench.predictors.predictor import Given, as_object, name_of
 from mdbench.tasks import Task, as_task, load_suite, load_task
@@ -125,8 +125,13 @@ def evaluate(
 
     parts: list[Evaluation] = []
     n_shown = 0
-    with open_cluster(cluster) as workers, _rows_to(per_sequence) as write:
-        for found in _evaluations([Stream(run, each, workers) for each in served], write):
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(_rows_to(per_sequence))
+        workers = stack.enter_context(open_cluster(cluster))
+        streams = [Stream(run, each, workers) for each in served]
+        if workers is not None:
+            stack.enter_context(workers.batches(batch_of(streams, workers)))
+        for found in _evaluations(streams, write):
             parts.append(found)
             if done and any(r.predictor in asked for part in parts for r in part.results):
                 for part in parts[n_shown:]:

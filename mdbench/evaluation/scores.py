@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxtyping import Float
 
 from mdbench.core import metrics
 from mdbench.core.entries import entry_points_of
-from mdbench.core.errors import InputError, foreign, origin, warn_once
+from mdbench.core.errors import InputError, Point, foreign, origin, warn_once
 
 if TYPE_CHECKING:
     from mdbench.evaluation.cell import Cell
@@ -73,7 +72,7 @@ def score_names() -> dict[str, str]:
     return plugins | {name: score.about for name, score in SCORES.items()}
 
 
-def _checked(point: EntryPoint, source: str) -> Score:
+def _checked(point: Point, source: str) -> Score:
     """The score of another package; what it returns is one finite or infinite number a sequence."""
     with foreign(f"{source} cannot be loaded"):
         loaded: Any = point.load()

@@ -36,6 +36,8 @@ class _Scored(NamedTuple):
     seconds: list[float]
 
 
+MOST_TOGETHER = 16  # chunks that a worker is sent together
+
 ShardScores = list[tuple[Cell, dict[str, _Scored]]]
 """By length, shortest first: the cell, and what each predictor that did not fail said there."""
 
@@ -187,6 +189,12 @@ class Stream:
             {key: np.concatenate(parts, axis=1) for key, parts in kept.items()},
             {(self.label, length): found for length, found in self.differences.items()},
         )
+
+
+def batch_of(streams: Sequence[Stream], cluster: Cluster) -> int:
+    """How many chunks a worker is sent together: one where there are few, so that all workers have some."""
+    n_chunks = sum(math.ceil(stream.n / CHUNK) for stream in streams)
+    return max(1, min(MOST_TOGETHER, n_chunks // (AHEAD * AHEAD * cluster.n_workers)))
 
 
 def _ties(results: Sequence[Result], differences: Differences) -> list[Tie]:

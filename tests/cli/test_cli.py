@@ -260,7 +260,7 @@ SAMPLE = ("sample", "--task", TASK, "--length", 16, "--n-sequences")
         (("evaluate", "--predictor", "md1", "--task", TASK, "--lengths", "2"), "at least order + 1 = 3"),
         (("evaluate", "--predictor", "md1", "--out", "/nowhere/x.json"), "there is no folder '/nowhere'"),
         (("evaluate", "--predictor", "md1", "--out", "/"), "it is a folder"),
-        (("evaluate", "--predictor", "md1", "--per-sequence", "x.txt"), "writes .csv or .parquet"),
+        (("evaluate", "--predictor", "md1", "--per-sequence", "x.txt"), "written as .csv or .parquet"),
         (("evaluate", "--predictor", "md1", "--device", "cuda:99"), "device 'cuda:99' cannot be used here"),
         (("evaluate", "--predictor", "trained_l3", "--task", TASK, "--lengths", "48"), "no weights for length 48"),
         ((*SAMPLE, 0, "--out", "x.npz"), "n-sequences must be a whole number of at least 1"),

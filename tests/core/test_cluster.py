@@ -63,6 +63,31 @@ def test_any_other_error_is_tried_three_times(cluster, tmp_path):
     assert (tmp_path / "b").read_text() == "x" * ATTEMPTS
 
 
+def test_calls_that_are_sent_together_fail_apart(cluster, tmp_path):
+    def work(k, path, _advance):
+        with open(f"{path}-{k}", "a") as file:
+            file.write("x")
+        if k == 2:
+            raise InputError("no")
+        if k == 3:
+            raise OSError("disk full")
+        return os.getpid()
+
+    with cluster.batches(4):
+        begun = [cluster.begin(work, k, str(tmp_path / "log")) for k in range(6)]
+        first, second = begun[0](), begun[1]()
+        with pytest.raises(InputError, match="no"):
+            begun[2]()
+        with pytest.raises(CellFailure, match="disk full"):
+            begun[3]()
+        assert begun[4]() == begun[5]()  # the last two went together, though there are no four
+    assert isinstance(first, int)
+    assert isinstance(second, int)
+    with pytest.raises(CellFailure, match="disk full"):
+        cluster.begin(work, 3, str(tmp_path / "again"))()
+    assert (tmp_path / "log-4").read_text() == "x"
+
+
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_what_it_was_sent_is_sent_again(cluster, tmp_path):
     def die_once(path, numbers, _advance):
