@@ -12,6 +12,7 @@ import pytest
 
 from mdbench import cli
 from mdbench.baselines import catalogue
+from mdbench.evaluation.glossary import described
 from mdbench.pages import terminal
 from mdbench.tasks import load_task, sample
 from mdbench.training.presets import preset_config
@@ -182,10 +183,11 @@ def test_list_and_show_know_every_name(run):
     printed = run("list")[1]
     for names in listing.values():
         for name in names:
-            code, stdout, _ = run("show", name, "--json")
-            assert (code, "kind" in json.loads(stdout)) == (0, True)
-            assert run("show", name)[0] == 0
+            assert json.loads(json.dumps(described(name)))["kind"]
             assert name in printed
+        for shown in (run("show", name), run("show", name, "--json")):
+            assert shown.code == 0
+            assert described(name)["kind"] in shown.out
 
 
 @pytest.mark.slow

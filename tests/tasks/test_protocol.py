@@ -142,7 +142,11 @@ def test_every_prefix_is_the_gold_of_that_prefix(task):
         np.testing.assert_allclose(whole.probs[:, 0], task.prior_predictive(contexts[:, :2]), atol=1e-14)
 
 
-@of_all
+@pytest.mark.parametrize(
+    "task",
+    [*TASKS, *(pytest.param(task, marks=pytest.mark.slow) for task in SAMPLED)],
+    ids=lambda task: task.name,
+)
 def test_default_rows_suit_the_family(task):
     found = mdbench.evaluate("uniform", task=task, n_sequences=4 if task in SAMPLED else 64)
     assert {r.predictor for r in found.results} == set(task.references) | {"uniform"}

@@ -292,7 +292,7 @@ def test_a_checkpoint_of_other_seeds_is_kept(tmp_path, monkeypatch):
 
 def test_a_tiny_model_learns(tmp_path):
     """In seconds, it loses at most a tenth of what ignoring the context loses, and its card says so."""
-    (run,) = train("mtd-q3-m2", preset_config("bayes", 16, steps=2000, batch=64), tmp_path)
+    (run,) = train("mtd-q3-m2", preset_config("bayes", 16, steps=1000, batch=64, candidates=1), tmp_path)
     model, card = load_run(TASK, run)
     assert card["task_hash"] == TASK.task_hash
     contexts = sample(TASK, 16, 1024, seed=1).contexts
