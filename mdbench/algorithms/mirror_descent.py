@@ -31,7 +31,7 @@ OF_ONE_STEP = ("theory", ADAPTIVE, ADAPTIVE_TUNED, MATRIX)
 
 MOST_STEPS = 100_000
 
-STRIDE = 128  # transitions: contexts of up to so many more share compiled code
+LEAST_PADDED = 16  # transitions; beyond them each power of two has compiled code of its own
 
 LARGEST_LOG_RATIO = 600.0  # log of x/⟨λ, x⟩: keeps a gradient finite where a weight has all but vanished
 
@@ -49,17 +49,27 @@ def descend_evenly(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) ->
 
 def padded(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch more m"]:
     """With transitions that say nothing, so that many lengths share compiled code."""
-    return np.pad(x, ((0, 0), (0, -x.shape[1] % STRIDE), (0, 0)), constant_values=1.0)
+    more = max(LEAST_PADDED, 1 << (x.shape[1] - 1).bit_length()) - x.shape[1]
+    return np.pad(x, ((0, 0), (0, more), (0, 0)), constant_values=1.0)
 
 
 @jax.jit
 def _descend_padded(
     x: Float[Array, "batch n m"], n: TracedInt, eta: TracedFloat, steps: TracedInt
 ) -> Float[Array, "batch m"]:
-    """The first ``n`` transitions count: one compilation for many lengths."""
-    log_x, counts = jnp.log(x), jnp.arange(x.shape[1]) < n
-    step = functools.partial(_step, log_x, eta=eta, counts=counts)
-    return jnp.exp(jax.lax.fori_loop(0, steps, lambda _, log_weights: step(log_weights), _start(x)))
+    """The first ``n`` transitions count: one compilation for many lengths.
+
+    The first step needs no logarithm of x: at equal weights no ratio is above m.
+    """
+    counts = jnp.arange(x.shape[1]) < n
+    gradient = (x / x.mean(axis=-1, keepdims=True)).sum(axis=1, where=counts[:, None])
+    log_weights = jax.nn.log_softmax(eta * gradient)
+
+    def others(log_weights: Float[Array, "batch m"]) -> Float[Array, "batch m"]:
+        step = functools.partial(_step, jnp.log(x), eta=eta, counts=counts)
+        return jax.lax.fori_loop(1, steps, lambda _, log_weights: step(log_weights), log_weights)
+
+    return jnp.exp(jax.lax.cond(steps > 1, others, lambda log_weights: log_weights, log_weights))
 
 
 def descend(x: Float[Array, "batch n m"], etas: Float[Array, "k ..."]) -> Float[Array, "batch m"]:

@@ -47,7 +47,8 @@ def logistic_normal_optimum(i):
     return mean, np.exp(log_sd)
 
 
-@pytest.mark.parametrize("method", ["vi_dirichlet", pytest.param("pyro_svi", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["vi_dirichlet", "pyro_svi"])
 def test_dirichlet_guides_reach_the_optimum(method):
     found = build_baseline(method).posterior(TASK, CONTEXTS)
     for i in range(len(CONTEXTS)):

@@ -14,7 +14,7 @@ from mdbench.tasks import MTD, lag_likelihoods, load_task, mtd_model, next_token
 # Few draws where each costs much: the tests are of the errors that a method states, whatever they are.
 CHAINS = [
     pytest.param("nuts:draws=600", marks=pytest.mark.slow),
-    "gibbs:draws=600",
+    pytest.param("gibbs:draws=600", marks=pytest.mark.slow),
     pytest.param("pyro_nuts", marks=pytest.mark.slow),
 ]
 

@@ -315,7 +315,7 @@ def loads_a_pickle(contexts):
     [
         ("exits", "sys.exit(0)"),
         ("dies", "exit code 0"),
-        ("hangs", "longer than 8 seconds"),
+        pytest.param("hangs", "longer than 8 seconds", marks=pytest.mark.slow),
         ("builds_badly", "sys.exit(0)"),
         ("loads_a_pickle", "loads a pickle"),
     ],

@@ -196,6 +196,7 @@ def test_after_it_has_ended_every_call_says_so(file):
             isolated.predict(sample(TASK, 16, 4, seed=0).contexts)
 
 
+@pytest.mark.slow
 def test_others_go_on_beside_a_crash_and_a_hang_and_the_exit_code_says_so(run, file, capsys):
     names = [f"{file}:{name}" for name in ("good", "crashes", "Short", "hangs")]
     options = ["--task", TASK.name, "--lengths", "16", "--n-sequences", 20, "--no-references", "--isolate", "--json"]

@@ -48,7 +48,7 @@ class Bigrams:
 @pytest.mark.parametrize(
     ("predictor", "algorithm"),
     [
-        ("constructed_l3", "md1"),
+        pytest.param("constructed_l3", "md1", marks=pytest.mark.slow),
         pytest.param("md2", "md2", marks=pytest.mark.slow),
         ("md:steps=4,eta=0.07", "md4"),
         pytest.param("bayes", "bayes", marks=pytest.mark.slow),

@@ -54,7 +54,10 @@ models = [
 }
 
 
-@pytest.fixture(params=FILES)
+QUICK = ("per_lag", "hmm")  # two that have nothing in common
+
+
+@pytest.fixture(params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FILES])
 def file(request, tmp_path):
     path = tmp_path / f"{request.param}.toml"
     path.write_text(FILES[request.param])
