@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mdbench.core.statistics import CONFIDENCE, Spread, holm, pooled
+from mdbench.core.statistics import CONFIDENCE, Spread, holm, pooled, ten_digits
 from mdbench.core.wording import interval_text, p_text
 from mdbench.tasks import Suite
 
@@ -126,7 +126,7 @@ def standings(rows: dict[str, dict[Place, Excess]], unit: dict[Place, Excess] | 
             low, high = (a, b) if resampling.difference(a, b) < 0 else (b, a)
             better[high].add(low)
             apart[keys.index(a), keys.index(b)] = apart[keys.index(b), keys.index(a)] = True
-    ordered = sorted(keys, key=lambda key: (scores[key][0], key))
+    ordered = sorted(keys, key=lambda key: (ten_digits(scores[key][0]), key))
     order = [keys.index(key) for key in ordered]
     letters = tie_groups(apart[np.ix_(order, order)])
     worse = {key: sum(key in low for low in better.values()) for key in keys}

@@ -77,6 +77,11 @@ def mean_interval(values: Float[np.ndarray, " N"]) -> MeanInterval:
     return Moments.of(values).interval
 
 
+def ten_digits(score: float) -> float:
+    """A score as it orders rows: what differs by rounding alone is in no order, whatever the processor."""
+    return float(f"{score:.9e}")
+
+
 def sequences_to_separate(difference: MeanInterval, n: int) -> int | None:
     """How many sequences would tell a mean difference from zero with a power of 80%, were it what it seems from n.
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from mdbench.core.cluster import AHEAD, CellFailure, Cluster
 from mdbench.core.errors import PredictorError
 from mdbench.core.progress import Advance
+from mdbench.core.statistics import ten_digits
 from mdbench.evaluation.cell import Cell, cells_with
 from mdbench.evaluation.gold import begin_gold
 from mdbench.evaluation.isolation import Isolated
@@ -209,8 +210,8 @@ def _ties(results: Sequence[Result], differences: Differences) -> list[Tie]:
 
 
 def _rank_key(result: Result) -> float:
-    """Excess KL to ten digits, so that what differs by rounding alone stays in the order it was asked for."""
-    return -1.0 if result.excess_kl is None else float(f"{result.excess_kl:.9e}")
+    """Excess KL; what is told θ comes first, and equals stay in the order they were asked for."""
+    return -1.0 if result.excess_kl is None else ten_digits(result.excess_kl)
 
 
 def _begun_late(run: Run, description: str, total: int) -> Advance:
