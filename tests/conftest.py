@@ -29,14 +29,14 @@ def _jaxtyped_for_some_calls(*, typechecker):
     def decorate(what):
         if "<locals>" in getattr(what, "__qualname__", ""):
             return what
-        checked = _jaxtyped(what, typechecker=typechecker)
         if not inspect.isfunction(what):
-            return checked
+            return _jaxtyped(what, typechecker=typechecker)
         calls = itertools.count()
+        checked = functools.cache(lambda: _jaxtyped(what, typechecker=typechecker))  # most are never called here
 
         @functools.wraps(what)
         def call(*arguments, **options):
-            return (checked if next(calls) < CHECKED_CALLS else what)(*arguments, **options)
+            return (checked() if next(calls) < CHECKED_CALLS else what)(*arguments, **options)
 
         return call
 

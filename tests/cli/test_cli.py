@@ -220,6 +220,7 @@ def test_train_tune_and_use_a_task_of_ones_own(run, tmp_path):
     assert "mine" in (tmp_path / "eta.json").read_text()
 
 
+@pytest.mark.slow
 def test_tuned_scalars_go_beside_the_step_sizes(run, tmp_path):
     table = tmp_path / "tuned.json"
     for what in (("--steps", "1"), ("--depths", "4")):
@@ -445,6 +446,7 @@ def mdbench_(*arguments, **options):
     return subprocess.run([sys.executable, "-m", "mdbench", *arguments], capture_output=True, text=True, **options)
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written_is_said():
     command = ["show", "md1"]
     run_it = [sys.executable, "-m", "mdbench", *command]

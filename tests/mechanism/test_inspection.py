@@ -229,6 +229,7 @@ def test_a_module_of_ones_own_is_held_against_the_construction():
         inspect(own(ahead=True), length=LENGTH, n_sequences=30)
 
 
+@pytest.mark.slow
 def test_a_task_of_order_one():
     task = MTD("chain", [[0.8, 0.2], [0.3, 0.7]], 1, lengths=(8,))
     seen = inspect("constructed_l3:eta=0.1", task=task, length=8, n_sequences=30)

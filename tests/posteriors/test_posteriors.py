@@ -127,6 +127,7 @@ def test_sampling_methods_report_errors_and_gates():
     assert exact["checks_made"] == []
 
 
+@pytest.mark.slow
 def test_draws_are_written_for_arviz(tmp_path):
     import arviz
 

@@ -56,6 +56,7 @@ def judged(fault):
     return *ran, *judge(ran[:1], ran[1:])
 
 
+@pytest.mark.slow
 def test_an_honest_sampler_passes():
     of_accuracy, of_calibration, verdict = judged(None)
     assert verdict.verdict == "pass"

@@ -251,6 +251,7 @@ def test_more_layers_are_at_least_as_good_as_more_steps(ours, steps, length):
     assert found.verdict == ours
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_is_tuned_at_first_use():
     task = MTD("own", np.array([[0.6, 0.4], [0.2, 0.8]]), order=2)
     (found,) = compare("constructed_l4", "md1", task=task, lengths=12, n_sequences=512)

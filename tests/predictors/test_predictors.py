@@ -149,6 +149,7 @@ def test_another_task_is_tuned_at_first_use_and_cached(caplog):
     path.rmdir()
 
 
+@pytest.mark.slow
 def test_tuning_is_not_misled_by_step_sizes_that_overshoot(zeros_task):
     """Large steps take weights below what float64 holds, where π has zeros: infinite scores, but no NaN."""
     eta = tune_step_size(zeros_task, 5, 128)

@@ -443,6 +443,7 @@ def test_what_further_layers_of_a_standard_model_add_counts_a_tenth():
         small.begin_with(large)
 
 
+@pytest.mark.slow
 def test_a_seed_whose_process_is_ended_ends_the_others_too(tmp_path):
     config = TrainingConfig(length=6, depth=1, steps=100_000, batch=2)
 
