@@ -34,7 +34,7 @@ Error = TypeVar("Error", bound=Exception)
 
 ATTEMPTS = 3  # at a cell
 
-ANSWER = 20  # seconds in which a scheduler answers and has a worker
+ANSWER, FIRST_WORKER = 20, 60  # seconds in which a scheduler answers, and has a worker
 
 BEGAN, ENDED = "began", "ended"  # what a :data:`Note` is told
 
@@ -276,10 +276,12 @@ def open_cluster(address: str | Cluster | None) -> Iterator[Cluster | None]:
             where = stack.enter_context(LocalCluster(n_workers=int(local[1] or n_cores()), **given))
         try:
             client = stack.enter_context(Client(where, timeout=ANSWER, set_as_default=False))
-            client.wait_for_workers(1, timeout=ANSWER)
-        except (OSError, ValueError) as error:  # TimeoutError is an OSError
-            has = "has no workers" if isinstance(error, TimeoutError) and "workers" in str(error) else "does not answer"
-            raise InputError(f"the Dask scheduler at {shown(address)} {has} within {ANSWER} s.") from None
+        except (OSError, ValueError):  # TimeoutError is an OSError
+            raise InputError(f"the Dask scheduler at {shown(address)} does not answer within {ANSWER} s.") from None
+        try:
+            client.wait_for_workers(1, timeout=FIRST_WORKER)
+        except TimeoutError:
+            raise InputError(f"the Dask scheduler at {shown(address)} has no worker after {FIRST_WORKER} s.") from None
         check_workers(client)
         yield Cluster(client)
 

@@ -160,6 +160,18 @@ def test_nobody_answers(monkeypatch):
         pass
 
 
+def test_nobody_works(monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(cluster_module, "FIRST_WORKER", 0.5)
+    with (
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as idle,
+        pytest.raises(InputError, match=r"has no worker after 0\.5 s"),
+        open_cluster(idle.scheduler_address),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_ahead_begins_so_many_and_keeps_the_order(n):
     log = []
