@@ -84,6 +84,8 @@ def evaluate(
             of one stands in ``failed``.
     """
     check_device(device)
+    if per_sequence is not None:
+        _check_table(Path(per_sequence))
     if cache not in get_args(Cache):
         raise InputError(f"cache must be one of {', '.join(get_args(Cache))}, not {cache!r}.")
     cells_of = grid(task, suite, lengths)
@@ -118,8 +120,6 @@ def evaluate(
         refusals = [each.refusals[asked[0]] for each in served if asked[0] in each.refusals]
         if len(refusals) == len(served):  # where another task is served, what is left out is said below the table
             raise refusals[0]
-    if per_sequence is not None:
-        _check_table(Path(per_sequence))
     if not any(by_name or each.failed for each in served for by_name in each.servers.values()):
         raise InputError(next(s.reason for each in served for s in each.skipped))
 
@@ -137,9 +137,9 @@ def evaluate(
                 for part in parts[n_shown:]:
                     done(part)
                 n_shown = len(parts)
-    whole = Evaluation.merged(parts)
-    if whole.failed and not any(r.predictor in asked for r in whole.results):
-        raise PredictorError(next((f for f in whole.failed if f.predictor in asked), whole.failed[0]).reason)
+        whole = Evaluation.merged(parts)
+        if whole.failed and not any(r.predictor in asked for r in whole.results):  # no table is written then
+            raise PredictorError(next((f for f in whole.failed if f.predictor in asked), whole.failed[0]).reason)
     if done:
         for part in parts[n_shown:]:
             done(part)
@@ -156,7 +156,7 @@ def _evaluations(streams: Sequence[Stream], write: Callable[[pd.DataFrame], obje
         held = stream.n <= MOST_KEPT
         if held or write is not None:
             frame = stream.frame(part, shard)
-            if write is not None:
+            if write is not None and len(frame):
                 write(frame)
             if held:
                 frames.append(frame)

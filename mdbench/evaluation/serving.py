@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def _build(text: str, task: Task, device: str, limits: Limits | None) -> Any:
 
 
 _BUILT: dict[tuple[Any, ...], tuple[Any, dict[int, Sequence[Any]]]] = {}
-"""On a worker: predictors by all that they are built from, with their training seeds at each length."""
+"""On a worker: predictors by all that their answers depend on, with their training seeds at each length."""
 
 
 def predict_by_name(source: Source, length: int, run: int, tokens: Int[np.ndarray, "n L"], _advance: Advance) -> Arrays:
@@ -128,7 +129,7 @@ def predict_by_name(source: Source, length: int, run: int, tokens: Int[np.ndarra
         PredictorError: what has that name here is not what was asked for, or breaks its contract.
     """
     text, task, device, limits, defaults, key = source
-    name = (text, task.name, task.task_hash, device, limits)
+    name = (json.dumps(key, sort_keys=True), limits)
     if name not in _BUILT:
         here = answers(text, task, device, None, "none", defaults).key
         differs = [what for what in key if here[what] != key[what]]

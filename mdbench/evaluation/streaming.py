@@ -28,6 +28,8 @@ from mdbench.tasks import evaluation_sequences
 
 SHARD = 32 * CHUNK  # sequences in memory at a time
 
+MOST_TOGETHER = 16  # chunks that a worker is sent together
+
 
 class _Scored(NamedTuple):
     """What one predictor said of a shard in one cell, with its scores and the seconds of its chunks."""
@@ -36,8 +38,6 @@ class _Scored(NamedTuple):
     scores: Scores
     seconds: list[float]
 
-
-MOST_TOGETHER = 16  # chunks that a worker is sent together
 
 ShardScores = list[tuple[Cell, dict[str, _Scored]]]
 """By length, shortest first: the cell, and what each predictor that did not fail said there."""

@@ -79,12 +79,15 @@ def train(
                     )
             else:
                 (folder / SNAPSHOTS).unlink(missing_ok=True)  # of a run whose card was removed
-        if cluster is not None:
+        groups = groups_of(out, seeds, device)
+        if cluster is not None and groups:
+            if (out / CHECKPOINT).exists():
+                raise InputError(f"'{out}' holds a checkpoint of several seeds at once; go on without a cluster.")
+            unfinished = [seed for group in groups for seed in group]
             with open_cluster(cluster) as workers:
                 assert workers is not None
-                _train_on(workers, task, config, out, seeds, start_from, device, snapshots, progress)
+                _train_on(workers, task, config, out, unfinished, start_from, device, snapshots, progress)
             return folders
-        groups = groups_of(out, seeds, device)
         n_seeds = sum(map(len, groups))
         for group in groups:
 
@@ -110,8 +113,6 @@ def _train_on(
     progress: Advance,
 ) -> None:
     """Each seed on a worker: one that is lost is replaced, and goes on from the last checkpoint."""
-    if (out / CHECKPOINT).exists():
-        raise InputError(f"'{out}' holds a checkpoint of several seeds at once; go on without a cluster.")
     out, start_from = out.resolve(), start_from and start_from.resolve()
     with tempfile.NamedTemporaryFile(dir=out, prefix=TEMPORARY) as mark:
         blind = [address for address, sees in workers.everywhere(os.path.exists, mark.name).items() if not sees]

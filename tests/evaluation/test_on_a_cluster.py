@@ -9,11 +9,16 @@ import threading
 import time
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
 import mdbench
 from mdbench.core.cluster import open_cluster
+from mdbench.core.errors import PredictorError
+from mdbench.core.progress import no_advance
 from mdbench.evaluation import streaming
+from mdbench.evaluation.running import answers
+from mdbench.evaluation.serving import Source, predict_by_name
 
 TASK = "mtd-q3-m2"
 
@@ -129,6 +134,9 @@ def test_every_command_that_has_cells_comes_to_the_same_on_workers(address, tmp_
         for seed in (0, 1):
             weights = [tmp_path / name / f"seed{seed}" / "weights.safetensors" for name in ("here", "there")]
             assert weights[0].read_bytes() == weights[1].read_bytes()
+        cards = [(tmp_path / "there" / f"seed{seed}" / "card.json").stat().st_mtime_ns for seed in (0, 1)]
+        mdbench.train(TASK, config, tmp_path / "there", seeds=(0, 1), cluster=workers)  # finished: nothing is done
+        assert cards == [(tmp_path / "there" / f"seed{seed}" / "card.json").stat().st_mtime_ns for seed in (0, 1)]
 
 
 @pytest.mark.slow
@@ -156,6 +164,21 @@ def test_a_folder_that_workers_do_not_see(address, tmp_path, monkeypatch):
         monkeypatch.setattr(workers, "everywhere", lambda _function, _path: {"tcp://there:1": False})
         with pytest.raises(mdbench.InputError, match="worker tcp://there:1 does not see the folder"):
             mdbench.train(TASK, config, tmp_path / "runs", cluster=workers)
+
+
+def test_a_worker_builds_anew_what_has_changed_since(tmp_path):
+    """Workers outlive a command: the same name may mean another file then."""
+    file, task = tmp_path / "mine.py", mdbench.load_task(TASK)
+    tokens = np.zeros((4, 9), dtype=np.int64)
+    for row in ([0.2, 0.3, 0.5], [0.5, 0.3, 0.2]):
+        file.write_text(f"import numpy as np\ndef mine(contexts):\n    return np.tile({row}, (len(contexts), 1))\n")
+        text = f"{file}:mine"
+        source = Source(text, task, "cpu", None, None, answers(text, task, "cpu", None, "none").key)
+        probs = predict_by_name(source, 8, 0, tokens, no_advance)["probs"]
+        np.testing.assert_allclose(probs, [row] * 4)
+    file.write_text(file.read_text() + "# other\n")
+    with pytest.raises(PredictorError, match="differs in its sources between a worker and here"):
+        predict_by_name(source._replace(key=source.key | {"sources": "other"}), 8, 0, tokens, no_advance)
 
 
 def test_an_object_has_no_name_that_a_worker_could_know():

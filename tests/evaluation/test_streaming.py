@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import mdbench
+from mdbench.core.errors import PredictorError
 from mdbench.core.statistics import Moments, mean_interval
 from mdbench.evaluation import evaluation, outcome, streaming
 from mdbench.evaluation.cell import cells
@@ -110,6 +111,25 @@ def test_a_table_that_cannot_be_written_is_said_before_anything_runs(tmp_path):
     for path, says in ((tmp_path / "x.txt", "written as .csv or .parquet"), (tmp_path / "no" / "x.csv", "no folder")):
         with pytest.raises(mdbench.InputError, match=says):
             mdbench.evaluate("uniform", **GIVEN, per_sequence=path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_begins_with_the_first_task_that_has_scores_and_is_not_replaced_by_a_failure(tmp_path, suffix):
+    path = tmp_path / f"scores{suffix}"
+    read = pd.read_csv if suffix == ".csv" else pd.read_parquet
+    given = {"lengths": [32], "n_sequences": 20, "references": (), "per_sequence": path}
+    # No network was trained for the first task at that length.
+    mdbench.evaluate(["trained_l6"], task=["mtd-q3-m2", "mtd-q5-m3"], **given)
+    before = read(path)
+    assert list(before["task"].unique()) == ["mtd-q5-m3"]
+    assert list(before["sequence"]) == list(range(20))
+
+    def fails(contexts):
+        raise ValueError(len(contexts))
+
+    with pytest.raises(PredictorError, match="fails"):
+        mdbench.evaluate([fails], task=TASK, **given)
+    pd.testing.assert_frame_equal(read(path), before)
 
 
 @pytest.mark.usefixtures("shards")
