@@ -134,26 +134,21 @@ class ContextTree(ContextRows):
         self, counts: Float[np.ndarray, "B contexts q"], context: Int[np.ndarray, " B"]
     ) -> Float[np.ndarray, "B q"]:
         """p_B after a context, from the counts at depth D."""
-        from scipy.special import gammaln  # a predictor that takes the task does without
+        from mdbench.core.statistics import log_dirichlet_multinomial  # scipy, which a predictor does without
 
         q, alpha, everyone = self.n_states, self.concentration, np.arange(len(counts))
-
-        def evidence(counts: np.ndarray) -> np.ndarray:
-            total = counts.sum(axis=-1)
-            each = (gammaln(counts + alpha) - gammaln(alpha)).sum(axis=-1)
-            return each - gammaln(total + q * alpha) + gammaln(q * alpha)
 
         def row(counts: np.ndarray, node: np.ndarray) -> np.ndarray:
             of_node = counts[everyone, node]
             return (of_node + alpha) / (of_node.sum(axis=-1, keepdims=True) + q * alpha)
 
-        log_weighted = evidence(counts)  # log P_w of every node of this depth
+        log_weighted = log_dirichlet_multinomial(counts, alpha)  # log P_w of every node of this depth
         predicted = row(counts, context)
         with np.errstate(divide="ignore"):
             log_stop, log_go = np.log(self.stop), np.log1p(-self.stop)
         for depth in range(self.depth - 1, -1, -1):
             counts = counts.reshape(len(counts), q, q**depth, q).sum(axis=1)  # over the oldest token
-            own = log_stop + evidence(counts)
+            own = log_stop + log_dirichlet_multinomial(counts, alpha)
             split = log_go + log_weighted.reshape(len(counts), q, q**depth).sum(axis=1)
             log_weighted = np.logaddexp(own, split)
             node = context % q**depth

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,6 +74,8 @@ def train(
     cluster: OnCluster = None,
 ) -> None:
     """Train transformers; the same command goes on where it was interrupted."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from mdbench import tasks
     from mdbench.core.cluster import open_cluster
     from mdbench.pages.bars import progress_bars

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 from mdbench.core.compilation import machine
 from mdbench.core.device import n_cores
 from mdbench.core.errors import InputError, PredictorError, reason_of, shown, warn_once
-from mdbench.core.progress import Advance, Note, no_advance, no_note
+from mdbench.core.progress import BEGAN, ENDED, Advance, Note, no_advance, no_note
 from mdbench.core.store import LIBRARIES, code_hash
 
 Item = TypeVar("Item")
@@ -35,8 +35,6 @@ Error = TypeVar("Error", bound=Exception)
 ATTEMPTS = 3  # at a cell
 
 ANSWER, FIRST_WORKER = 20, 60  # seconds in which a scheduler answers, and has a worker
-
-BEGAN, ENDED = "began", "ended"  # what a :data:`Note` is told
 
 AHEAD = 4  # cells begun for each worker before the first of them is waited for
 

@@ -12,8 +12,10 @@ Progress = Callable[[str, int], Advance]
 """``progress(description, total)`` begins something that is done when its :data:`Advance` has been given ``total``."""
 
 
+BEGAN, ENDED = "began", "ended"
+
 Note = Callable[[str, str, int], object]
-"""Called with ``began`` or ``ended``, and the host and the process that something is computed by."""
+"""Called with :data:`BEGAN` or :data:`ENDED`, and the host and the process that something is computed by."""
 
 
 def no_note(_event: str, _host: str, _process: int) -> None:

@@ -120,6 +120,13 @@ class Spread:
         return math.exp(float(log_p))
 
 
+def log_dirichlet_multinomial(counts: Float[np.ndarray, "... q"], concentration: float) -> Float[np.ndarray, "..."]:
+    """Log probability, in nats, of draws with these counts in their order, their distribution ~ Dirichlet(α, .., α)."""
+    total, q = counts.sum(axis=-1), counts.shape[-1]
+    each = (special.gammaln(counts + concentration) - special.gammaln(concentration)).sum(axis=-1)
+    return each - special.gammaln(total + q * concentration) + special.gammaln(q * concentration)
+
+
 def pooled(variances: Sequence[tuple[float, int]]) -> tuple[float, float]:
     """Standard error and degrees of freedom of a sum, from the variances of its parts with theirs (Satterthwaite)."""
     total = sum(v for v, _ in variances)

@@ -30,7 +30,7 @@ import numpy as np
 from mdbench.core.compilation import machine
 from mdbench.core.errors import InputError, warn_once
 from mdbench.core.files import cache_folder, can_make, make_folder, write_whole
-from mdbench.core.progress import Note
+from mdbench.core.progress import BEGAN, ENDED, Note
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +135,9 @@ class Store:
 
         def computed() -> Value:
             here = platform.node(), os.getpid()
-            note("began", *here)
+            note(BEGAN, *here)
             value = compute()
-            note("ended", *here)
+            note(ENDED, *here)
             return value
 
         def get(compute: Callable[[], Value], found: tuple[Value | None, list[Path]]) -> Value:

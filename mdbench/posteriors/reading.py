@@ -326,9 +326,9 @@ def _of_object(given: Any, alphabet: _Alphabet, order: int) -> Tokens:
         cells = [list(row) for row in given.astype(object).to_numpy()]
         header = [str(name) for name in given.columns]
         if any(isinstance(name, str) for name in given.columns) or len(header) == 1:
-            body = [[_text(cell) for cell in row] for row in cells]
-            table = Table("the DataFrame", [header, *body], [*range(len(body) + 1)], "commas")
-            if len(header) == 1 and not any(len(str(row[0])) > 1 and not alphabet.is_state(row[0]) for row in body):
+            table = _with_names(header, cells)
+            states = [row[0] for row in table.rows[1:]]
+            if len(header) == 1 and not any(len(str(cell)) > 1 and not alphabet.is_state(cell) for cell in states):
                 return _understood([[row[0] for row in cells]], None, [], alphabet, table.source)
             return _understood(*lay_out(table, order, alphabet.cells, headed=True), alphabet, table.source)
         names, rows = tuple(str(k) for k in given.index), cells
@@ -360,7 +360,11 @@ def table_of(given: Any) -> Table | None:
     header = [str(name) for name in given.columns]
     if not any(isinstance(name, str) for name in given.columns):
         return None
-    rows = zip(*(list(given[name]) for name in given.columns), strict=True)
+    return _with_names(header, zip(*(list(given[name]) for name in given.columns), strict=True))
+
+
+def _with_names(header: list[str], rows: Iterable[Iterable[Any]]) -> Table:
+    """The cells of a DataFrame below the names of its columns."""
     body = [[_text(cell) for cell in row] for row in rows]
     return Table("the DataFrame", [header, *body], [*range(len(body) + 1)], "commas")
 

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import gammaln, logsumexp
+from scipy.special import logsumexp
 
 from mdbench.core.progress import Advance, no_advance
+from mdbench.core.statistics import log_dirichlet_multinomial
 
 PARTICLES = 500  # of one run
 RUNS = 8
@@ -64,10 +65,7 @@ def _of_chain(before: Int[np.ndarray, " n"], came: Int[np.ndarray, " n"], q: int
     """Σ_a log of the Dirichlet-multinomial of what came after a."""
     pairs = np.zeros((q, q))
     np.add.at(pairs, (before, came), 1)
-    rows = (
-        gammaln(q * beta) - gammaln(q * beta + pairs.sum(axis=1)) + (gammaln(beta + pairs) - gammaln(beta)).sum(axis=1)
-    )
-    return float(rows.sum())
+    return float(log_dirichlet_multinomial(pairs, beta).sum())
 
 
 def particle_evidence(
