@@ -151,18 +151,17 @@ def test_options_named_in_the_text_exist():
 @pytest.fixture
 def reader(tmp_path, monkeypatch, run):
     """A reader's folder, with the clone's examples and board: ``reader(path, slow=True)`` does what a page says."""
-    for name in ("examples", "leaderboard"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("webbrowser.open", lambda *_: True)
-
     def follow(path, slow):
+        (tmp_path / path.stem).mkdir()
+        monkeypatch.chdir(tmp_path / path.stem)
+        for name in ("examples", "leaderboard"):
+            Path(name).symlink_to(ROOT / name)
         done, shown, names = 0, "", {"__name__": "__main__"}
         for block in blocks_of(path):
             file = re.match(r"# (?P<name>[\w./]+\.(py|toml|csv))\b", block.text)
             if file:
-                (tmp_path / file["name"]).parent.mkdir(parents=True, exist_ok=True)
-                (tmp_path / file["name"]).write_text(block.text, encoding="utf-8")
+                Path(file["name"]).parent.mkdir(parents=True, exist_ok=True)
+                Path(file["name"]).write_text(block.text, encoding="utf-8")
             elif slow and is_run(block):
                 exec(compile(block.text, where(path, block.line), "exec"), names)
                 done += 1
