@@ -43,7 +43,6 @@ RULES = {
     r"my_idea|two_dice": "needs a package that the line before it installs; .ci/run does all that",
     r"mdbench (list|show|sample|reproduce --list|[a-z-]+ --help)\b": SECONDS,
     r"mdbench (train|tune|baseline validate|phases)\b": "minutes to days; tests/training, tests/cli run small ones",
-    r"mdbench reproduce\b": ".ci/run and tests/claims run it",
     r"mdbench (leaderboard|verify|score)\b|--record": "needs records: .ci/run, tests/board, examples/tour.py have them",
     r"\bnuts\b|gold reference|ctw": "minutes to hours; .ci/run and tests/baselines run small ones",
     r"--n-sequences 2048": "a minute and more; records of the board hold the same scores",
