@@ -150,6 +150,7 @@ def test_options_named_in_the_text_exist():
 @pytest.fixture
 def reader(tmp_path, monkeypatch, run):
     """A reader's folder, with the clone's examples and board: ``reader(path, slow=True)`` does what a page says."""
+
     def follow(path, slow):
         (tmp_path / path.stem).mkdir()
         monkeypatch.chdir(tmp_path / path.stem)
