@@ -22,7 +22,6 @@ from pathlib import Path
 
 import altair as alt
 import jax
-import numpy as np
 import numpyro
 import pandas as pd
 
@@ -59,15 +58,15 @@ print("their weights λ: ", sequences.weights[0].round(3))
 # ## Gold is the exact posterior
 #
 # NUTS can sample the posterior of λ. Here it need not: the posterior is known to many digits, after every token. This
-# exact answer is called *gold*.
+# exact answer is called *gold*. Below are the weights that the first sequence was drawn with, and their posterior mean.
 
 # %%
 context = sequences.contexts[:1]
 exact = Exact().posterior(task, context, lengths=range(task.order, 129))
 nuts = numpyro.infer.MCMC(numpyro.infer.NUTS(task.model), num_warmup=300, num_samples=1000, progress_bar=False)
 nuts.run(jax.random.key(0), context[0])
-print("exact:", exact.mean[0, -1].round(4), "with an error of at most", f"{exact.error[0]:.0e}")
-print("NUTS: ", np.asarray(nuts.get_samples()["weights"].mean(axis=0)).round(4))
+means = {"drawn": sequences.weights[0], "exact": exact.mean[0, -1], "NUTS": nuts.get_samples()["weights"].mean(axis=0)}
+pd.DataFrame(means, index=["weight of lag 1", "weight of lag 2"]).round(4)
 
 # %% [markdown]
 # What is known of λ grows with the context. The line is the posterior mean of the first weight, the band two standard
