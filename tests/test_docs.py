@@ -40,6 +40,7 @@ RULES = {
     r"--device cuda": "needs a GPU",
     r"my_task|run:runs|paper_l|RECORD|NAME\b|\.\.\.": "stands for what the reader has made",
     r"mdbench new-predictor": SECONDS,
+    r"gpt\.py": "needs a model that the reader trains in minutes",
     r"my_idea|two_dice": "needs a package that the line before it installs; .ci/run does all that",
     r"mdbench (list|show|sample|reproduce --list|[a-z-]+ --help)\b": SECONDS,
     r"mdbench (train|tune|baseline validate|phases)\b": "minutes to days; tests/training, tests/cli run small ones",

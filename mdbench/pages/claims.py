@@ -111,16 +111,15 @@ def render(entries: Sequence[Entry]) -> str:
         *_paragraph(
             f"{len(entries)} claims: {count[Verdict.HOLDS]} hold, {count[Verdict.FAILS]} fail, "
             f"{count[Verdict.UNDECIDED]} undecided. Each is an experiment, with a rule that says what decides it. A "
-            "claim's letter leads to its number, its rule, its figure and the command that repeats it."
+            "claim leads to its number, its rule, its figure and the command that repeats it."
         ),
         "",
-        "| | claim | verdict | number | of what |",
-        "|---|---|---|---|---|",
+        "| | claim | verdict |",
+        "|---|---|---|",
     ]
     for entry in entries:
         name, statement = entry["claim"], entry["statement"].removesuffix(".")
-        row = (f"[({_letter(entry)})](#{name})", f"[{statement}](#{name})", f"**{entry['verdict']}**", number(entry))
-        lines.append(f"| {' | '.join((*row, entry['unit']))} |")
+        lines.append(f"| ({_letter(entry)}) | [{statement}](#{name}) | **{entry['verdict']}** |")
     lines += [
         "",
         "| word | meaning |",
