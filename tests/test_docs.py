@@ -6,6 +6,7 @@ a command is run, or why it is not; all of them are parsed by the application it
 """
 
 import ast
+import csv
 import importlib
 import itertools
 import posixpath
@@ -43,6 +44,8 @@ RULES = {
     r"gpt\.py": "needs a model that the reader trains in minutes",
     r"my_idea|two_dice": "needs a package that the line before it installs; .ci/run does all that",
     r"mdbench (list|show|sample|reproduce --list|[a-z-]+ --help)\b": SECONDS,
+    r"mdbench reproduce\b": ".ci/run and tests/claims run it",
+    r"check (pyro_nuts|vi_dirichlet)": "minutes to an hour",
     r"mdbench (train|tune|baseline validate|phases)\b": "minutes to days; tests/training, tests/cli run small ones",
     r"mdbench (leaderboard|verify|score)\b|--record": "needs records: .ci/run, tests/board, examples/tour.py have them",
     r"\bnuts\b|gold reference|ctw": "minutes to hours; .ci/run and tests/baselines run small ones",
@@ -230,6 +233,18 @@ def test_files_of_tasks_are_tasks(block, tmp_path):
         return
     (tmp_path / "task.toml").write_text(block.text, encoding="utf-8")
     assert mdbench.load_task(tmp_path / "task.toml").n_states >= 2
+
+
+def test_rows_of_the_board_that_the_start_page_shows_are_those_of_the_board():
+    with (ROOT / "leaderboard" / "board.csv").open(encoding="utf-8") as file:
+        board = {row["predictor"]: row for row in csv.DictReader(file)}
+    shown = re.findall(
+        r"^\| \d+ \| `(.+?)` \| (\S+) \| (\S+) \.\. (\S+) \|$", (ROOT / "docs/index.md").read_text(), re.M
+    )
+    assert len(shown) >= 3
+    for name, *numbers in shown:
+        row = board[name]
+        assert numbers == [f"{float(row[column]):.3g}" for column in ("score", "interval_low", "interval_high")]
 
 
 # ---------------------------------------------------------------------------------------------------------------- links
