@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: evaluate test test-all bench lint types clean
+.PHONY: evaluate test test-all bench docs lint types clean
 
 evaluate: $(INSTALLED)
 	$(VENV)/bin/mdbench evaluate --predictor trained_l3
@@ -18,6 +18,9 @@ test-all: $(INSTALLED)
 bench: $(INSTALLED)
 	$(VENV)/bin/python tests/benchmarks/bench.py
 
+docs: $(INSTALLED)  # into build/site, with examples/tour.py run anew: a minute
+	$(VENV)/bin/mkdocs build --strict
+
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -29,7 +32,7 @@ types: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[docs,test]'
 	touch $@
 
 clean:

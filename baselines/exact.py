@@ -1,4 +1,4 @@
-r"""The exact posterior of the mixture weights, by stick-breaking Gauss-Jacobi quadrature (docs/model.md, section 2).
+r"""The exact posterior of mixture weights, by stick-breaking Gauss-Jacobi quadrature (docs/mathematics.md, section 2).
 
     λ_i = v_i Π_{j<i} (1 - v_j),   v_i ~ Beta(α, (m-i)α),   i = 1..m-1;   λ_m is what is left of the stick.
 

@@ -92,7 +92,7 @@ class Posterior:
     def predictive(self, task: Task, contexts: Int[np.ndarray, "B T"]) -> Predictive:
         """The next token after each prefix.
 
-        Of a mixture p at E[λ | y], which is p_B(· | y) of docs/model.md, section 1 if that is exact.
+        Of a mixture p at E[λ | y], which is p_B(· | y) of docs/mathematics.md, section 1 if that is exact.
         """
         if self.next_token is None:
             by_length = [task.truth(self.mean[:, p], contexts[:, :length]) for p, length in enumerate(self.lengths)]

@@ -1,4 +1,4 @@
-"""The model once more, in Pyro on torch and in float64, by docs/model.md, section 1, and no look at the rest.
+"""The model once more, in Pyro on torch and in float64, by docs/mathematics.md, section 1, and no look at the rest.
 
 It imports nothing of mdbench: numbers go in and arrays come out, so it can be wrong only on its own account.
 """

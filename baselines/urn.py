@@ -1,4 +1,4 @@
-r"""The exact posterior by a Pólya-urn filter over lag counts (docs/model.md, section 2).
+r"""The exact posterior by a Pólya-urn filter over lag counts (docs/mathematics.md, section 2).
 
 With λ integrated out, the counts c of how many of the first s transitions came from each lag form a Markov chain,
 P(next lag = g | c) = (α + c_g) / (mα + s). The filter carries w_s(c) = P(c, the first s transitions):

@@ -1,4 +1,4 @@
-"""The tables of docs/real_sequences.md: how often intervals of `mdbench.fit` hold the truth, and how long a fit takes.
+"""The tables of docs/guides/real_sequences.md: how often intervals of `mdbench.fit` hold the truth, what a fit takes.
 
     python scripts/fit_coverage.py
     python scripts/fit_coverage.py --times

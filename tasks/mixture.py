@@ -45,7 +45,7 @@ class Mixture(Task):
 
     @abstractmethod
     def likelihoods(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
-        """x_t(g), what each component says of each of the n = T - given transitions (docs/model.md, section 1).
+        """x_t(g), what each component says of each of the n = T - given transitions (docs/mathematics.md, section 1).
 
         Raises:
             SequenceError: a transition is impossible by every component, so that the sequence has probability 0.
@@ -61,7 +61,7 @@ class Mixture(Task):
         return np.full(self.n_components, 1 / self.n_components)
 
     def truth(self, theta: Float[np.ndarray, "B c"], contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B q"]:
-        """p_λ(b | y) = Σ_g λ_g rows(g, b), linear in λ: Bayes at the posterior mean (docs/model.md, section 1)."""
+        """p_λ(b | y) = Σ_g λ_g rows(g, b), linear in λ: Bayes at the mean of λ (docs/mathematics.md, section 1)."""
         return np.einsum("bg,bgq->bq", theta, self.rows(np.asarray(contexts)))
 
 
@@ -125,7 +125,7 @@ class LagMixture(Mixture):
         return (self.any_likelihoods(np.asarray(contexts)).sum(axis=-1) > 0).all(axis=1)
 
     def likelihoods(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
-        """x_t(g) = π_g(y_{t-g}, y_t) for t = m+1..T (docs/model.md, section 1)."""
+        """x_t(g) = π_g(y_{t-g}, y_t) for t = m+1..T (docs/mathematics.md, section 1)."""
         tokens = self.check_contexts(contexts)
         x = self.any_likelihoods(tokens)
         if not x.all() and len(impossible := np.argwhere(x.sum(axis=-1) == 0)):

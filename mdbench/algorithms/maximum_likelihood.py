@@ -1,4 +1,4 @@
-r"""Maximum likelihood: the fixed point of EM, EM_η of docs/model.md, section 2 at η = 1 run to its end.
+r"""Maximum likelihood: the fixed point of EM, EM_η of docs/mathematics.md, section 2 at η = 1 run to its end.
 
 ℓ is concave, and max_g ∂_g ℓ(λ) - n bounds ℓ* - ℓ(λ) (weak duality, as Σ_g λ_g ∂_g ℓ = n). EM itself,
 λ_g ← λ_g ∂_g ℓ / n, is slow where a weight vanishes or the maximum is flat; a primal-dual interior-point method gets to

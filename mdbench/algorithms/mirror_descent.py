@@ -1,4 +1,4 @@
-r"""k steps of Mirror Descent on λ with the negative-entropy potential (docs/model.md, section 3).
+r"""k steps of Mirror Descent on λ with the negative-entropy potential (docs/mathematics.md, section 3).
 
     λ⁰ = (1/m, .., 1/m),    λ^{j+1}_g ∝ λ^j_g exp(η ∂_g ℓ(λ^j)),    ∂_g ℓ(λ) = Σ_t x_t(g) / ⟨λ, x_t⟩
 

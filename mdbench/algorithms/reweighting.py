@@ -8,9 +8,9 @@ further layer computes one of two things from a linear combination v = Σ_k a_k 
 - ``R``, a reweighted mean over the transitions: f = Σ_t w_t γ_t with w_t ∝ exp(-⟨v, γ_t⟩).
 
 The last layer is an ``S``, whose result is the estimate of λ. Why: the gradient of the log likelihood is
-∂_g ℓ(λ) = Σ_t γ_t(g)/⟨λ, γ_t⟩, and 1/⟨λ, γ_t⟩ ≈ m e exp(-m ⟨λ, γ_t⟩) near ⟨λ, γ_t⟩ = 1/m (docs/model.md, section 4;
-docs/constructions.md derives it). ``""`` is one step of Mirror Descent, ``R``, ``SR`` and ``SRSR`` have four, five and
-seven layers. The least that a derivation needs has most scalars zero; all of them free, at no further layer, halve
+∂_g ℓ(λ) = Σ_t γ_t(g)/⟨λ, γ_t⟩, and 1/⟨λ, γ_t⟩ ≈ m e exp(-m ⟨λ, γ_t⟩) near ⟨λ, γ_t⟩ = 1/m (docs/mathematics.md, section
+4; docs/constructions.md derives it). ``""`` is one step of Mirror Descent, ``R``, ``SR`` and ``SRSR`` have four, five
+and seven layers. The least that a derivation needs has most scalars zero; all of them free, at no further layer, halve
 the excess KL and more.
 
 Two more scalars cost no layer either. A *temperature* τ: γ_t(g) ∝ x_t(g)^τ. And a *sink*: every R divides by

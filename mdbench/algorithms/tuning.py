@@ -1,4 +1,4 @@
-"""What is tuned on calibration sequences: step sizes (docs/model.md, section 3), scalars of constructed transformers.
+"""What is tuned on calibration sequences: step sizes (docs/mathematics.md, section 3), scalars of constructions.
 
 Those of the built-in tasks stand in ``tuned.json`` beside this file (``mdbench tune`` makes them anew). For any other
 task or length they are tuned at first use and kept in the user's cache folder (``MDBENCH_CACHE`` names another), one

@@ -253,7 +253,7 @@ class Laboratory:
         return Resampling({"": {place: Excess(values, row[place].gold_error)}}, None).score("")
 
     def apart_from_gold(self, row: Row) -> float:
-        """How far apart the two scales are, in standard errors: E[KL - KL of Bayes] is the excess KL (docs/model.md).
+        """Between the two scales, in standard errors: E[KL - KL of Bayes] is the excess KL (docs/mathematics.md).
 
         The largest over cells; some 2 by chance. More, and the λ are not those that the sequences were drawn with.
         """

@@ -1,4 +1,4 @@
-"""Scores: arrays in, one number a sequence out, in nats and float64 (docs/model.md, section 5)."""
+"""Scores: arrays in, one number a sequence out, in nats and float64 (docs/mathematics.md, section 5)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gold_error(
     se: Float[np.ndarray, "batch q"] | float = 0.0,
     same: Int[np.ndarray, " batch"] | None = None,
 ) -> float:
-    """Bound on |mean KL(p_B ‖ p̂) - mean KL(p̃_B ‖ p̂)| over the batch, in nats (docs/model.md, section 5).
+    """Bound on |mean KL(p_B ‖ p̂) - mean KL(p̃_B ‖ p̂)| over the batch, in nats (docs/mathematics.md, section 5).
 
     Each entry of the gold p̃_B is within ``bound`` of p_B, and has beside that the standard error ``se``, independent
     between sequences but for those of one number in ``same`` (equal contexts), whose errors are equal. To first order

@@ -22,7 +22,7 @@ from mdbench.evaluation.scores import SCORES, Score
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of one predictor in one cell (task, length): means over sequences, in nats (docs/model.md, section 5).
+    """Scores of a predictor in one cell (task, length): means over sequences, in nats (docs/mathematics.md, section 5).
 
     ``scores`` has each by its name, None where it is not defined: ``excess_kl``, and ``gold_error`` with it, for the
     oracle, which is told θ. Standard errors and intervals are None where they do not exist (one sequence, infinite

@@ -46,7 +46,7 @@ SCORES = {
     "nll": Score(lambda cell, probs: metrics.nll(cell.next_tokens, probs), "log loss on the token that came"),
 }
 
-"""Those of docs/model.md, section 5, in nats; records hold them, and no other (``RECORDED`` of the board)."""
+"""Those of docs/mathematics.md, section 5, in nats; records hold them, and no other (``RECORDED`` of the board)."""
 
 
 def all_scores() -> dict[str, Score]:

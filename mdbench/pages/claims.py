@@ -6,9 +6,11 @@ import csv
 import functools
 import io
 import json
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import matplotlib
@@ -29,6 +31,7 @@ JSON, PAGE, FOLDER = "claims.json", "claims.md", "claims"
 BAND = 3  # training seeds from which there is one
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B", "#7F7F7F", "#B8860B")
 LINE = 120  # characters of a line of prose
+SENTENCE = re.compile(r"(?<=[\w)]\.) (?=[a-zA-Z])")  # where one ends
 WIDTH, HEIGHT = 3.7, 3.1  # of a panel, in inches
 PER_ROW = 3
 MARKED = 20  # points, from which a curve has no marks
@@ -103,30 +106,35 @@ def render(entries: Sequence[Entry]) -> str:
     count = {verdict: sum(e["verdict"] == verdict for e in entries) for verdict in Verdict}
     commands = list(dict.fromkeys(entry["command"] for entry in entries))
     lines = [
-        "# Claims, and what became of them",
-        "",
-        *_paragraph(
-            "Each claim is an experiment with a rule that says what decides it. *Excess KL* is the distance to the "
-            "Bayes-optimal prediction, in nats; *KL to the truth* is the paper's scale, which adds the noise of λ to "
-            "it. *Undecided* means that neither the claim nor its opposite is shown. Intervals are of 95%; where "
-            "training seeds count they are few, so intervals are wide. Rules stood before the experiments were run; "
-            "after a first run a review made equality a matter of each task, where it had been one of their mean. How "
-            "each claim is run: mdbench/claims/, a file each."
-        ),
+        "# The claims, and what became of them",
         "",
         *_paragraph(
             f"{len(entries)} claims: {count[Verdict.HOLDS]} hold, {count[Verdict.FAILS]} fail, "
-            f"{count[Verdict.UNDECIDED]} undecided. Made by {' and '.join(f'`{c}`' for c in commands)}; `--fast` does "
-            "it on one task with fewer sequences."
+            f"{count[Verdict.UNDECIDED]} undecided. Each is an experiment, with a rule that says what decides it. A "
+            "claim leads to its number, its rule, its figure and the command that repeats it."
         ),
         "",
-        "| claim | verdict | number | of what | figure |",
-        "|---|---|---|---|---|",
+        "| | claim | verdict |",
+        "|---|---|---|",
     ]
     for entry in entries:
-        name = entry["claim"]
-        row = (f"[{name}](#{name})", f"**{entry['verdict']}**", number(entry), entry["unit"])
-        lines.append(f"| {' | '.join(row)} | [figure]({FOLDER}/{name}.svg) |")
+        name, statement = entry["claim"], entry["statement"].removesuffix(".")
+        lines.append(f"| ({_letter(entry)}) | [{statement}](#{name}) | **{entry['verdict']}** |")
+    lines += [
+        "",
+        "| word | meaning |",
+        "|---|---|",
+        "| excess KL | distance to the Bayes-optimal prediction, in nats |",
+        "| KL to the truth | the paper's scale, which adds the noise of λ to it |",
+        "| undecided | neither the claim nor its opposite is shown |",
+        "| interval | of 95%; where training seeds count they are few, so intervals are wide |",
+        "",
+        *_paragraph(
+            "Rules stood before the experiments were run. After a first run a review made equality a matter of each "
+            "task, where it had been one of their mean. How each claim is run: mdbench/claims/, a file each. Made by "
+            f"{' and '.join(f'`{c}`' for c in commands)}; `--fast` does it on one task with fewer sequences."
+        ),
+    ]
     if any(entry["claim"] == MAIN for entry in entries):
         lines += ["", f"![The main figure]({FOLDER}/{MAIN}.svg)"]
     for entry in entries:
@@ -136,21 +144,32 @@ def render(entries: Sequence[Entry]) -> str:
             "",
             f"## {name}",
             "",
-            *_paragraph(f"**{entry['verdict']}**: {entry['statement']} {entry['says']}"),
+            *_paragraph(f"({_letter(entry)}) {entry['statement']} **{entry['verdict'].capitalize()}.**"),
             "",
-            *_paragraph(
-                f"Number: {number(entry)}, {entry['unit']}{seeds}. Source: {entry['source']}. Rule: {entry['rule']}. "
-                f"`mdbench reproduce {name} --out DIR`, {entry['seconds']:.0f} seconds on {entry['device']}; [all "
-                f"numbers]({FOLDER}/{name}.csv)."
-            ),
+            *(line for sentence in SENTENCE.split(entry["says"]) for line in _paragraph(sentence, "- ")),
+            "",
+            "| | |",
+            "|---|---|",
+            f"| number | {number(entry)}, {entry['unit']}{seeds} |",
+            f"| rule | {entry['rule']} |",
+            f"| source | {entry['source']} |",
+            f"| again | `mdbench reproduce {name} --out DIR`, {entry['seconds']:.0f} seconds on {entry['device']} |",
+            f"| all numbers | [{name}.csv]({FOLDER}/{name}.csv) |",
         ]
         if name != MAIN:
             lines += ["", f"![{name}]({FOLDER}/{name}.svg)"]
     return "\n".join(lines) + "\n"
 
 
-def _paragraph(text: str) -> list[str]:
-    return textwrap.wrap(text, LINE, break_long_words=False, break_on_hyphens=False)
+def _letter(entry: Entry) -> str:
+    return ascii_lowercase[NAMES.index(entry["claim"])]
+
+
+def _paragraph(text: str, mark: str = "") -> list[str]:
+    indent = " " * len(mark)
+    return textwrap.wrap(
+        text, LINE, initial_indent=mark, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ figures

@@ -1,4 +1,4 @@
-"""Transformers by explicit weights: the paper's three layers, and four, five and seven (docs/model.md, section 4)."""
+"""Transformers by explicit weights: the paper's three layers; four, five and seven (docs/mathematics.md, section 4)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class PosteriorMean:
             raise Unsupported(str(error), label="too large") from None
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """P at E[λ | y], or the closed form: p_B(· | y) where the baseline is exact (docs/model.md, section 1)."""
+        """P at E[λ | y], or a closed form: p_B(· | y) where the baseline is exact (docs/mathematics.md, section 1)."""
         return self.baseline.next_token(self.task, contexts)
 
 

@@ -1,6 +1,6 @@
 r"""The two transformers that mdbench trains. Both predict the token after a context.
 
-Disentangled (docs/model.md, section 4): one head, no MLP, residual by concatenation.
+Disentangled (docs/mathematics.md, section 4): one head, no MLP, residual by concatenation.
 h⁰_i = one-hot(y_i);    layer l, causal:    e_ij = h_iᵀ (W_A h_j + R_A[i - j]),    A = softmax_j(e),
 ĥ_i = Σ_j A_ij [h_j ; R_V[i - j]],    h_i ← [h_i ; ĥ_i];    output W_O h_T (linear: it need not lie on the simplex).
 
@@ -64,7 +64,7 @@ class DisentangledTransformer(nn.Module):
         Its last layer but one (or its only one) is followed by a copy of itself for each missing layer, and what read
         that layer reads the mean of it and its copies. The output is the same, but for the entries that the small model
         does not have: they keep a tenth of their values. Training finds uses for copies that it does not find for
-        layers added above (docs/training.md).
+        layers added above (docs/trained_weights.md).
         """
         _check_smaller(small, self)
         layers = iter(self.layers)

@@ -17,8 +17,8 @@ from mdbench.predictors.training_config import (
 )
 
 # The paper's protocol, but for learning rate and schedule, which we do not know of it: at a constant rate, or a higher
-# one, what a token's noise adds is more than there is to learn (docs/training.md). Cross-entropy training is a question
-# that it leaves open.
+# one, what a token's noise adds is more than there is to learn (docs/trained_weights.md). Cross-entropy training is a
+# question that it leaves open.
 PAPER = {"target": TOKEN, "batch": 128, "steps": 500_000, "learning_rate": 1e-3}
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -1,7 +1,7 @@
 """Seeds side by side on the CPU, each trained by a process of its own.
 
 As threads of one process they would wait for one another, since Python's lock changes hands at every operation
-(docs/training.md has figures). Requests and reports are lines of JSON.
+(docs/performance.md has figures). Requests and reports are lines of JSON.
 """
 
 from __future__ import annotations

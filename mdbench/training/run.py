@@ -1,4 +1,4 @@
-"""Train transformers on fresh sequences (docs/model.md, section 6), several seeds side by side.
+"""Train transformers on fresh sequences (docs/mathematics.md, section 6), several seeds side by side.
 
 A run is a folder ``seed<k>`` with ``weights.safetensors`` and ``card.json``, which a predictor loads. While it trains,
 ``checkpoint.safetensors`` beside them holds parameters, Adam's state and the losses so far; on a GPU, where several

@@ -151,7 +151,7 @@ def urn_states(n, m):
 
 
 def urn(x, alpha):
-    """Pólya-urn filter (docs/model.md, section 2) for x (B, n, m), all prefixes: E[λ], E[λ²], log Z, in 80 bits."""
+    """Pólya-urn filter (docs/mathematics.md, section 2) of x (B, n, m), all prefixes: E[λ], E[λ²], log Z; 80 bits."""
     _, n, m = x.shape
     alpha, x = EXTENDED(alpha), x.astype(EXTENDED).transpose(1, 2, 0)
     states, after = urn_states(n, m)

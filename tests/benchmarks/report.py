@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+import textwrap
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -244,7 +245,7 @@ def busy_sentence(busy: float) -> str:
 
 def on_page(page: str, run: Run) -> str:
     """The page with the table of that run in its place."""
-    shown_there = f"{table(run)}\n\n{about(run)}"
+    shown_there = f"{table(run)}\n\n{textwrap.fill(about(run), 120, break_on_hyphens=False)}"
     return re.sub(r"(<!-- bench -->\n).*?(\n<!-- end -->)", lambda m: m[1] + shown_there + m[2], page, flags=re.DOTALL)
 
 

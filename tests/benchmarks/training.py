@@ -1,13 +1,13 @@
 """Training steps a second against a plain eager loop of the same model, in turn, on this machine.
 
     python tests/benchmarks/bench.py --only training
-    python tests/benchmarks/training.py                 the table of docs/training.md
+    python tests/benchmarks/training.py                 the table of docs/performance.md
 
 The latter has options such as ``--device cuda --model standard --depth 5``. Ours: three
 seeds side by side; a step of one seed counts as one. The plain loops: one model, torch's own threads, its Adam, warm;
 they too compute only the last row of the last layer, and their batches come from the same sampler. ``formula`` writes
-the relative positions as docs/model.md, section 4 has them, by indices i - j, as anyone would; ``our module`` is the
-module that we train, whose shifts instead of indices are part of what makes the trainer fast.
+the relative positions as docs/mathematics.md, section 4 has them, by indices i - j, as anyone would; ``our module`` is
+the module that we train, whose shifts instead of indices are part of what makes the trainer fast.
 """
 
 import argparse

@@ -273,7 +273,7 @@ def test_a_task_of_ones_own(tmp_path):
 def test_trained_transformers_meet_the_bar_wherever_there_are_weights(name, lengths, factor, opponent):
     """Their excess KL against that of tuned steps, on the first 2,048 sequences; at 192 and 256 of the best seed.
 
-    There two of three seeds are not trained to the end (docs/training.md), so the mean says little of what is possible.
+    There two of three seeds are not trained to the end (docs/trained_weights.md), so the mean says little.
     """
     found = mdbench.evaluate(
         name, task=None if lengths is None else "mtd-q5-m3", lengths=lengths, n_sequences=2048, references=[opponent]

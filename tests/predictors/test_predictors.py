@@ -23,7 +23,7 @@ SEIZURES = Path(__file__).parents[3] / "shared" / "data" / "epileptic_seizures.c
 
 
 def test_one_step_is_the_closed_form(core_task):
-    """λ̂_g ∝ exp(η m Σ_t γ_t(g)), docs/model.md, section 3."""
+    """λ̂_g ∝ exp(η m Σ_t γ_t(g)), docs/mathematics.md, section 3."""
     x = lag_likelihoods(core_task, sample(core_task, 32, 20, seed=0).contexts)
     gamma_sum = (x / x.sum(axis=-1, keepdims=True)).sum(axis=1)
     unnormalised = np.exp(0.1 * core_task.order * gamma_sum)

@@ -28,7 +28,7 @@ def random_model(name):
 
 
 def disentangled_layer(layer, states):
-    """docs/model.md, section 4, position by position: the new states and the attention map."""
+    """docs/mathematics.md, section 4, position by position: the new states and the attention map."""
     new, maps = [], []
     for i, query in enumerate(states):
         scores = [query @ (layer.attend @ states[j] + layer.attend_offset[i - j]) for j in range(i + 1)]
