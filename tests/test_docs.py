@@ -45,7 +45,7 @@ RULES = {
     r"my_idea|two_dice": "needs a package that the line before it installs; .ci/run does all that",
     r"mdbench (list|show|sample|reproduce --list|[a-z-]+ --help)\b": SECONDS,
     r"mdbench reproduce\b": ".ci/run and tests/claims run it",
-    r"check (pyro_nuts|vi_dirichlet)": "minutes to an hour",
+    r"mdbench (identify|inspect|patch|agree|check)\b": "minutes; tests/mechanism, board and evaluation run small ones",
     r"mdbench (train|tune|baseline validate|phases)\b": "minutes to days; tests/training, tests/cli run small ones",
     r"mdbench (leaderboard|verify|score)\b|--record": "needs records: .ci/run, tests/board, examples/tour.py have them",
     r"\bnuts\b|gold reference|ctw": "minutes to hours; .ci/run and tests/baselines run small ones",
