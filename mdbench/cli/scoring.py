@@ -55,7 +55,8 @@ def evaluate(
     n_sequences: Annotated[
         int | None,
         typer.Option(
-            "--n-sequences", help="Sequences for each task and length; 1024, or with --record all public ones."
+            "--n-sequences",
+            help="Sequences for each task and length; 1024, or with --record all public ones; all recorded ones.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -124,7 +125,7 @@ def evaluate(
             suite=suite,
             world=world,
             lengths=at,
-            n_sequences=evaluation.N_SEQUENCES if n_sequences is None else n_sequences,
+            n_sequences=n_sequences,
             seed=seed,
             device=device,
             references=None if references or (references is None and not record) else (),
@@ -155,7 +156,7 @@ def compare(
     task: Tasks = None,
     suite: Suite = None,
     lengths: Lengths = None,
-    n_sequences: NSequences = 1024,
+    n_sequences: NSequences = None,
     seed: Seed = 0,
     device: Device = "cpu",
     gold: Gold = None,
