@@ -116,7 +116,7 @@ class Recorded(MTD):
         data = table.pop("data")
         if isinstance(data, str):
             return table | _read_arrays(folder / data)
-        return table | _read_packaged(data)
+        return table | read_packaged(data)
 
     # ------------------------------------------------------------------------------------------------ its two parts
 
@@ -254,7 +254,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"data {shown(path)} is no .npz with {', '.join(ARRAYS)}: {reason_of(error)[:200]}") from None
 
 
-def _read_packaged(data: Any) -> dict[str, np.ndarray]:
+def read_packaged(data: Any) -> dict[str, np.ndarray]:
     """One sequence from a column of numbers in a table that a package ships: state k is from the k-th bound on.
 
     ``data`` has package, extra (of mdbench, which installs it), file, column, bounds (ascending) and trained.

@@ -112,10 +112,15 @@ def evaluate(
         raise InputError("records are of a task's own sequences; leave out --record or --world.")
     if record:
         from mdbench.board import writing
+        from mdbench.tasks import Recorded
 
         make_folder(leaderboard)
-        n_sequences = writing.N_PUBLIC if n_sequences is None else n_sequences
         grid = evaluation.grid(task, suite, at)
+        recorded = [task_ for task_, _ in grid if isinstance(task_, Recorded)]
+        if recorded and len(recorded) < len(grid):
+            raise InputError("tasks of recorded sequences have as many as they have; record the others apart.")
+        if n_sequences is None and not recorded:
+            n_sequences = writing.N_PUBLIC
         most = max(len(of_task) for _, of_task in grid)
         writing.check_recordable([task_ for task_, _ in grid], most, n_sequences, seed, gold, predictor)
     with progress_bars() as progress:
@@ -139,7 +144,7 @@ def evaluate(
             done=None if as_json else lambda part: terminal.print_evaluation(part, predictor, progress),
         )
     if record:
-        for path in writing.record_evaluation(evaluated, predictor, leaderboard, device, reference):
+        for path in writing.record_evaluation(evaluated, predictor, leaderboard, device, reference, recorded):
             say(f"wrote '{path}'.")
     if out is not None:
         write_text(out, evaluated.to_json() + "\n")

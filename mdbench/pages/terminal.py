@@ -131,11 +131,13 @@ def print_board(board: Board) -> None:
             (str(s.position), row.label, row.kind, score, interval, f"{s.ranks[0]}-{s.ranks[1]}", " ".join(s.groups))
         )
     print_table(
-        f"{board.suite.name}: excess KL as a ratio to {board.suite.unit}'s, geometric mean over cells", headings, rows
+        f"{board.suite.name}: {title(board.ranked_by)} as a ratio to {board.suite.unit}'s, geometric mean over cells",
+        headings,
+        rows,
     )
     if board.planned:
-        title = f"planned comparisons; equal: a ratio within {board.suite.margin[0]} .. {board.suite.margin[1]}"
-        print_table(title, PLANNED, [p.texts for p in board.planned])
+        heading = f"planned comparisons; equal: a ratio within {board.suite.margin[0]} .. {board.suite.margin[1]}"
+        print_table(heading, PLANNED, [p.texts for p in board.planned])
     for note in board.notes:
         print_line(note)
 
