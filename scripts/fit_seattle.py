@@ -4,8 +4,8 @@
     python scripts/fit_seattle.py --fits     # only print all models of the training part
 
 Days are dry (0 mm), light (less than 5 mm) or heavy. The series is in the package vega_datasets, which the extra `data`
-installs; the task file has the numbers of the fit, and no token. The column `weather` of the same table would not do: its
-words change their meaning (fog stands for 5 days of 2012 and 151 of 2014, rain for 191 and 3).
+installs; the task file has the numbers of the fit, and no token. The column `weather` of the same table would not do:
+its words change their meaning (fog stands for 5 days of 2012 and 151 of 2014, rain for 191 and 3).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     task, _ = task_from_data(Tokens([tokens], labels=LABELS), ORDER, "seattle-rain", share=share, lengths=LENGTHS)
     data = ", ".join(f"{key} = {value!r}" for key, value in DATA.items()).replace("'", '"')
     rows = "".join(f"    {row},\n" for row in task.transition.tolist())
-    text = f"""# Daily rain in Seattle, by scripts/fit_seattle.py: 0 is dry, 1 less than 5 mm, 2 more. The sequences are in the package.
+    text = f"""# Days in Seattle by rain: none, less than 5 mm, more. By scripts/fit_seattle.py; tokens are in the package.
 model = "recorded"
 data = {{ {data} }}
 lengths = {LENGTHS}

@@ -184,11 +184,13 @@ def rerun(
     progress: Progress = no_progress,
     n_sequences: int = RERUN_SEQUENCES,
     files: bool = False,
+    own: Task | None = None,
 ) -> list[Rerun]:
     """Run a record's predictor on fresh sequences: a predictor that memorised the public ones is caught.
 
     Held against the scores that the record's probabilities give, not against what it says. What is not built in runs in
-    a process of its own, within limits; what is a path runs only where ``files`` asks for it.
+    a process of its own, within limits; what is a path runs only where ``files`` asks for it. ``own`` is as for
+    :func:`verify`.
 
     Raises:
         InputError: as :func:`read_record`; or the predictor is not here.
@@ -196,7 +198,7 @@ def rerun(
         PredictorError: it fails on fresh sequences.
     """
     limits = limits or Limits()
-    record, probs = read_record(path)
+    record, probs = read_record(path, own)
     label = record.predictor.label
     if seed == PUBLIC_SEED:
         raise InputError(f"seed {seed} gives the public sequences; give another for fresh ones.")

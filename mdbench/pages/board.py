@@ -175,7 +175,8 @@ def render_markdown(board: Board, command: str) -> str:
             "## Planned comparisons",
             "",
             "All pairs at once decide little about rows whose training seeds differ. These few are named by the suite",
-            f"and corrected among themselves. Ratio: of {measure}, over the cells that both have. *Equal*: the interval",
+            f"and corrected among themselves. Ratio: of {measure}, over the cells that both have. "
+            "*Equal*: the interval",
             f"lies within {low} .. {high}. *Undecided*: neither equal nor told apart. *One seed*: trained with one "
             "seed everywhere, so of that very training.",
             "",
