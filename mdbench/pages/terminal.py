@@ -203,8 +203,9 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     for c in comparisons:
         if c.n_to_separate is not None:
             n = float(f"{c.n_to_separate:.2g}")
+            of = "sequences" if c.score == "excess_kl" else "tokens"
             print_line(
-                f"{c.task}, T = {c.length}: about {n:,.0f} sequences would separate them, if they differ as it seems."
+                f"{c.task}, T = {c.length}: about {n:,.0f} {of} would separate them, if they differ as it seems."
             )
 
 
