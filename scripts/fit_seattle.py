@@ -47,7 +47,7 @@ def main() -> None:
     task, _ = task_from_data(Tokens([tokens], labels=LABELS), ORDER, "seattle-rain", share=share, lengths=LENGTHS)
     data = ", ".join(f"{key} = {value!r}" for key, value in DATA.items()).replace("'", '"')
     rows = "".join(f"    {row},\n" for row in task.transition.tolist())
-    text = f"""# Days in Seattle: dry, less than 5 mm of rain, more. By scripts/fit_seattle.py; the package has the days.
+    text = f"""# Days in Seattle: dry, less than 5 mm of rain, more. Made by scripts/fit_seattle.py.
 model = "recorded"
 data = {{ {data} }}
 lengths = {LENGTHS}

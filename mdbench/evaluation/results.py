@@ -84,12 +84,14 @@ class Result:
         return cast(float, self.mean("nll"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat: of each score its mean, ``_se`` (standard error) and ``_ci`` (95% interval)."""
+        """Flat: of each score its mean, ``_se`` (standard error) and ``_ci`` (95% interval); blocks where there are any."""
         flat: dict[str, Any] = {}
         for name, of_score in self.scores.items():
             parts = (None, None, None) if of_score is None else (of_score.mean, of_score.se, of_score.interval)
             flat |= dict(zip((name, f"{name}_se", f"{name}_ci"), parts, strict=True))
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scores"}
+        if self.n_blocks is None:
+            del own["n_blocks"]
         first = ("predictor", "task", "length", "n_sequences", "seed")
         return {name: own.pop(name) for name in first} | flat | own
 

@@ -647,8 +647,9 @@ def print_task(name: str) -> None:
     out = console()
     out.print(f"task {escape(task.name)}: {escape(task.summary)}")
     out.print(f"lengths {', '.join(map(str, task.lengths))}; version {task.version}; hash {task.task_hash}")
+    told = task.described()
     for number, value in task.numbers.items():
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and number in told:
             _print_array(number if value.ndim != 2 else f"{number} (row: the token before)", value)
 
 
