@@ -84,7 +84,7 @@ class Result:
         return cast(float, self.mean("nll"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat: of each score its mean, ``_se`` (standard error) and ``_ci`` (95% interval); blocks where there are any."""
+        """Flat: of each score its mean, ``_se`` (standard error) and ``_ci`` (95% interval); blocks, if any."""
         flat: dict[str, Any] = {}
         for name, of_score in self.scores.items():
             parts = (None, None, None) if of_score is None else (of_score.mean, of_score.se, of_score.interval)
