@@ -37,6 +37,7 @@ from mdbench.tasks.mixture import (
 )
 from mdbench.tasks.mtd import MTD, mtd_lags, mtd_model
 from mdbench.tasks.per_lag import PerLag
+from mdbench.tasks.recorded import Recorded
 from mdbench.tasks.sequences import N_PUBLIC, PUBLIC_SEED, Sequences, evaluation_sequences, public_sequences
 from mdbench.tasks.task import ClosedForm, Predictive, Stream, Task
 from mdbench.tasks.unknown_matrix import UnknownMatrix
@@ -62,6 +63,7 @@ __all__ = [
     "Mixture",
     "PerLag",
     "Predictive",
+    "Recorded",
     "Sample",
     "Sequences",
     "Stream",

@@ -28,6 +28,7 @@ FAMILIES = {  # by what task files call them
     "context_tree": "mdbench.tasks.context_tree:ContextTree",
     "hmm": "mdbench.tasks.hmm:HMM",
     "unknown_matrix": "mdbench.tasks.unknown_matrix:UnknownMatrix",
+    "recorded": "mdbench.tasks.recorded:Recorded",
 }
 
 
@@ -76,7 +77,8 @@ def load_task(name_or_path: str | Path) -> Task:
 
 def built_in_like(task: Task) -> Task | None:
     """The built-in task that this is, whatever it is called; None if it is none."""
-    return next((same for same in map(load_task, task_names()) if same.task_hash == task.task_hash), None)
+    alike = (load_task(name) for name in task_names() if _built_in_table(name).get("model", "mtd") == task.family)
+    return next((same for same in alike if same.task_hash == task.task_hash), None)
 
 
 def as_task(task: str | Path | Task) -> Task:
@@ -154,6 +156,11 @@ def load_suite(name: str) -> Suite:
 
 
 @functools.cache
+def _built_in_table(name: str) -> dict[str, Any]:
+    return tomllib.loads((_data() / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+@functools.cache
 def _built_in(name: str) -> Task:
     return _parse_task((_data() / f"{name}.toml").read_text(encoding="utf-8"), name)
 
@@ -165,6 +172,10 @@ def _parse_task(source: str, where: str) -> Task:
         family = load_family(table.pop("model", "mtd"))
     except InputError as error:
         raise InputError(f"task file {shown(where)}: model: {error}") from None
+    try:
+        table = family.of_table(table, Path(where).parent)
+    except InputError as error:
+        raise InputError(f"task file {shown(where)}: {error}") from None
     known = {f.name: f for f in fields(family)}  # type: ignore[arg-type]
     for key in table.keys() - known.keys():
         raise InputError(f"task file {shown(where)}: {unknown_name('field', key, known)}")

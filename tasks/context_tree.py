@@ -127,10 +127,10 @@ class ContextTree(ContextRows):
             for t in range(done, length):
                 counts[everyone, index[:, t - depth], contexts[:, t]] += 1
             done = max(done, length)
-            probs[:, p] = self._predicted(counts, index[:, length - depth])
+            probs[:, p] = self.predicted(counts, index[:, length - depth])
         return probs
 
-    def _predicted(
+    def predicted(
         self, counts: Float[np.ndarray, "B contexts q"], context: Int[np.ndarray, " B"]
     ) -> Float[np.ndarray, "B q"]:
         """p_B after a context, from the counts at depth D."""

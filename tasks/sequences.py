@@ -10,7 +10,9 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float, Int
 
+from mdbench.core.errors import InputError
 from mdbench.tasks.catalogue import built_in_like, load_task
+from mdbench.tasks.recorded import Recorded
 from mdbench.tasks.task import Task, Whole, is_whole
 
 PUBLIC_SEED, N_PUBLIC = 0, 2048
@@ -58,12 +60,16 @@ def evaluation_sequences(
 ) -> Sequences:
     """The sequences of that seed: those of seed 0 are the public ones as far as these go, all others are drawn.
 
+    Recorded ones are those of seed 0, and as long as they come, whatever ``length``; :meth:`Task.cut` cuts them.
+
     The public ones were drawn in the same way, but stay as they are when another release of jax draws others. ``part``
     says which of the ``n_sequences`` are wanted, if not all.
 
     Raises:
         InputError: a length, number or seed that cannot be.
     """
+    if isinstance(task, Recorded):
+        return _recorded(task, n_sequences, seed, part)
     if seed == PUBLIC_SEED and is_whole(n_sequences) and n_sequences >= 1:
         task.check_length(length)
         public = _public(task)
@@ -78,6 +84,25 @@ def evaluation_sequences(
     else:
         drawn = sample(task, length, n_sequences, seed)
     return Sequences(drawn.tokens, drawn.theta)
+
+
+def _recorded(task: Recorded, n_sequences: Whole, seed: Whole, part: slice) -> Sequences:
+    """Test tokens with what stands before them; no θ is known of them."""
+    if seed != PUBLIC_SEED:
+        raise InputError(
+            f"the sequences of '{task.name}' were recorded; there are no others, so leave out seed {seed}."
+        )
+    if not is_whole(n_sequences) or not 1 <= n_sequences <= task.n_test:
+        raise InputError(f"'{task.name}' has {task.n_test} test tokens to predict, not {n_sequences}.")
+    windows = task.test_windows(slice(*part.indices(int(n_sequences))))
+    return Sequences(windows, np.empty((len(windows), 0)))
+
+
+def public_of(task: Task) -> Sequences | None:
+    """All that everybody has of it: the test tokens of recorded sequences, the public ones of a built-in task."""
+    if isinstance(task, Recorded):
+        return _recorded(task, task.n_test, PUBLIC_SEED, slice(None))
+    return _public(task)
 
 
 def _public(task: Task) -> Sequences | None:

@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -72,7 +73,7 @@ class Task(ABC):
         theta: the NumPyro site of θ.
         discrete: whether θ, or what it depends on, takes one of finitely many values, along which there is no gradient.
         references: predictors that are scored beside others unless told otherwise.
-        gold: the baseline that they are measured against unless told otherwise.
+        gold: the baseline that they are measured against unless told otherwise; None where there can be none.
     """
 
     name: str
@@ -85,7 +86,7 @@ class Task(ABC):
     theta: ClassVar[str]
     discrete: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ("bayes", "uniform")
-    gold: ClassVar[str] = "exact"
+    gold: ClassVar[str | None] = "exact"
 
     @property
     @abstractmethod
@@ -134,6 +135,15 @@ class Task(ABC):
     def theta_of(self, theta: Float[np.ndarray, "B ..."], length: int) -> Float[np.ndarray, "B ..."]:  # noqa: ARG002
         """θ of the first ``length`` tokens; only a path is shorter for fewer of them."""
         return theta
+
+    def cut(self, tokens: Int[np.ndarray, "B _"], size: int) -> Int[np.ndarray, "B size"]:
+        """Sequences of fewer tokens from longer ones: the first of them."""
+        return tokens[:, :size]
+
+    @classmethod
+    def of_table(cls, table: dict[str, Any], folder: Path) -> dict[str, Any]:  # noqa: ARG003
+        """The fields in a task file that stands in that folder; a family may have some of them in files beside it."""
+        return table
 
     def possible(self, contexts: Int[np.ndarray, "B T"]) -> Bool[np.ndarray, " B"]:
         """Whether a sequence has a probability above 0."""

@@ -14,6 +14,7 @@ from mdbench.core.errors import InputError, PredictorError
 from mdbench.core.files import check_writable
 from mdbench.core.progress import Progress, no_progress
 from mdbench.core.verdict import Verdict
+from mdbench.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Audited:
         return plain
 
 
-def verify_all(paths: Sequence[Path], in_place: bool, progress: Progress = no_progress) -> Iterator[Audited]:
+def verify_all(
+    paths: Sequence[Path], in_place: bool, progress: Progress = no_progress, own: Task | None = None
+) -> Iterator[Audited]:
     """Score the probabilities of each again (:func:`mdbench.board.verification.verify`)."""
     for path in paths:
         try:
-            yield Audited.of(path, verify(path, progress, in_place))
+            yield Audited.of(path, verify(path, progress, in_place, own))
         except (InputError, PredictorError) as error:
             yield Audited.of(path, [str(error)])
 

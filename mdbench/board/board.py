@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from mdbench.board.agreement import is_of_interest
 from mdbench.board.files import digest_of, record_paths
 from mdbench.board.marks import Mark, read_marks
@@ -22,7 +25,7 @@ from mdbench.core.errors import InputError
 from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_progress
 from mdbench.evaluation.agreement import Agreement, pairwise, rows_of
-from mdbench.evaluation.results import Scores, is_at_gold
+from mdbench.evaluation.results import Scores, is_at_gold, ranked_by
 from mdbench.predictors.catalogue import BUILT_IN, SHIPPED_WEIGHTS
 from mdbench.tasks import N_PUBLIC, Suite, boards_of, load_suite, task_names
 
@@ -70,7 +73,7 @@ class Row:
     @property
     def few(self) -> bool:
         """Whether it was scored on fewer than all public sequences."""
-        return self.n_sequences < N_PUBLIC
+        return self.first.gold is not None and self.n_sequences < N_PUBLIC
 
     @property
     def rerun(self) -> str:
@@ -138,6 +141,11 @@ class Board:
     agreements: dict[Place, Agreement] = field(default_factory=dict)
     beside: list[str] = field(default_factory=list)
 
+    @property
+    def ranked_by(self) -> str:
+        """The score that orders rows: ``nll`` where sequences were recorded."""
+        return ranked_by(self.rows[0].first.gold)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         rows = []
@@ -190,10 +198,10 @@ def build(
     missing = {key: _missing(tasks, places) for key, tasks in by_row.items()}
     excess = {
         key: {
-            (task, length): Excess(s.excess_kl, s.gold_error or 0.0)
+            (task, length): _excess(s.ranking, s)
             for task, (_, scores) in tasks.items()
             for length, s in scores.items()
-            if s.excess_kl is not None and (task, length) in places
+            if s.ranking is not None and (task, length) in places
         }
         for key, tasks in by_row.items()
     }
@@ -251,6 +259,14 @@ def _agreements(
         if len(probs) > 1:
             found[task, length] = pairwise(probs, task, length, "public sequences, from records")
     return found
+
+
+def _excess(ranking: Float[np.ndarray, "R N"], scores: Scores) -> Excess:
+    """What a row is ranked by in a cell, summed over blocks where there are any."""
+    if scores.blocks is None:
+        return Excess(ranking, scores.gold_error or 0.0)
+    sums = np.stack([np.bincount(scores.blocks, run) for run in ranking])
+    return Excess(sums, 0.0, np.bincount(scores.blocks).astype(float))
 
 
 def row_key(record: Record) -> str:

@@ -14,7 +14,8 @@ from mdbench.board.record import MOST_RUNS
 from mdbench.core.errors import InputError, reason_of, shown
 from mdbench.core.tables import NUMBER, number_in, read_table
 from mdbench.predictors.predictor import check_output
-from mdbench.tasks import Task, public_sequences
+from mdbench.tasks import Task
+from mdbench.tasks.sequences import public_of
 
 LARGEST = 2**28  # bytes of all arrays in a file of predictions
 
@@ -149,10 +150,12 @@ def read_csv(path: Path, task: Task) -> dict[int, np.ndarray]:
 def checked(name: str, length: int, array: np.ndarray, task: Task) -> Float[np.ndarray, "R N q"]:
     """As probabilities of the public sequences; rows are divided by their sum."""
     where = f"the predictions of '{name}' for T = {length}"
-    public = public_sequences(task.name).tokens
     task.check_length(length)
-    if length >= public.shape[1]:
-        raise InputError(f"the public sequences of '{task.name}' go up to T = {public.shape[1] - 1}, not {length}.")
+    public = public_of(task)
+    assert public is not None, "a known task has them"
+    tokens = public.tokens
+    if length >= tokens.shape[1]:
+        raise InputError(f"the public sequences of '{task.name}' go up to T = {tokens.shape[1] - 1}, not {length}.")
     array = array[None] if array.ndim == 2 else array
     if array.ndim == 3 and array.shape[0] > MOST_RUNS:
         raise InputError(f"{where} are of {array.shape[0]} training seeds; a record has at most {MOST_RUNS}.")
@@ -161,8 +164,8 @@ def checked(name: str, length: int, array: np.ndarray, task: Task) -> Float[np.n
             f"{where} must be floats of shape (N, {task.n_states}), one row a sequence, not {array.dtype} of shape "
             f"{array.shape[1:] if array.ndim == 3 and len(array) == 1 else array.shape}."
         )
-    if not array.shape[0] or not 1 <= array.shape[1] <= len(public):
-        raise InputError(f"{where} are for {array.shape[1]} sequences; there are {len(public)}.")
+    if not array.shape[0] or not 1 <= array.shape[1] <= len(tokens):
+        raise InputError(f"{where} are for {array.shape[1]} sequences; there are {len(tokens)}.")
     try:
         return np.stack([check_output(name, run, run.shape) for run in array])
     except RuntimeError as error:

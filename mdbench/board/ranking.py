@@ -5,6 +5,8 @@ whole suite, where they are ranked by the geometric mean over cells of the ratio
 suite's unit (``md1`` of most), so that no cell drowns the others. In the ratio an excess KL is floored at the error of
 the gold.
 
+Where sequences were recorded there is no gold, and NLL stands in the place of excess KL.
+
 All comparisons are paired, on the sequences that both rows have. Their standard errors come from a bootstrap over
 sequences (the same ones at all lengths of a task) and, where a row has several training seeds, from the variance of the
 seeds' means over the lengths of a task: a seed is good or bad at all of them. Intervals and p-values are those of
@@ -99,10 +101,20 @@ class Planned:
 
 @dataclass(frozen=True)
 class Excess:
-    """Excess KL of one row in one cell, by run and sequence, and the error of the gold."""
+    """Excess KL of one row in one cell, by run and sequence, and the error of the gold.
+
+    Of recorded sequences it is NLL, and N are blocks of test tokens: ``values`` are sums over each, ``sizes`` (N,) how
+    many it has. A mean over tokens is then a ratio of sums over blocks.
+    """
 
     values: Float[np.ndarray, "R N"]
     gold_error: float
+    sizes: Float[np.ndarray, " N"] | None = None
+
+    def of_runs(self, n: int) -> Float[np.ndarray, " R"]:
+        """Mean of each run over the first n."""
+        values = self.values[:, :n]
+        return values.mean(axis=1) if self.sizes is None else values.sum(axis=1) / self.sizes[:n].sum()
 
 
 def complete(excess: dict[str, dict[Place, Excess]], places: Sequence[Place]) -> dict[str, dict[Place, Excess]]:
@@ -204,7 +216,8 @@ class Resampling:
         values = excess.values[:, :n]
         if not np.isfinite(values).all():
             return np.full(DRAWS, np.inf)
-        return self._counts(place[0], n) @ values.mean(axis=0) / n
+        counts = self._counts(place[0], n)
+        return counts @ values.mean(axis=0) / (n if excess.sizes is None else counts @ excess.sizes[:n])
 
     def _run_variances(self, key: str, n: int) -> list[tuple[float, int]]:
         """What training seeds add to the variance of :meth:`means`, with its degrees of freedom, task by task.
@@ -218,7 +231,7 @@ class Resampling:
         several: dict[str, list[Float[np.ndarray, " R"]]] = {}
         single: Counter[str] = Counter()
         for place, excess in self.rows[key].items():
-            of_runs = excess.values[:, :n].mean(axis=1)
+            of_runs = excess.of_runs(n)
             if len(of_runs) == 1:
                 single[place[0]] += 1
             elif np.isfinite(of_runs).all():
@@ -244,7 +257,9 @@ class Resampling:
     def _spread(self, draws: Float[np.ndarray, " draws"], keys: Sequence[str], n: int) -> Spread:
         """The error of what was drawn for these rows, by sequences and by their seeds."""
         seeds = [part for key in keys for part in self._run_variances(key, n)]
-        return Spread([(float(draws[1:].std(ddof=1)), n - 1), pooled(seeds)])
+        in_blocks = any(excess.sizes is not None for key in keys for excess in self.rows[key].values())
+        few = math.sqrt(n / (n - 1)) if in_blocks else 1.0  # blocks are so few that a resampled variance is too small
+        return Spread([(few * float(draws[1:].std(ddof=1)), n - 1), pooled(seeds)])
 
     def score(self, key: str) -> tuple[float, tuple[float, float] | None]:
         """With its 95% interval, by Student's t; None where it is not finite, or rests on one sequence."""
@@ -292,7 +307,7 @@ class Resampling:
         pairs = [(self.rows[a][place], self.rows[b][place]) for place in self.rows[a]]
         if self.unit is None:
             return max(sum(x.gold_error + y.gold_error for x, y in pairs) / len(pairs), ROUNDING * self.means(a, n)[0])
-        means = [[float(e.values[:, :n].mean()) for e in pair] for pair in pairs]
+        means = [[float(e.of_runs(n).mean()) for e in pair] for pair in pairs]
         within = (abs(p - q) <= x.gold_error + y.gold_error for (p, q), (x, y) in zip(means, pairs, strict=True))
         return math.inf if all(within) else ROUNDING
 

@@ -19,8 +19,9 @@ from mdbench.board.record import (
     Record,
     RowIdentity,
     command_of,
+    data_of,
     file_stem,
-    public_hash,
+    known_task,
     row_of,
     score_command,
 )
@@ -28,11 +29,11 @@ from mdbench.core.entries import literal
 from mdbench.core.errors import InputError, PredictorError, reason_of
 from mdbench.evaluation.isolation import Isolated
 from mdbench.predictors.catalogue import BUILT_IN, SHIPPED_WEIGHTS, build_predictor, predictor_entries, row_identity
-from mdbench.tasks import Task, load_task
+from mdbench.tasks import Recorded, Task
 
 
-def read_record(path: str | Path) -> tuple[Record, ByLength]:
-    """A record and its probabilities.
+def read_record(path: str | Path, own: Task | None = None) -> tuple[Record, ByLength]:
+    """A record and its probabilities; ``own`` is a task of recorded sequences that it may be of.
 
     Raises:
         InputError: something about it is not as it must be; the message says what.
@@ -44,8 +45,8 @@ def read_record(path: str | Path) -> tuple[Record, ByLength]:
         raise InputError(f"record '{path}': a length stands in it twice.")
     if both := set(lengths) & record.left_out.keys():
         raise InputError(f"record '{path}': left_out: at T = {min(both)} it has scores, so nothing is left out.")
-    task = _task_of(record, path)
-    _check_identity(record, path)
+    task = _task_of(record, path, own)
+    _check_identity(record, path, task)
     file = path.parent / record.predictions.file
     if fault := fault_of_file(file):
         raise InputError(f"record '{path}': its predictions '{file.name}' are {fault}.")
@@ -100,7 +101,7 @@ def _of_version_1(cell: Any) -> Any:
     return rest | {"scores": {name: None if all(v is None for v in of.values()) else of for name, of in parts.items()}}
 
 
-def _check_identity(record: Record, path: Path) -> None:
+def _check_identity(record: Record, path: Path, task: Task) -> None:
     """Raise unless a row is what it says, as far as that can be told here: of what is installed, all of it."""
     row = record.predictor
     if set(record.host.seconds) - {cell.length for cell in record.cells}:
@@ -125,10 +126,10 @@ def _check_identity(record: Record, path: Path) -> None:
             raise InputError(f"record '{path}': predictor.label: '{row.label}' is not one of '{row.name}'.")
         try:
             ours = row.name in BUILT_IN
-            defaults = None if ours else _defaults(row.label, record.task)
+            defaults = None if ours else _defaults(row.label, task)
             expected = row_of(row_identity(row.label, defaults))
             if ours and expected.label != row.name:  # options: whether they are possible
-                build_predictor(row.label, load_task(record.task))
+                build_predictor(row.label, task)
         except (InputError, PredictorError) as error:
             raise InputError(f"record '{path}': predictor.label: {error}") from None
         except Exception as error:  # of whatever a label can make of our own code
@@ -192,9 +193,9 @@ def _scores(record: Record) -> bool:
 
 
 @functools.cache
-def _defaults(label: str, task: str) -> dict[str, Any]:
+def _defaults(label: str, task: Task) -> dict[str, Any]:
     """Of the options of a predictor of another distribution, as it says in a process of its own."""
-    isolated = Isolated(label, load_task(task))
+    isolated = Isolated(label, task)
     try:
         return isolated.defaults
     finally:
@@ -211,12 +212,19 @@ def _is_label(row: RowIdentity) -> bool:
     return row.label == row.name + (":" if items else "") + ",".join(sorted(items)) and set(items) <= written
 
 
-def _task_of(record: Record, path: Path) -> Task:
+def _task_of(record: Record, path: Path, own: Task | None) -> Task:
     """The task of a record, if it and its sequences are the ones known here."""
     try:
-        public = public_hash(record.task, record.task_hash)
+        task = known_task(record.task, record.task_hash, own)
     except InputError as error:
         raise InputError(f"record '{path}': {error}") from None
-    if public != record.data_hash:
+    data = data_of(task)
+    if data.data_hash != record.data_hash:
         raise InputError(f"record '{path}': data_hash: its sequences are not the public ones of '{record.task}'.")
-    return load_task(record.task)
+    if isinstance(task, Recorded) != (record.gold is None):
+        raise InputError(f"record '{path}': gold: there is one just where sequences were drawn.")
+    if isinstance(task, Recorded) and record.n_sequences != len(data.tokens):
+        raise InputError(
+            f"record '{path}': n_sequences: there are {len(data.tokens)} test tokens, not {record.n_sequences}."
+        )
+    return task

@@ -26,7 +26,8 @@ from mdbench.core.files import json_ready
 from mdbench.evaluation.isolation import Isolation
 from mdbench.predictors.catalogue import BUILT_IN, TOLD, Identity
 from mdbench.predictors.predictor import MOST_RUNS
-from mdbench.tasks import load_task, public_sequences, task_names
+from mdbench.tasks import Recorded, Task, load_task, task_names
+from mdbench.tasks.sequences import Sequences, public_of
 from mdbench.tasks.task import LONGEST
 
 SCHEMA_VERSION: Literal[2] = 2
@@ -126,7 +127,7 @@ class CellRecord(Strict):
 
     @property
     def excess_kl(self) -> float | None:
-        """What rows are ranked by."""
+        """What rows are ranked by, where there is a gold."""
         return self.mean("excess_kl")
 
 
@@ -160,6 +161,7 @@ class Record(Strict):
     """One predictor on the public sequences of one task.
 
     ``task_hash`` and ``data_hash`` say which task and which sequences; ``n_sequences`` are the first so many of them.
+    Of recorded sequences there is no ``gold``, and ``n_sequences`` are all test tokens.
     ``left_out`` gives for the lengths that the predictor cannot serve the reason. ``card`` is what the predictor says
     of itself (a trained one: of its training), and ``reference`` what its author says to read: a paper, a DOI.
 
@@ -170,7 +172,7 @@ class Record(Strict):
     task: ShortText
     task_hash: ShortText
     data_hash: ShortText
-    gold: Literal["exact"]
+    gold: Literal["exact"] | None
     n_sequences: int = Field(ge=1)
     predictor: RowIdentity
     cells: tuple[CellRecord, ...] = Field(min_length=1, max_length=MOST_LENGTHS)
@@ -206,15 +208,20 @@ def json_schema() -> str:
 
 def command_of(row: RowIdentity, task: str, lengths: Sequence[int], n_sequences: int, reference: str | None) -> str:
     """What repeats a record."""
-    arguments = ["--predictor", row.label, "--task", task, "--lengths", ",".join(map(str, sorted(lengths)))]
+    arguments = ["--predictor", row.label, "--task", task_text(task), "--lengths", ",".join(map(str, sorted(lengths)))]
     arguments += ["--n-sequences", str(n_sequences), "--record"]
     return shlex.join(["mdbench", "evaluate", *arguments, *_given(reference)])
 
 
 def score_command(file: str, task: str, name: str, reference: str | None) -> str:
     """What scored the predictions in a file of that name."""
-    arguments = ["--predictions", file, "--task", task, "--name", name, "--record"]
+    arguments = ["--predictions", file, "--task", task_text(task), "--name", name, "--record"]
     return shlex.join(["mdbench", "score", *arguments, *_given(reference)])
+
+
+def task_text(name: str) -> str:
+    """What names a task in a command: a built-in name, or the file in the folder that `mdbench task from-data` made."""
+    return name if name in task_names() else f"{name}/task.toml"
 
 
 def _given(reference: str | None) -> list[str]:
@@ -251,10 +258,29 @@ def file_stem(label: str) -> str:
     return f"{readable[:80]}~{hashlib.sha256(label.encode()).hexdigest()[:12]}"
 
 
-def public_hash(name: str, task_hash: str) -> str:
-    """The hash of a task's public sequences."""
-    if name not in task_names():
-        raise InputError(f"task '{name}' has no public sequences; these have: {', '.join(task_names())}.")
-    if load_task(name).task_hash != task_hash:
-        raise InputError(f"task_hash: this is another task than the built-in '{name}'.")
-    return public_sequences(name).data_hash
+def known_task(name: str, task_hash: str, own: Task | None = None) -> Task:
+    """The task of a record: the built-in one, or a person's ``own`` of recorded sequences, if it has that name.
+
+    Raises:
+        InputError: there is none, or it is another one.
+    """
+    if own is not None and own.name == name and isinstance(own, Recorded) and name not in task_names():
+        task: Task = own
+    elif name in task_names():
+        task = load_task(name)
+    else:
+        raise InputError(
+            f"task '{name}' has no public sequences; these have: {', '.join(task_names())}. If its sequences were "
+            "recorded, give its file: --task FOLDER/task.toml."
+        )
+    if task.task_hash != task_hash:
+        which = f"the one in '{name}/task.toml'" if task is own else f"the built-in '{name}'"
+        raise InputError(f"task_hash: this is another task than {which}.")
+    return task
+
+
+def data_of(task: Task) -> Sequences:
+    """The sequences that a record of a task is on."""
+    sequences = public_of(task)
+    assert sequences is not None, "a known task has them"
+    return sequences

@@ -14,7 +14,16 @@ from scipy import stats
 from mdbench.board.names import is_path
 from mdbench.board.predictions import ByLength
 from mdbench.board.reading import check_place, read_record
-from mdbench.board.record import CONTRIBUTED, GOLD, PREDICTIONS, RECORDED, UPPER_BOUND, CellRecord, Record
+from mdbench.board.record import (
+    CONTRIBUTED,
+    GOLD,
+    PREDICTIONS,
+    RECORDED,
+    UPPER_BOUND,
+    CellRecord,
+    Record,
+    known_task,
+)
 from mdbench.core.errors import InputError, PredictorError
 from mdbench.core.files import json_ready
 from mdbench.core.progress import Progress, no_progress
@@ -26,7 +35,7 @@ from mdbench.evaluation.evaluation import evaluate
 from mdbench.evaluation.isolation import Limits
 from mdbench.evaluation.results import Result, Scores, score_cell, summarise
 from mdbench.evaluation.scores import SCORES
-from mdbench.tasks import PUBLIC_SEED, load_task
+from mdbench.tasks import PUBLIC_SEED, Task
 
 TOLERANCE = 1e-9  # relative; other processors differ in the last digits
 
@@ -82,6 +91,8 @@ def was_told(record: Record) -> bool:
 def check_runnable(record: Record, files: bool) -> None:
     """Raise :class:`CannotRerun` for what is not to be run here; ``files``: what is a path may be."""
     label = record.predictor.label
+    if record.gold is None:
+        raise CannotRerun(f"the sequences of '{record.task}' were recorded, and there are no fresh ones.")
     if was_told(record):
         raise CannotRerun(f"'{label}' is told θ and has no excess KL to repeat.")
     if record.predictor.kind == PREDICTIONS:
@@ -133,31 +144,36 @@ def _pairs(said: CellRecord, scored: Result) -> Iterator[tuple[str, Any, Any]]:
         yield name, getattr(said, name), computed[name]
 
 
-def verify(path: str | Path, progress: Progress = no_progress, in_place: bool = False) -> list[str]:
+def verify(
+    path: str | Path, progress: Progress = no_progress, in_place: bool = False, own: Task | None = None
+) -> list[str]:
     """Score a record's probabilities again, with the gold computed here; the differences, none if it holds.
+
+    ``own`` is a task of recorded sequences that it may be of.
 
     Raises:
         InputError: as :func:`read_record`; or, where it is to be ``in_place``, as :func:`check_place`.
     """
-    record, probs = read_record(path)
+    record, probs = read_record(path, own)
     if in_place:
         check_place(record, Path(path))
-    of_task = cells_of(record, progress)
+    of_task = cells_of(record, progress, own)
     return list(differences(record, score_record(record, probs, of_task), of_task))
 
 
-def cells_of(record: Record, progress: Progress) -> list[Cell]:
+def cells_of(record: Record, progress: Progress, own: Task | None = None) -> list[Cell]:
     """The cells that a record is scored in."""
-    return public_cells(record.task, tuple(cell.length for cell in record.cells), record.n_sequences, progress)
+    task = known_task(record.task, record.task_hash, own)
+    return public_cells(task, tuple(cell.length for cell in record.cells), record.n_sequences, progress)
 
 
 @functools.lru_cache(maxsize=16)
-def public_cells(task: str, lengths: tuple[int, ...], n_sequences: int, progress: Progress) -> list[Cell]:
-    """The first so many public sequences of a built-in task at these lengths, with their gold.
+def public_cells(task: Task, lengths: tuple[int, ...], n_sequences: int, progress: Progress) -> list[Cell]:
+    """The first so many public sequences of a task at these lengths, with their gold, or recorded ones without.
 
     It is computed here and not taken from the cache folder, which whatever runs on this machine can write.
     """
-    return list(cells(load_task(task), lengths, n_sequences, PUBLIC_SEED, GOLD, progress, Store(())))
+    return list(cells(task, lengths, n_sequences, PUBLIC_SEED, GOLD, progress, Store(())))
 
 
 def rerun(
@@ -168,11 +184,13 @@ def rerun(
     progress: Progress = no_progress,
     n_sequences: int = RERUN_SEQUENCES,
     files: bool = False,
+    own: Task | None = None,
 ) -> list[Rerun]:
     """Run a record's predictor on fresh sequences: a predictor that memorised the public ones is caught.
 
     Held against the scores that the record's probabilities give, not against what it says. What is not built in runs in
-    a process of its own, within limits; what is a path runs only where ``files`` asks for it.
+    a process of its own, within limits; what is a path runs only where ``files`` asks for it. ``own`` is as for
+    :func:`verify`.
 
     Raises:
         InputError: as :func:`read_record`; or the predictor is not here.
@@ -180,7 +198,7 @@ def rerun(
         PredictorError: it fails on fresh sequences.
     """
     limits = limits or Limits()
-    record, probs = read_record(path)
+    record, probs = read_record(path, own)
     label = record.predictor.label
     if seed == PUBLIC_SEED:
         raise InputError(f"seed {seed} gives the public sequences; give another for fresh ones.")

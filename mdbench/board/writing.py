@@ -31,8 +31,9 @@ from mdbench.board.record import (
     RowIdentity,
     ScoreRecord,
     command_of,
+    data_of,
     file_stem,
-    public_hash,
+    known_task,
     row_of,
     score_command,
 )
@@ -45,15 +46,22 @@ from mdbench.evaluation.isolation import Isolation, how_isolated
 from mdbench.evaluation.outcome import Evaluation
 from mdbench.evaluation.results import Result, score_cell, summarise
 from mdbench.predictors.catalogue import is_built_in, row_identity
-from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Task, load_task, public_sequences
+from mdbench.tasks import N_PUBLIC, PUBLIC_SEED, Recorded, Task, built_in_like, load_task, task_names
 
 LIBRARIES = ("jax", "jaxlib", "numpy", "numpyro", "scipy", "torch")
 
 
 def record_evaluation(
-    evaluation: Evaluation, predictors: Sequence[str], folder: str | Path, device: str, reference: str | None = None
+    evaluation: Evaluation,
+    predictors: Sequence[str],
+    folder: str | Path,
+    device: str,
+    reference: str | None = None,
+    own: Sequence[Task] = (),
 ) -> list[Path]:
     """Write a record for each task and each of the named predictors that has a score there.
+
+    ``own`` are tasks of recorded sequences that are not built in.
 
     Raises:
         InputError: the evaluation is not on public sequences against the exact gold, or cannot be written.
@@ -70,14 +78,24 @@ def record_evaluation(
             command = command_of(row, task, [r.length for r in results], results[0].n_sequences, reference)
             card = evaluation.cards.get((label, task))
             how = how_isolated() if label in evaluation.defaults else None
-            paths.append(_write(folder, row, results, probs, left_out, command, card, device, reference, how))
+            of_task = next((one for one in own if one.name == task), None) or load_task(task)
+            written = (row, results, probs, left_out, command, card, device, reference, how)
+            paths.append(_write(folder, of_task, *written))
     return paths
 
 
 def check_recordable(
-    tasks: Sequence[Task], lengths: int, n_sequences: int, seed: int, gold: str | None, predictors: Sequence[str] = ()
+    tasks: Sequence[Task],
+    lengths: int,
+    n_sequences: int | None,
+    seed: int,
+    gold: str | None,
+    predictors: Sequence[str] = (),
 ) -> None:
-    """Raise :class:`InputError` unless records can be made of an evaluation like that, at so many lengths."""
+    """Raise :class:`InputError` unless records can be made of an evaluation like that, at so many lengths.
+
+    ``n_sequences`` is None for all that there are.
+    """
     for text in predictors:
         if not is_built_in(text) and not is_path(text):
             check_name(text)
@@ -88,8 +106,15 @@ def check_recordable(
     if seed != PUBLIC_SEED:
         raise InputError(f"records are on the public sequences, which are those of seed {PUBLIC_SEED}, not {seed}.")
     for task in tasks:
-        public_hash(task.name, task.task_hash)
-        if n_sequences > N_PUBLIC:
+        if isinstance(task, Recorded) and built_in_like(task) is None and task.name in task_names():
+            raise InputError(f"'{task.name}' is the name of a built-in task; give yours another in its file.")
+        known_task(task.name, task.task_hash, task)
+        if isinstance(task, Recorded):
+            if n_sequences not in (None, task.n_test):
+                raise InputError(
+                    f"a record of '{task.name}' is of all its {task.n_test} test tokens; leave out the number."
+                )
+        elif n_sequences is not None and n_sequences > N_PUBLIC:
             raise InputError(f"there are {N_PUBLIC} public sequences, not {n_sequences}; record at most as many.")
 
 
@@ -111,7 +136,7 @@ def score_predictions(
     check_name(name)
     if reference is not None:
         check_reference(reference)
-    check_recordable([task], 1, 1, PUBLIC_SEED, GOLD)
+    check_recordable([task], 1, None, PUBLIC_SEED, GOLD)
     path = Path(path)
     arrays = read_predictions(path, task)
     probs = {length: checked(name, length, array, task) for length, array in arrays.items()}
@@ -126,11 +151,12 @@ def score_predictions(
         return results, None
     row = RowIdentity(name=name, options={}, label=name, kind=PREDICTIONS, distribution=None, version=None)
     command = score_command(path.name, task.name, name, reference)
-    return results, _write(folder, row, results, probs, {}, command, None, "unknown", reference, None)
+    return results, _write(folder, task, row, results, probs, {}, command, None, "unknown", reference, None)
 
 
 def _write(
     folder: str | Path,
+    task: Task,
     row: RowIdentity,
     results: Sequence[Result],
     probs: ByLength,
@@ -142,7 +168,8 @@ def _write(
     isolated: Isolation | None,
 ) -> Path:
     results = sorted(results, key=lambda r: r.length)
-    task = load_task(results[0].task)
+    if isinstance(task, Recorded):
+        check_recordable([task], len(results), results[0].n_sequences, PUBLIC_SEED, None)
     place = make_folder(Path(folder) / "records" / task.name)
     stem = file_stem(row.label)
     buffer = io.BytesIO()
@@ -155,8 +182,8 @@ def _write(
         schema_version=SCHEMA_VERSION,
         task=task.name,
         task_hash=task.task_hash,
-        data_hash=public_sequences(task.name).data_hash,
-        gold=GOLD,
+        data_hash=data_of(task).data_hash,
+        gold=None if results[0].gold is None else GOLD,
         n_sequences=results[0].n_sequences,
         predictor=row,
         cells=tuple(_cell_record(r) for r in results),

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 from mdbench.cli import claims, mechanism, naming, posteriors, records, scoring, series, training  # noqa: F401  # in this order of help
-from mdbench.cli.app import app, baseline_app, fail, leaderboard_app
+from mdbench.cli.app import app, baseline_app, fail, leaderboard_app, task_app
 from mdbench.core.errors import InputError, PredictorError, shown
 
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(leaderboard_app, name="leaderboard")
+app.add_typer(task_app, name="task")
 
 
 def main() -> None:

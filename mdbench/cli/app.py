@@ -21,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 baseline_app = typer.Typer(help="Posterior methods: how far they can be trusted.", no_args_is_help=True)
+task_app = typer.Typer(help="Tasks of your own sequences.", no_args_is_help=True)
 leaderboard_app = typer.Typer(help="Records to rankings.", no_args_is_help=True)
 
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task name or task file (.toml); repeat for several.")]
@@ -34,7 +35,9 @@ Gold = Annotated[
     typer.Option("--gold", help="Baseline to measure against, exact or passing its gates; the family's own if none."),
 ]
 Suite = Annotated[str | None, typer.Option("--suite", help="Suite of tasks; core if neither this nor --task is given.")]
-NSequences = Annotated[int, typer.Option("--n-sequences", help="Sequences for each task and length.")]
+NSequences = Annotated[
+    int | None, typer.Option("--n-sequences", help="Sequences for each task and length; 1024, or all recorded ones.")
+]
 Leaderboard = Annotated[Path, typer.Option("--leaderboard", help="Folder of the leaderboard: records/, index.html.")]
 Reference = Annotated[
     str | None, typer.Option("--reference", help="With --record: a paper or DOI that the row refers to.")

@@ -65,6 +65,11 @@ def sample(
     from mdbench import tasks
 
     loaded = tasks.load_task(task)
+    if isinstance(loaded, tasks.Recorded):
+        windows = tasks.evaluation_sequences(loaded, length, n_sequences, seed).tokens
+        loaded.check_length(length)
+        write_whole(out, lambda temporary: np.savez(temporary, tokens=loaded.cut(windows, length + 1)))
+        return
     drawn = tasks.sample(loaded, length, n_sequences, seed)
     numbers = {name: value for name, value in loaded.numbers.items() if isinstance(value, np.ndarray)}
     drawn_arrays = {"tokens": drawn.tokens, loaded.theta: drawn.theta, "next_probs": drawn.next_probs}

@@ -30,6 +30,9 @@ def verify(
         list[Path] | None, typer.Argument(help="Records (.json); all of the leaderboard's if none.")
     ] = None,
     leaderboard: Leaderboard = LEADERBOARD,
+    task: Annotated[
+        Path | None, typer.Option("--task", help="Task file of recorded sequences of your own that records are of.")
+    ] = None,
     again: Annotated[
         bool, typer.Option("--rerun", help="Run the predictor on fresh sequences: are its scores compatible?")
     ] = False,
@@ -58,21 +61,23 @@ def verify(
     from mdbench.core.verdict import Verdict
     from mdbench.pages import terminal
     from mdbench.pages.bars import progress_bars
+    from mdbench.tasks import load_task
 
     if mark and not again:
         raise InputError("--mark writes down what --rerun finds; give both.")
     paths = record or record_paths(leaderboard)
     if not paths:
         raise InputError(f"there are no records in '{leaderboard / 'records'}'; name one, or make one with --record.")
+    own = None if task is None else load_task(task)
     with progress_bars() as progress:
         if again:
             # Whoever knows the seed knows the sequences.
             seed = secrets.randbelow(2**63 - 1) + 1 if seed is None else seed
             say(f"fresh sequences of seed {seed}.")
-            how: dict[str, Any] = {"n_sequences": n_sequences, "files": run_files, "device": device}
+            how: dict[str, Any] = {"n_sequences": n_sequences, "files": run_files, "device": device, "own": own}
             audited = list(auditing.rerun_all(paths, seed, leaderboard if mark else None, progress=progress, **how))
         else:
-            audited = list(auditing.verify_all(paths, in_place=not record, progress=progress))
+            audited = list(auditing.verify_all(paths, in_place=not record, progress=progress, own=own))
     emit(as_json, lambda: [each.to_dict() for each in audited], lambda: terminal.print_audited(audited))
     failed = sum(each.verdict == Verdict.FAIL for each in audited)
     if failed:

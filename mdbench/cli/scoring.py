@@ -55,7 +55,8 @@ def evaluate(
     n_sequences: Annotated[
         int | None,
         typer.Option(
-            "--n-sequences", help="Sequences for each task and length; 1024, or with --record all public ones."
+            "--n-sequences",
+            help="Sequences for each task and length; 1024, or with --record all public ones; all recorded ones.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -111,10 +112,15 @@ def evaluate(
         raise InputError("records are of a task's own sequences; leave out --record or --world.")
     if record:
         from mdbench.board import writing
+        from mdbench.tasks import Recorded
 
         make_folder(leaderboard)
-        n_sequences = writing.N_PUBLIC if n_sequences is None else n_sequences
         grid = evaluation.grid(task, suite, at)
+        recorded = [task_ for task_, _ in grid if isinstance(task_, Recorded)]
+        if recorded and len(recorded) < len(grid):
+            raise InputError("tasks of recorded sequences have as many as they have; record the others apart.")
+        if n_sequences is None and not recorded:
+            n_sequences = writing.N_PUBLIC
         most = max(len(of_task) for _, of_task in grid)
         writing.check_recordable([task_ for task_, _ in grid], most, n_sequences, seed, gold, predictor)
     with progress_bars() as progress:
@@ -124,7 +130,7 @@ def evaluate(
             suite=suite,
             world=world,
             lengths=at,
-            n_sequences=evaluation.N_SEQUENCES if n_sequences is None else n_sequences,
+            n_sequences=n_sequences,
             seed=seed,
             device=device,
             references=None if references or (references is None and not record) else (),
@@ -138,7 +144,7 @@ def evaluate(
             done=None if as_json else lambda part: terminal.print_evaluation(part, predictor, progress),
         )
     if record:
-        for path in writing.record_evaluation(evaluated, predictor, leaderboard, device, reference):
+        for path in writing.record_evaluation(evaluated, predictor, leaderboard, device, reference, recorded):
             say(f"wrote '{path}'.")
     if out is not None:
         write_text(out, evaluated.to_json() + "\n")
@@ -155,7 +161,7 @@ def compare(
     task: Tasks = None,
     suite: Suite = None,
     lengths: Lengths = None,
-    n_sequences: NSequences = 1024,
+    n_sequences: NSequences = None,
     seed: Seed = 0,
     device: Device = "cpu",
     gold: Gold = None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import optimize, special
 
 CONFIDENCE = 0.95
@@ -70,6 +70,65 @@ class Moments:
         se = math.sqrt(self.squares / (self.n - 1)) / math.sqrt(self.n)
         half = float(special.stdtrit(self.n - 1, (1 + CONFIDENCE) / 2)) * se
         return MeanInterval(self.mean, se, (self.mean - half, self.mean + half))
+
+
+@dataclass(frozen=True)
+class BlockMoments:
+    """The same of values that depend on their neighbours: number and sum of each block of them.
+
+    Blocks are taken to be independent, and a mean over values is the ratio of two sums over blocks, so blocks count by
+    their sizes: Var ≈ B/(B - 1) Σ_b (s_b - n_b mean)²/n², with Student's t of B - 1 degrees of freedom.
+
+    Attributes:
+        blocks: (B,) their numbers.
+        sizes: (B,) n_b.
+        sums: (B,) s_b.
+    """
+
+    blocks: Int[np.ndarray, " B"]
+    sizes: Float[np.ndarray, " B"]
+    sums: Float[np.ndarray, " B"]
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, " N"], blocks: Int[np.ndarray, " N"]) -> BlockMoments:
+        """Of values, each with the number of its block."""
+        numbers, place = np.unique(blocks, return_inverse=True)
+        return cls(numbers, np.bincount(place).astype(float), np.bincount(place, values))
+
+    @property
+    def n(self) -> int:
+        """Number of values."""
+        return int(self.sizes.sum())
+
+    @property
+    def mean(self) -> float:
+        """Over values."""
+        return float(self.sums.sum() / self.sizes.sum())
+
+    def __add__(self, other: BlockMoments) -> BlockMoments:
+        """Of both; a block may have values in either."""
+        numbers, place = np.unique(np.concatenate([self.blocks, other.blocks]), return_inverse=True)
+        sizes, sums = (np.concatenate(parts) for parts in ((self.sizes, other.sizes), (self.sums, other.sums)))
+        return BlockMoments(numbers, np.bincount(place, sizes), np.bincount(place, sums))
+
+    def __neg__(self) -> BlockMoments:
+        return BlockMoments(self.blocks, self.sizes, -self.sums)
+
+    @property
+    def interval(self) -> MeanInterval:
+        """Of the mean over values."""
+        n_blocks, mean = len(self.blocks), self.mean
+        if n_blocks < 2 or not math.isfinite(mean):
+            return MeanInterval(mean, None, None)
+        around = self.sums - mean * self.sizes
+        se = math.sqrt(n_blocks / (n_blocks - 1) * float((around**2).sum())) / self.n
+        half = float(special.stdtrit(n_blocks - 1, (1 + CONFIDENCE) / 2)) * se
+        return MeanInterval(mean, se, (mean - half, mean + half))
+
+
+def moments(values: Float[np.ndarray, " N"], blocks: Int[np.ndarray, " N"] | None) -> Moments | BlockMoments:
+    """Of independent values, or of values in blocks."""
+    return Moments.of(values) if blocks is None else BlockMoments.of(values, blocks)
 
 
 def mean_interval(values: Float[np.ndarray, " N"]) -> MeanInterval:

@@ -14,8 +14,9 @@ from mdbench.predictors.predictor import Given, name_of
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two predictors in one cell: mean excess KL of each, and the paired difference a - b over the same sequences.
+    """Two predictors in one cell: means of each, and the paired difference a - b over the same sequences.
 
+    ``score`` says of what: ``excess_kl``, or ``nll`` where sequences were recorded and have no gold.
     ``difference_ci`` is the 95% interval (None where there is none: one sequence, infinite scores). ``verdict`` names
     the better one, or is ``tied``: the interval holds zero, or the difference is within the two errors of the gold.
     ``n_to_separate`` says how many sequences would tell a tied pair apart (with a power of 80%, were the difference
@@ -27,8 +28,11 @@ class Comparison:
     n_sequences: int
     a: str
     b: str
-    excess_kl_a: float
-    excess_kl_b: float
+    score: str
+    mean_a: float
+    mean_b: float
+    excess_kl_a: float | None
+    excess_kl_b: float | None
     difference: float
     difference_se: float | None
     difference_ci: tuple[float, float] | None
@@ -48,15 +52,15 @@ def compare(a: Given, b: Given, **options: Any) -> list[Comparison]:
     name_a, name_b = name_of(a), name_of(b)
     by_cell: dict[tuple[str, int], dict[str, Result]] = {}
     for result in both.results:
-        if result.excess_kl is not None:
+        if result.ranking is not None:
             by_cell.setdefault((result.task, result.length), {})[result.predictor] = result
     comparisons = []
     for (task, length), results in by_cell.items():
         if len(results) < 2:
             continue
         of_a, of_b = results[name_a], results[name_b]
-        assert of_a.excess_kl is not None
-        assert of_b.excess_kl is not None
+        assert of_a.ranking is not None
+        assert of_b.ranking is not None
         difference = both.differences[task, length].between(name_a, name_b)
         tied = is_tied(difference, of_a, of_b)
         open_ = tied and not within_gold(difference, of_a, of_b)
@@ -67,6 +71,9 @@ def compare(a: Given, b: Given, **options: Any) -> list[Comparison]:
                 n_sequences=of_a.n_sequences,
                 a=name_a,
                 b=name_b,
+                score=of_a.ranked_by,
+                mean_a=of_a.ranking,
+                mean_b=of_b.ranking,
                 excess_kl_a=of_a.excess_kl,
                 excess_kl_b=of_b.excess_kl,
                 difference=difference.mean,

@@ -27,7 +27,6 @@ from mdbench.predictors.predictor import Given, as_object, name_of
 from mdbench.tasks import Task, as_task, load_suite, load_task
 from mdbench.tasks.task import Whole, check_order
 
-N_SEQUENCES = 1024  # a cell, unless told otherwise
 Lengths = int | Sequence[int] | Int[np.ndarray, " n"] | None
 
 
@@ -38,7 +37,7 @@ def evaluate(
     suite: str | None = None,
     world: str | Path | Task | None = None,
     lengths: Lengths = None,
-    n_sequences: Whole = N_SEQUENCES,
+    n_sequences: Whole | None = None,
     seed: Whole = 0,
     device: str = "cpu",
     references: Sequence[str] | None = None,
@@ -61,8 +60,9 @@ def evaluate(
         world: another task over the same states, whose sequences and gold these are, while predictors are built for
             ``task``: a shift. The row ``bayes`` is then what the wrong model costs.
         lengths: context lengths instead of the tasks' or the suite's own.
-        n_sequences: sequences a cell; more extend fewer, and all predictors see the same.
-        seed: of the sequences.
+        n_sequences: sequences a cell (default 1024); more extend fewer, and all predictors see the same. Of recorded
+            sequences the first so many test tokens (default all).
+        seed: of the sequences; recorded ones have none but 0.
         device: torch device for predictors that have one.
         references: predictors scored beside the given ones; those that suit the family of each task if None.
         gold: the baseline that excess KL is measured against (default: that of the task's family, ``exact``): an exact
@@ -92,7 +92,8 @@ def evaluate(
     shift = None if world is None else _world(as_task(world), cells_of)
     beside = dict.fromkeys(name for t, _ in cells_of for name in t.references) if references is None else references
     everyone, asked = _name_predictors(predictors, list(beside))
-    check_order(n_sequences, "n-sequences")
+    if n_sequences is not None:
+        check_order(n_sequences, "n-sequences")
     run = Run(
         asked,
         everyone,

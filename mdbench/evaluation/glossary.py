@@ -7,7 +7,7 @@ from typing import Any
 
 from mdbench import tasks
 from mdbench.baselines.catalogue import baseline_entries, describe_baseline
-from mdbench.core.errors import origin, unknown_name
+from mdbench.core.errors import InputError, origin, unknown_name
 from mdbench.evaluation.scores import all_scores, score_names
 from mdbench.predictors.catalogue import describe_predictor, predictor_entries
 
@@ -19,7 +19,7 @@ def listing() -> dict[str, dict[str, str]]:
     built_in = tasks.task_names()
     suites = {name: tasks.load_suite(name) for name in tasks.suite_names()}
     return {
-        "tasks": {name: tasks.load_task(name).summary for name in built_in}
+        "tasks": {name: _summary(name) for name in built_in}
         | {name: origin(point) for name, point in tasks.plugin_tasks().items() if name not in built_in},
         "suites": {name: f"{', '.join(s.tasks)} at {', '.join(map(str, s.lengths))}" for name, s in suites.items()},
         "predictors": {name: entry.summary for name, entry in predictor_entries().items()},
@@ -27,6 +27,14 @@ def listing() -> dict[str, dict[str, str]]:
         "families": tasks.family_names(),
         "scores": score_names(),
     }
+
+
+def _summary(name: str) -> str:
+    """Of a built-in task; what it lacks, where its sequences are in a package that is not installed."""
+    try:
+        return tasks.load_task(name).summary
+    except InputError as error:
+        return str(error)
 
 
 def described(name: str) -> dict[str, Any]:

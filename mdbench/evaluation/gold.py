@@ -23,7 +23,7 @@ from mdbench.core.errors import InputError, SequenceError, Unsupported
 from mdbench.core.progress import Advance, Note, no_advance
 from mdbench.core.store import Arrays, Store, code_hash, foreign_code, hash_of, open_store
 from mdbench.evaluation.running import CHUNK
-from mdbench.tasks import DirichletMixture, Predictive, Task
+from mdbench.tasks import DirichletMixture, Predictive, Recorded, Task
 
 LEAST_CONCENTRATION = 0.3
 
@@ -32,7 +32,7 @@ def gold_predictive(
     task: Task,
     contexts: Int[np.ndarray, "B T"],
     lengths: Sequence[int],
-    method: str = "exact",
+    method: str | None = "exact",
     progress: Advance | None = None,
     kept: Store | None = None,
 ) -> Predictive:
@@ -48,7 +48,7 @@ def begin_gold(
     task: Task,
     contexts: Int[np.ndarray, "B T"],
     lengths: Sequence[int],
-    method: str,
+    method: str | None,
     progress: Advance,
     kept: Store | None = None,
     cluster: Cluster | None = None,
@@ -128,12 +128,17 @@ class _GateError(InputError):
         self.failed, self.gates = failed, gates
 
 
-def check_gold(task: Task, length: int, method: str) -> Baseline[Any]:
+def check_gold(task: Task, length: int, method: str | None) -> Baseline[Any]:
     """The baseline, if it may be gold and can do that length of that task.
 
     Raises:
         InputError: it may not, or cannot.
     """
+    if isinstance(task, Recorded) or method is None:
+        raise InputError(
+            f"the sequences of '{task.name}' were recorded: nobody knows what they come from, so there is no gold, and "
+            "no excess KL."
+        )
     baseline = build_baseline(method)
     if baseline.standing == APPROXIMATE:
         able = ", ".join(name for name, e in baseline_entries().items() if e.load().standing != APPROXIMATE)

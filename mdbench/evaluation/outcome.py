@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from mdbench.core.files import json_ready
+from mdbench.core.wording import title
 from mdbench.evaluation.results import Differences, Result, Skipped, Tie, columns
 
 SCHEMA_VERSION = 1
@@ -25,7 +27,8 @@ class Evaluation:
     """What :func:`evaluate` returns.
 
     Attributes:
-        results: one a predictor and cell, ranked by excess KL within the cell (the unranked oracle first).
+        results: one a predictor and cell, ranked within the cell (the unranked oracle first): by excess KL, or by NLL
+            where sequences were recorded.
         skipped: cells of the suite that a predictor cannot serve.
         failed: cells in which a predictor broke its contract or raised an error; the others went on.
         ties: neighbours in the ranking that these sequences cannot tell apart.
@@ -35,7 +38,7 @@ class Evaluation:
         defaults: predictor -> the options that it takes, with their defaults, of what ran in a process of its own.
         predictions: (predictor, task, length) -> (R, N, q), the probabilities that were scored, by run (training seed);
             likewise.
-        differences: (task, length) -> paired differences in excess KL between the predictors of that cell.
+        differences: (task, length) -> paired differences in what ranks between the predictors of that cell.
     """
 
     results: list[Result]
@@ -91,13 +94,13 @@ class Evaluation:
             tied.setdefault((tie.task, *sorted(tie.predictors)), []).append(str(tie.length))
         for (task, a, b), lengths in tied.items():
             notes.append(f"Tied at {task}, T = {', '.join(lengths)}: {a} and {b}.")
-        by_seed: dict[tuple[str, str], list[str]] = {}
+        by_seed: dict[tuple[str, str, str], list[str]] = {}
         for r in self.results:
             if r.runs:
                 seeds = ", ".join(f"{value:.3g}" for value in r.runs)
-                by_seed.setdefault((r.predictor, r.task), []).append(f"T = {r.length}: {seeds}")
-        for (predictor, task), cells_of in by_seed.items():
-            notes.append(f"{predictor} at {task}, excess KL by training seed: {'; '.join(cells_of)}.")
+                by_seed.setdefault((r.predictor, r.task, title(r.ranked_by)), []).append(f"T = {r.length}: {seeds}")
+        for (predictor, task, score), cells_of in by_seed.items():
+            notes.append(f"{predictor} at {task}, {score} by training seed: {'; '.join(cells_of)}.")
         if any(r.at_gold for r in self.results):
             notes.append("at gold: excess KL below the error of the gold it is measured against.")
         return notes
@@ -121,7 +124,9 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: scores and notes, as the command prints them."""
-        rows = [[r.task, *r.row] for r in self.results]
-        return pd.DataFrame(rows, columns=["task", *columns(self.results)]).to_html(index=False) + "".join(
-            f"<p>{html.escape(note)}</p>" for note in self.notes
-        )
+        tables = []
+        for _, same in groupby(self.results, key=lambda r: r.ranked_by):
+            results = list(same)
+            rows = [[r.task, *r.row] for r in results]
+            tables.append(pd.DataFrame(rows, columns=["task", *columns(results)]).to_html(index=False))
+        return "".join(tables) + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)

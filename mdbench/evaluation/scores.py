@@ -17,7 +17,6 @@ from mdbench.core.errors import InputError, Point, foreign, origin, warn_once
 if TYPE_CHECKING:
     from mdbench.evaluation.cell import Cell
 
-
 GROUP = "mdbench.scores"
 
 
@@ -27,7 +26,8 @@ class Score:
 
     Attributes:
         of: (cell, probabilities (N, q)) to one number a sequence, (N,), lower is better; a :class:`Cell` has the
-            contexts, the tokens that came, θ, and what the truth and the gold say of the next token.
+            contexts, the tokens that came, θ, and what the truth and the gold say of the next token. Of recorded
+            sequences it has the first two alone, and a score that asks for more is not defined there.
         about: what it is, in a line.
         to_gold: whether it is measured against the gold, so that it is not defined for what is told θ.
     """
@@ -81,7 +81,9 @@ def _checked(point: Point, source: str) -> Score:
         raise InputError(f"{source} must be a function (cell, probs) or a Score, not {type(loaded).__name__}.")
 
     def of(cell: Cell, probs: Float[np.ndarray, "N q"]) -> Float[np.ndarray, " N"]:
-        with foreign(f"{source} failed"):
+        from mdbench.evaluation.cell import NoTruth
+
+        with foreign(f"{source} failed", NoTruth):
             values = np.asarray(score.of(cell, probs), dtype=float)
             if values.shape != (len(probs),) or np.isnan(values).any():
                 raise ValueError(f"it must return {len(probs)} numbers, one a sequence, not {values.shape} or NaN")

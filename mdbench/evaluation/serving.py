@@ -23,9 +23,10 @@ from mdbench.evaluation.running import Answers, answers, may_refuse, predict_chu
 from mdbench.evaluation.scores import Score
 from mdbench.predictors.catalogue import build_predictor
 from mdbench.predictors.predictor import Given, check_length, is_told, runs_of
-from mdbench.tasks import Task
+from mdbench.tasks import Recorded, Task, evaluation_sequences
 from mdbench.tasks.task import Whole
 
+N_SEQUENCES = 1024  # a cell, unless told otherwise
 MOST_BUILT = 16  # predictors that a worker keeps
 
 
@@ -36,7 +37,7 @@ class Run:
     asked: list[str]
     everyone: dict[str, Given]
     named: bool  # whether references were: they are scored on every task then, else where the family names them
-    n_sequences: Whole
+    n_sequences: Whole | None
     seed: Whole
     device: str
     world: Task | None  # where sequences come from, if it is another model than that of the task
@@ -52,9 +53,15 @@ class Run:
         """What the sequences come from."""
         return self.world or task
 
-    def gold_of(self, task: Task) -> str:
-        """The baseline that a task is measured against."""
+    def gold_of(self, task: Task) -> str | None:
+        """The baseline that a task is measured against; None for recorded sequences."""
         return self.gold or self.drawn_from(task).gold
+
+    def n_of(self, task: Task) -> int:
+        """How many sequences; of recorded ones all test tokens, unless told otherwise."""
+        if self.n_sequences is not None:
+            return int(self.n_sequences)
+        return task.n_test if isinstance(task, Recorded) else N_SEQUENCES
 
     def label(self, task: Task) -> str:
         """What tables call it."""
@@ -123,7 +130,7 @@ _BUILT: dict[tuple[Any, ...], tuple[Any, dict[int, Sequence[Any]]]] = {}
 
 
 def predict_by_name(source: Source, length: int, run: int, tokens: Int[np.ndarray, "n L"], _advance: Advance) -> Arrays:
-    """On a worker: :func:`predict_chunk` of the first ``length`` tokens.
+    """On a worker: :func:`predict_chunk` of ``length`` of the tokens.
 
     Raises:
         PredictorError: what has that name here is not what was asked for, or breaks its contract.
@@ -142,7 +149,7 @@ def predict_by_name(source: Source, length: int, run: int, tokens: Int[np.ndarra
     built, by_length = _BUILT[name]
     if length not in by_length:
         by_length[length] = runs_of(built, length)
-    return predict_chunk(text, by_length[length][run], task, tokens[:, :length])
+    return predict_chunk(text, by_length[length][run], task, task.cut(tokens, length))
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,13 @@ class Served:
 
 def check_measure(run: Run, task: Task, lengths: Sequence[int]) -> None:
     """Raise :class:`InputError` unless the gold can be that, and nothing that was asked for is the gold itself."""
+    if isinstance(task, Recorded) or isinstance(run.world, Recorded):
+        if run.world is not None:
+            raise InputError("a world is a generative model that sequences are drawn from; recorded ones have none.")
+        if run.gold is not None:
+            check_gold(task, max(lengths), run.gold)
+        evaluation_sequences(task, max(lengths), run.n_of(task), run.seed, slice(1))
+        return
     measure = check_gold(run.drawn_from(task), max(lengths), run.gold_of(task))
     itself = [name for name in run.asked if name.partition(":")[0] == measure.name and measure.standing != EXACT]
     if itself and run.world is None:
@@ -200,6 +214,9 @@ def _serve(
         try:
             if run.world is not None and is_told(built):
                 raise Unsupported(f"'{name}' is told θ of '{task.name}', which sequences of another world have not.")
+            if isinstance(task, Recorded) and is_told(built):
+                why = f"'{name}' is told θ; the sequences of '{task.name}' were recorded, and nobody knows one."
+                raise Unsupported(why, label="no truth")
             with foreign(f"predictor '{name}' failed when asked for length {length}", Unsupported, *passing):
                 check_length(built, length)
                 runs = runs_of(built, length)

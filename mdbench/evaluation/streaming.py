@@ -24,7 +24,7 @@ from mdbench.evaluation.results import FAILED, Differences, Result, Scores, Skip
 from mdbench.evaluation.running import CHUNK, begin_predictions
 from mdbench.evaluation.serving import Run, Served
 from mdbench.predictors.predictor import is_told
-from mdbench.tasks import evaluation_sequences
+from mdbench.tasks import Predictive, Recorded, evaluation_sequences
 
 SHARD = 32 * CHUNK  # sequences in memory at a time
 
@@ -49,7 +49,8 @@ class Stream:
     def __init__(self, run: Run, served: Served, cluster: Cluster | None) -> None:
         self.run, self.served, self.cluster, self.label = run, served, cluster, run.label(served.task)
         self.world = run.drawn_from(served.task)
-        self.n = int(run.n_sequences)
+        self.n = run.n_of(self.world)
+        self.blocks = self.world.test_blocks(self.n) if isinstance(self.world, Recorded) else None
         self.lengths = sorted(length for length, by_name in served.servers.items() if by_name)
         self.failed = {(f.predictor, f.length): f for f in served.failed}
         self.tallies: dict[int, dict[str, Tally]] = {length: {} for length in self.lengths}
@@ -79,20 +80,23 @@ class Stream:
             return list
         run, task, cluster = self.run, self.served.task, self.cluster
         gold = run.gold_of(task)
-        drawn = evaluation_sequences(self.world, self.lengths[-1], run.n_sequences, run.seed, part)
+        drawn = evaluation_sequences(self.world, self.lengths[-1], self.n, run.seed, part)
+        blocks = None if self.blocks is None else self.blocks[part]
         contexts, sent = drawn.tokens[:, :-1], []
         if cluster is not None:
             sent = [cluster.send(contexts[k : k + CHUNK]) for k in range(0, len(contexts), CHUNK)]
-        begun_gold = begin_gold(
-            self.world, contexts, self.lengths, gold, self._gold_advance, run.kept_gold, cluster, sent, part.start
-        )
+        begun_gold: Callable[[], Predictive] | None = None
+        if gold is not None:
+            begun_gold = begin_gold(
+                self.world, contexts, self.lengths, gold, self._gold_advance, run.kept_gold, cluster, sent, part.start
+            )
         begun = {
             (length, name): [
                 begin_predictions(
                     name,
                     one,
                     task,
-                    contexts[:, :length],
+                    self.world.cut(contexts, length),
                     drawn.theta,
                     self._advance,
                     server.kept,
@@ -107,15 +111,17 @@ class Stream:
         }
 
         def wait() -> ShardScores:
-            self._gold_advance(0)
-            try:
-                predictive = begun_gold()
-            except CellFailure as error:
-                self._fail_all(f"gold by {gold} of task '{task.name}': {error}.")
-                return []
+            predictive = None
+            if begun_gold is not None:
+                self._gold_advance(0)
+                try:
+                    predictive = begun_gold()
+                except CellFailure as error:
+                    self._fail_all(f"gold by {gold} of task '{task.name}': {error}.")
+                    return []
             self._advance(0)
             found = []
-            for cell in cells_with(self.world, self.lengths, drawn, run.seed, gold, predictive):
+            for cell in cells_with(self.world, self.lengths, drawn, run.seed, gold, predictive, blocks):
                 scored = {}
                 for (length, name), runs in begun.items():
                     if length == cell.length and (name, length) not in self.failed:
@@ -151,8 +157,9 @@ class Stream:
                     tallies[name] = tally
                 if self.n <= MOST_KEPT:
                     self.predictions.setdefault((name, self.label, length), []).append(probs)
-            excess = {name: s.scores.mean_excess_kl for name, s in scored.items()}
-            self.differences[length].add({name: e for name, e in excess.items() if e is not None})
+            ranking = {name: s.scores.mean_ranking for name, s in scored.items()}
+            known = {name: values for name, values in ranking.items() if values is not None}
+            self.differences[length].add(known, cell.blocks)
 
     def frame(self, part: slice, shard: ShardScores) -> pd.DataFrame:
         """The scores of a shard, a row a sequence and predictor."""
@@ -164,7 +171,7 @@ class Stream:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def ranked(self) -> list[tuple[int, list[Result]]]:
-        """By length, the results by excess KL, without those that failed in a part of it."""
+        """By length, the results in their order, without those that failed in a part of it."""
         gold, seed = self.run.gold_of(self.served.task), int(self.run.seed)
         found = []
         for length, tallies in self.tallies.items():
@@ -201,7 +208,7 @@ def batch_of(streams: Sequence[Stream], cluster: Cluster) -> int:
 def _ties(results: Sequence[Result], differences: Differences) -> list[Tie]:
     """Neighbours in one cell's ranking that are not told apart: by chance or within the gold's error."""
     found = []
-    for better, worse in pairwise(result for result in results if result.excess_kl is not None):
+    for better, worse in pairwise(result for result in results if result.ranking is not None):
         difference = differences.between(worse.predictor, better.predictor)
         if is_tied(difference, better, worse):
             names = (better.predictor, worse.predictor)
@@ -210,8 +217,8 @@ def _ties(results: Sequence[Result], differences: Differences) -> list[Tie]:
 
 
 def _rank_key(result: Result) -> float:
-    """Excess KL; what is told θ comes first, and equals stay in the order they were asked for."""
-    return -1.0 if result.excess_kl is None else ten_digits(result.excess_kl)
+    """What ranks; what is told θ comes first, and equals stay in the order they were asked for."""
+    return -1.0 if result.ranking is None else ten_digits(result.ranking)
 
 
 def _begun_late(run: Run, description: str, total: int) -> Advance:

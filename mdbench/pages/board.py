@@ -23,6 +23,7 @@ from mdbench.board.times import N_SEQUENCES as N_TIMED
 from mdbench.core.files import json_ready
 from mdbench.core.wording import interval_text, title
 from mdbench.evaluation.agreement import Agreement
+from mdbench.evaluation.results import ranked_by
 from mdbench.pages.agreement import LOWEST
 from mdbench.pages.html import render_page
 from mdbench.predictors.catalogue import BUILT_IN
@@ -81,6 +82,9 @@ def render_html(board: Board, command: str) -> str:
         board=board,
         command=command,
         n_public=N_PUBLIC,
+        recorded=board.ranked_by == "nll",
+        ranked_by=board.ranked_by,
+        measure=title(board.ranked_by),
         cost=COST,
         unit=_unit(board),
         boards=[(name, file_of(name, "html")) for name in board.beside],
@@ -96,15 +100,22 @@ def render_html(board: Board, command: str) -> str:
     )
 
 
+def _n_scored(board: Board) -> str:
+    """How many sequences of each task, or tokens of recorded ones."""
+    if board.ranked_by == "nll":
+        return "all test tokens of the recorded sequences, resampled in blocks; nobody knows a gold of them"
+    return f"{N_PUBLIC} sequences a task, fewer where *few* stands"
+
+
 def _unit(board: Board) -> str:
     """What the row that ratios are taken to is, in a few words."""
-    return BUILT_IN[board.suite.unit].summary.split("; option", maxsplit=1)[0]
+    return BUILT_IN[board.suite.unit.partition(":")[0]].summary.split("; option", maxsplit=1)[0]
 
 
 def _scores(board: Board) -> list[tuple[str, str]]:
     """Those that some record has, with their titles: the one that ranks first."""
     there = dict.fromkeys(name for row in board.rows for _, _, cell in row.cells() for name in cell.scores)
-    return [(name, title(name)) for name in sorted(there, key=lambda name: name != "excess_kl")]
+    return [(name, title(name)) for name in sorted(there, key=lambda name: name != board.ranked_by)]
 
 
 @functools.cache
@@ -115,7 +126,7 @@ def _vega() -> str:
 
 def render_markdown(board: Board, command: str) -> str:
     """The same table."""
-    tasks = board.suite.tasks
+    tasks, measure = board.suite.tasks, title(board.ranked_by)
     titles = ["#", "predictor", "kind", "score", "95% interval", "ranks", "ties", *tasks, "sequences", "rerun", "cost"]
     page, table = (file_of(board.suite.short, ending) for ending in ("html", "csv"))
     boards = [name if name == board.suite.short else f"[{name}]({file_of(name, 'md')})" for name in board.beside]
@@ -125,11 +136,11 @@ def render_markdown(board: Board, command: str) -> str:
         *([f"Boards: {' · '.join(boards)}.", ""] if len(boards) > 1 else []),
         *textwrap.wrap(
             f"Made by `{command}`; [{page}]({page}) is the same with charts, provenance and the command that repeats "
-            "each row. Score: geometric mean over all tasks and lengths of the ratio of the excess KL to that of "
+            f"each row. Score: geometric mean over all tasks and lengths of the ratio of the {measure} to that of "
             f"`{board.suite.unit}` ({_unit(board)}); lower is better. Ranks: those that the data do not rule out. Rows "
             "with a letter in common cannot be told apart (paired bootstrap, all pairs at once at 95%). Tasks: mean "
-            "excess KL in nats; of a row that lacks lengths, what it has at the others, which has no rank. Lengths: "
-            f"{', '.join(map(str, board.suite.lengths))}; {N_PUBLIC} sequences a task, fewer where *few* stands. *One "
+            f"{measure} in nats; of a row that lacks lengths, what it has at the others, which has no rank. Lengths: "
+            f"{', '.join(map(str, board.suite.lengths))}; {_n_scored(board)}. *One "
             "seed*: trained with a single seed somewhere, so how much seeds matter is unknown there. *Rerun*: the "
             "keeper of this board ran the predictor again on fresh sequences, and its scores were compatible; *not "
             "repeated*: they were not, somewhere; *not rerun*: nobody checked that it makes these predictions. "
@@ -164,7 +175,8 @@ def render_markdown(board: Board, command: str) -> str:
             "## Planned comparisons",
             "",
             "All pairs at once decide little about rows whose training seeds differ. These few are named by the suite",
-            "and corrected among themselves. Ratio: of excess KL, over the cells that both have. *Equal*: the interval",
+            f"and corrected among themselves. Ratio: of {measure}, over the cells that both have. "
+            "*Equal*: the interval",
             f"lies within {low} .. {high}. *Undecided*: neither equal nor told apart. *One seed*: trained with one "
             "seed everywhere, so of that very training.",
             "",
@@ -284,7 +296,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "charted": row.label in _charted(board),
         "missing": _missing(row),
         "missing_all": any(task in row.tables for task in board.suite.tasks),
-        "cells": [_cell(task, cell) for (task, _), _, cell in row.cells()],
+        "cells": [_cell(task, cell, board.ranked_by) for (task, _), _, cell in row.cells()],
         "checked": _checked(row),
         "said": _said(row),
         "references": [{"text": reference, "link": _link(reference)} for reference in row.references],
@@ -303,25 +315,27 @@ def _task_scores(row: Row, task: str) -> list[str]:
     if task in row.tables:
         return [_score(row, row.tables[task], [task])]
     cells = row.records[task].cells if task in row.records else []
-    return [f"{_excess_kl(cell)} at T = {cell.length}" for cell in cells if cell.excess_kl is not None] or ["–"]
+    by = ranked_by(row.first.gold)
+    return [f"{_ranking(cell, by)} at T = {cell.length}" for cell in cells if cell.mean(by) is not None] or ["–"]
 
 
-def _excess_kl(cell: CellRecord) -> str:
-    return "not ranked" if cell.excess_kl is None else "at gold" if at_gold(cell) else _g(cell.excess_kl)
+def _ranking(cell: CellRecord, by: str) -> str:
+    value = cell.mean(by)
+    return "not ranked" if value is None else "at gold" if at_gold(cell) else _g(value)
 
 
-def _shown(cell: CellRecord, score: str) -> str:
+def _shown(cell: CellRecord, score: str, by: str) -> str:
     value = cell.mean(score)
-    return _excess_kl(cell) if score == "excess_kl" else "–" if value is None else _g(value)
+    return _ranking(cell, by) if score == by else "–" if value is None else _g(value)
 
 
-def _cell(task: str, cell: CellRecord) -> dict[str, Any]:
-    gold, excess = at_gold(cell), cell.scores["excess_kl"]
+def _cell(task: str, cell: CellRecord, by: str) -> dict[str, Any]:
+    gold, ranking = at_gold(cell), cell.scores[by]
     return {
         "task": task,
         "length": cell.length,
-        "scores": {name: _shown(cell, name) for name in cell.scores},
-        "interval": "" if gold or excess is None else interval_text(excess.interval),
+        "scores": {name: _shown(cell, name, by) for name in cell.scores},
+        "interval": "" if gold or ranking is None else interval_text(ranking.interval),
         "runs": ", ".join(map(_g, cell.runs)) if cell.runs else "",
     }
 
@@ -338,7 +352,12 @@ def _checked(row: Row) -> list[tuple[str, str]]:
         ("rerun", "; ".join(reruns)),
         ("cost", ", ".join(costs) or "not timed"),
         ("predictions", ", ".join(f"records/{t}/{r.predictions.file}" for t, r in row.records.items())),
-        ("sequences", f"the first {row.n_sequences} public ones of each task"),
+        (
+            "sequences",
+            f"all {row.n_sequences} test tokens"
+            if row.first.gold is None
+            else f"the first {row.n_sequences} public ones of each task",
+        ),
     ]
 
 
@@ -398,7 +417,7 @@ def _sortable(value: float | None) -> str:
 
 def _data(board: Board) -> dict[str, Any]:
     """What the script draws: a chart is a Vega-Lite specification whose data set `points` the script fills."""
-    lowest = _lowest(board)
+    lowest, by = _lowest(board), board.ranked_by
     scores = [r.tables[SUITE].score for r in board.rows if SUITE in r.tables and not all_at_gold(r, board.suite.tasks)]
     floor = min(scores, default=1.0) / 4
     excess, kl, cost, infinite = [], [], [], []
@@ -407,17 +426,18 @@ def _data(board: Board) -> dict[str, Any]:
             if task not in board.suite.tasks or length not in board.suite.lengths:
                 continue
             point = {"predictor": row.label, "task": task, "T": length}
-            if cell.excess_kl is not None and math.isinf(cell.excess_kl):
+            value, of_score = cell.mean(by), cell.scores[by]
+            if value is not None and math.isinf(value):
                 infinite.append(row.label)
-            elif cell.excess_kl is not None:
+            elif value is not None:
                 gold = at_gold(cell)
-                interval = cell.scores["excess_kl"].interval if cell.scores["excess_kl"] else None
+                interval = of_score.interval if of_score else None
                 low, high = interval if interval and not gold else (None, None)
                 excess.append(
                     point
                     | {
-                        "excess": lowest / 3 if gold else _sig(cell.excess_kl),
-                        "shown": "at gold" if gold else _g(cell.excess_kl),
+                        "excess": lowest / 3 if gold else _sig(value),
+                        "shown": "at gold" if gold else _g(value),
                     }
                     | {
                         "low": low if low is None else max(_sig(low), lowest),
@@ -438,7 +458,7 @@ def _data(board: Board) -> dict[str, Any]:
     agreements = {f"{t}, T = {n}": _agreement(found) for (t, n), found in board.agreements.items()}
     return {
         "charts": {
-            "excess": _lines(board, "excess", "excess KL (nats)", "shown:N", lowest),
+            "excess": _lines(board, "excess", f"{title(by)} (nats)", "shown:N", lowest if by == "excess_kl" else None),
             "cost": _cost(board, floor),
             "kl": _lines(board, "kl", "KL (nats)", "kl:Q", None),
         }

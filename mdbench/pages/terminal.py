@@ -69,14 +69,17 @@ def print_results(results: Sequence[Result], skipped: Sequence[Skipped] = (), hi
     from mdbench.evaluation.results import columns
 
     out = console()
-    n_sequences, seed = results[0].n_sequences, results[0].seed
     rows: list[Result | Skipped] = [*results, *skipped]
     cells = sorted({(row.task, row.length) for row in rows})
     for task in dict.fromkeys(row.task for row in rows):
-        gold = f", gold by {results[0].gold}" if results[0].gold != "exact" else ""
-        title = f"{task}: {n_sequences} sequences a length, seed {seed}, scores in nats{gold}"
+        of_task = [r for r in results if r.task == task] or results
+        first = of_task[0]
+        gold = f", gold by {first.gold}" if first.gold != "exact" else ""
+        title = f"{task}: {first.n_sequences} sequences a length, seed {first.seed}, scores in nats{gold}"
+        if first.gold is None:
+            title = f"{task}: {first.n_sequences} recorded tokens in {first.n_blocks} blocks, scores in nats, no gold"
         table = Table(title=escape(title))
-        for heading in columns(results):
+        for heading in columns(of_task):
             table.add_column(heading, justify="left" if heading == "predictor" else "right", no_wrap=True)
         for cell in (cell for cell in cells if cell[0] == task):
             for r in (r for r in results if (r.task, r.length) == cell):
@@ -128,13 +131,25 @@ def print_board(board: Board) -> None:
             (str(s.position), row.label, row.kind, score, interval, f"{s.ranks[0]}-{s.ranks[1]}", " ".join(s.groups))
         )
     print_table(
-        f"{board.suite.name}: excess KL as a ratio to {board.suite.unit}'s, geometric mean over cells", headings, rows
+        f"{board.suite.name}: {title(board.ranked_by)} as a ratio to {board.suite.unit}'s, geometric mean over cells",
+        headings,
+        rows,
     )
     if board.planned:
-        title = f"planned comparisons; equal: a ratio within {board.suite.margin[0]} .. {board.suite.margin[1]}"
-        print_table(title, PLANNED, [p.texts for p in board.planned])
+        heading = f"planned comparisons; equal: a ratio within {board.suite.margin[0]} .. {board.suite.margin[1]}"
+        print_table(heading, PLANNED, [p.texts for p in board.planned])
     for note in board.notes:
         print_line(note)
+
+
+def print_made_task(about: Mapping[str, Any]) -> None:
+    """A task of a person's own sequences: what is in it, and what comes next."""
+    lengths = ", ".join(map(str, about["lengths"]))
+    print_line(
+        f"{about['task']}: {about['observations']} observations in {about['sequences']} sequences, {about['training']} "
+        f"of them for training, {about['test']} to predict (T = {lengths})."
+    )
+    print_line(f"Next: mdbench evaluate --predictor md1 --task {about['task']}")
 
 
 def print_checks(predictor: str, checks: Sequence[Check]) -> None:
@@ -169,26 +184,28 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     from mdbench.evaluation.results import is_at_gold
 
     first = comparisons[0]
-    title = f"{first.a} and {first.b}: excess KL in nats, {first.n_sequences} sequences a cell, differences paired"
+    what = "sequences a cell" if first.score == "excess_kl" else "recorded tokens in blocks"
+    heading = f"{first.a} and {first.b}: {title(first.score)} in nats, {first.n_sequences} {what}, differences paired"
     headings = ("task", "T", first.a, first.b, "difference", "95% interval", "better")
     rows = [
         (
             c.task,
             c.length,
-            "at gold" if is_at_gold(c.excess_kl_a, c.gold_error_a) else _g(c.excess_kl_a),
-            "at gold" if is_at_gold(c.excess_kl_b, c.gold_error_b) else _g(c.excess_kl_b),
+            "at gold" if is_at_gold(c.excess_kl_a, c.gold_error_a) else _g(c.mean_a),
+            "at gold" if is_at_gold(c.excess_kl_b, c.gold_error_b) else _g(c.mean_b),
             _g(c.difference),
             interval_text(c.difference_ci),
             c.verdict,
         )
         for c in comparisons
     ]
-    print_table(title, headings, rows)
+    print_table(heading, headings, rows)
     for c in comparisons:
         if c.n_to_separate is not None:
             n = float(f"{c.n_to_separate:.2g}")
+            of = "sequences" if c.score == "excess_kl" else "tokens"
             print_line(
-                f"{c.task}, T = {c.length}: about {n:,.0f} sequences would separate them, if they differ as it seems."
+                f"{c.task}, T = {c.length}: about {n:,.0f} {of} would separate them, if they differ as it seems."
             )
 
 
@@ -630,8 +647,9 @@ def print_task(name: str) -> None:
     out = console()
     out.print(f"task {escape(task.name)}: {escape(task.summary)}")
     out.print(f"lengths {', '.join(map(str, task.lengths))}; version {task.version}; hash {task.task_hash}")
+    told = task.described()
     for number, value in task.numbers.items():
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and number in told:
             _print_array(number if value.ndim != 2 else f"{number} (row: the token before)", value)
 
 

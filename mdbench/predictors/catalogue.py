@@ -67,6 +67,14 @@ _BUILT_IN = [
             ("one_lag", "OneLag", "averages over one-hot weights: as if every sequence had a single lag"),
         )
     ),
+    *(
+        Entry(name, f"mdbench.predictors.fitted:{target}", f"of recorded sequences: {summary}")
+        for name, target, summary in (
+            ("fitted_mtd", "FittedMTD", "the MTD fitted to their training part, its weights too"),
+            ("fitted_chain", "FittedChain", "a Markov chain fitted to it; options order (0: independence) and c"),
+            ("fitted_ctw", "FittedTree", "context-tree weighting that learned from it; options depth, c and stop"),
+        )
+    ),
     Entry(
         "dirichlet",
         "mdbench.predictors.inferring:of_dirichlet",

@@ -38,7 +38,7 @@ class AddConstant:
     """
 
     def __init__(self, task: Task, order: int = 1, c: float = 0.5) -> None:
-        _check_order(order)
+        check_chain_order(order)
         self.q, self.order, self.c = task.n_states, order, positive_number(c, "c")
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
@@ -59,7 +59,7 @@ class BackOff:
     """
 
     def __init__(self, task: Task, order: int = 3, s: float = 5.0) -> None:
-        _check_order(order)
+        check_chain_order(order)
         self.q, self.order, self.s = task.n_states, order, positive_number(s, "s")
 
     def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
@@ -108,7 +108,8 @@ class OneLag:
         return self.task.truth(weights / weights.sum(axis=1, keepdims=True), contexts)
 
 
-def _check_order(order: Any) -> None:
+def check_chain_order(order: Any) -> None:
+    """Raise :class:`InputError` unless a chain can have that order; 0 is independence."""
     if not is_whole(order) or not 0 <= order <= HIGHEST_ORDER:
         raise InputError(f"order must be a whole number from 0 to {HIGHEST_ORDER}, not {order!r}.")
 

@@ -19,7 +19,7 @@ from mdbench.baselines import EXACT
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core.errors import InputError
 from mdbench.predictors.training_config import BAYES, TOKEN
-from mdbench.tasks import DirichletLagMixture, Stream, Task, sample
+from mdbench.tasks import DirichletLagMixture, Recorded, Stream, Task, sample
 from mdbench.tasks.mixture import tokens_before
 
 BLOCK = 64  # batches drawn at once on the CPU
@@ -62,8 +62,29 @@ def _matrices(task: DirichletLagMixture, device: torch.device) -> Float[Tensor, 
     return torch.cat([matrices, alone])
 
 
+def _training_windows(task: Recorded, size: int, target: str) -> Int[Tensor, "K size"]:
+    """All contexts in the training part of recorded sequences, each with the token after it.
+
+    Raises:
+        InputError: something else than that token is to be predicted, or there are none.
+    """
+    if target != TOKEN:
+        raise InputError(
+            f"the sequences of '{task.name}' were recorded, and all that is known of the next token is which one came; "
+            "take the target 'token' (as in --preset cross-entropy)."
+        )
+    windows = task.training_windows(size)
+    if not len(windows):
+        raise InputError(
+            f"in the training part of '{task.name}' no {size} observations stand in a row; take a shorter length."
+        )
+    return torch.from_numpy(windows)
+
+
 class Batches:
     """The batches of one run: what step k gets is a function of (task, seed, k) alone.
+
+    Of recorded sequences they are windows of the training part, all equally likely, with the target ``token`` alone.
 
     Args:
         task: what to draw from.
@@ -78,7 +99,11 @@ class Batches:
     """
 
     def __init__(self, task: Task, length: int, target: str, batch: int, reuse: int, seed: int, device: str) -> None:
-        if target == BAYES:
+        self.windows: Tensor | None = None  # of recorded sequences
+        if isinstance(task, Recorded):
+            self.windows = _training_windows(task, length + 1, target)
+        elif target == BAYES:
+            assert task.gold is not None, "all else has a gold"
             try:
                 near = {"tolerance": TOLERANCE} if task.gold == "exact" else {}
                 self.gold = build_baseline(task.gold, **near)
@@ -114,7 +139,10 @@ class Batches:
     def _draw(self, block: int) -> tuple[Tensor, Tensor]:
         task, n = self.task, self.n_batches * self.batch
         generator = self._seeded(block)
-        if isinstance(task, DirichletLagMixture):
+        if self.windows is not None:
+            chosen = torch.randint(len(self.windows), (n,), generator=generator, device=generator.device)
+            tokens, theta = self.windows.to(generator.device)[chosen], torch.empty((n, 0), device=generator.device)
+        elif isinstance(task, DirichletLagMixture):
             tokens, theta = draw_sequences(task, self.length + 1, n, generator)
         else:
             drawn = sample(task, self.length, n, self.seed, stream=Stream.TRAINING, start=block * n)

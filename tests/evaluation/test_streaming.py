@@ -11,7 +11,7 @@ import mdbench
 from mdbench.core.errors import PredictorError
 from mdbench.core.statistics import Moments, mean_interval
 from mdbench.evaluation import evaluation, outcome, streaming
-from mdbench.evaluation.cell import cells
+from mdbench.evaluation.cell import Gold, cells
 from mdbench.evaluation.results import Tally, score_cell
 
 TASK = "mtd-q3-m2"
@@ -77,8 +77,9 @@ def test_shards_come_to_the_whole(whole):
 def test_what_noisy_gold_is_off_by_does_not_shrink_by_shards():
     """Equal contexts in two shards have one and the same error: it may not count as two."""
     (cell,) = cells(mdbench.load_task(TASK), [16], 64, 0)
-    twice = {f: np.concatenate([getattr(cell, f)] * 2) for f in ("contexts", "next_tokens", "theta", "bayes", "bound")}
-    noisy = replace(cell, **twice, next_token_se=np.full((128, 3), 1e-3))
+    known = cell.known._replace(next_token_se=np.full((64, 3), 1e-3))
+    twice = {f: np.concatenate([getattr(cell, f)] * 2) for f in ("contexts", "next_tokens")}
+    noisy = replace(cell, **twice, known=Gold(*(np.concatenate([array] * 2) for array in known)))
     probs = np.full((1, 128, 3), 1 / 3)
     at_once = Tally(score_cell(noisy, probs)).result("uniform", TASK, 16, 0, "exact").gold_error
     by_shards = Tally(score_cell(noisy.first(64), probs[:, :64]))

@@ -196,13 +196,14 @@ def test_suites_are_frozen():
         "mtd-q10-m4": "65f5ce3b64c9",
         "mtd-q3-m2": "c5701c42ff86",
         "mtd-q5-m3": "fb0d7c9b5909",
+        "seattle-rain": "466c67188d1d",
         "selective-q3-m2": "a3391d7461c5",
         "selective-q5-m3": "2338bcbd607e",
         "tree-q2-d3": "918aa54f8806",
         "tree-q3-d3": "298701812404",
     }
     kinds = ("core", "long", "selective", "markov", "hmm", "tree", "diversity")
-    assert set(suite_names()) == {*kinds, *(f"{kind}-v1" for kind in kinds)}
+    assert set(suite_names()) == {*kinds, *(f"{kind}-v1" for kind in kinds), "real", "real-v1"}
     assert load_suite("core") == load_suite("core-v1")
     assert load_suite("core").tasks == ("mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4")
     assert load_suite("core").lengths == (16, 32, 64, 128)
