@@ -5,7 +5,7 @@ numbers look at the last token alone (a Markov chain) and at the last two (an MT
 follows from the stationary distribution of pairs of tokens. The third infers λ from the 32 tokens before, anew at every
 token; what it differs by is the mean over all series.
 
-``python scripts/block_coverage.py`` prints the table of docs/guides/own_benchmark.md; it takes minutes. One column takes
+``python scripts/block_coverage.py`` prints the table of docs/guides/own_benchmark.md, in minutes. One column takes
 tokens as independent, for comparison.
 """
 
