@@ -38,8 +38,8 @@ from mdbench.tasks import DirichletMixture
 CHUNK = 32  # sequences in one task of a worker, but no more than have
 TASK = 2**22  # grid nodes x transitions together: a millisecond or two. No result depends on these two
 SLICE = 2**18  # grid nodes in one task, where one sequence has more
-NODE, REST, WEIGHT, OF_NODE, OF_REST = 0, 1, 2, (3, 5), (4, 6)  # rows of a stick's rule; of order 1 and 2
-LANES = 4  # the last stick has a multiple of that many nodes: vector instructions take it whole
+NODE, REST, WEIGHT, OF_NODE, OF_REST, OF_NODE_SQUARED, OF_REST_SQUARED = range(7)  # rows of a stick's rule
+LANES = 8  # the last stick has a multiple of that many nodes: vector instructions take it whole
 NOTHING = 2.0**-960  # of running products near 1 at the best nodes; below 2^-1022 arithmetic is many times slower
 SWEEP = 8  # transitions, after which products below that are set to 0
 LEAST_EVIDENCE = 2.0**-900  # beside which they do not count
@@ -48,6 +48,7 @@ LONG = 2**14  # transitions, from which the first rules of the ladder are too co
 PORTION = 1024  # sequences that climb the ladder together: bounds the memory
 
 FIRST_RULE = 12  # nodes per stick at the foot of the ladder; each rung has √2 times as many as the one before
+TOO_FEW = 1.55  # times the root of the number of transitions: with fewer nodes hardly a rule agrees with the next
 LOOSE_RULES = (6, 8, 10, 12, 14, 16, 18, 20)  # the same where a tolerance above rounding is given: close together
 FIRST_LONG_GRID = 2**10  # nodes of the whole grid at the foot for long sequences: with fewer none may be near
 ENOUGH = 40  # nodes per stick and root of the number of transitions, at which the rules of long sequences have agreed
@@ -142,8 +143,15 @@ def _work(n: int, m: int, n_nodes: int) -> int:
     return int(n * n_nodes ** (m - 1))
 
 
-def _ladder(n: int, foot: Sequence[int] = (FIRST_RULE,)) -> list[int]:
+def _foot(n: int) -> int:
+    """Nodes per stick at the foot of the ladder: the posterior is as wide as 1/√n, and a rule has to resolve it."""
+    k = math.floor(2 * math.log2(TOO_FEW * math.sqrt(n) / FIRST_RULE))
+    return round(FIRST_RULE * 2 ** (max(k, 0) / 2))
+
+
+def _ladder(n: int, foot: Sequence[int] = ()) -> list[int]:
     """Numbers of nodes per stick to try, from these on, the last of which is exact for second moments."""
+    foot = foot or (_foot(n),)
     rungs, exact_rule, k = list(foot), (n + 4) // 2, 1
     while rungs[-1] < exact_rule:
         rungs.append(round(foot[-1] * 2 ** (k / 2)))
@@ -181,7 +189,7 @@ def _climb(
     rounding = ROUNDING * np.sqrt(n)
     loose = tolerance >= _least_tolerance(n)
     limit = tolerance if loose else rounding / 4
-    foot = LOOSE_RULES if loose else (FIRST_RULE,)
+    foot = LOOSE_RULES if loose else (_foot(n),)
     if n > LONG and m > 1:
         foot = (max(foot[0], round(FIRST_LONG_GRID ** (1 / (m - 1)))),)
     ladder = _ladder(n, foot)
@@ -199,9 +207,12 @@ def _climb(
         chunks = [pending[i : i + width] for i in range(0, len(pending), width)]
         sticks, counts = _sticks(n_nodes, m, concentration)
         slices = _slices(counts)
+        # Squares wait for a rule that may be the last: what comes before has nothing to agree with.
+        decides = n_nodes == ladder[-1] or n_nodes not in ladder[: 2 if loose else 1]
+        squared = asked if decides else np.zeros_like(asked)
         partial = workers.map(
-            lambda rows, nodes, sticks=sticks, counts=counts: _integrate(
-                factors[rows], sticks, counts, nodes.start, nodes.stop, asked
+            lambda rows, nodes, sticks=sticks, counts=counts, squared=squared: _integrate(
+                factors[rows], sticks, counts, nodes.start, nodes.stop, squared
             ),
             *zip(*itertools.product(chunks, slices), strict=True),
         )
@@ -211,7 +222,8 @@ def _climb(
             )
             change, evidence = _renew(mean, log_evidence, rows, sums, exponent)
             _check_range(evidence)
-            square[rows, given:] = squares[..., -m:] / evidence[:, asked, None]
+            if decides:
+                square[rows, given:] = squares[..., -m:] / evidence[:, asked, None]
             left = _left(change, last_change[rows]) if loose else change / 8
             last_change[rows] = change
             error[rows] = np.where(left < limit, rounding + left, np.inf)
@@ -369,8 +381,10 @@ def _integrate(
         n_asked += asked[t]
     sums, squares = np.zeros((n_sequences, n, m)), np.zeros((n_sequences, n_asked, m))
     middle, end, weights = sticks[-2], sticks[-1], np.empty(m)
-    product, tail = np.empty((n_nodes, n_lanes)), np.empty(n_lanes)
+    n_rows = n_nodes + n_nodes % 2  # two at a time; the weights of one too many are 0
+    product, tail = np.empty((n_rows, n_lanes)), np.empty(n_lanes)
     of_node, of_rest = np.empty(n_lanes), np.empty(n_lanes)
+    of_node_squared, of_rest_squared = np.empty(n_lanes), np.empty(n_lanes)
     for i in range(n_sequences):
         for index in range(first, last):
             left = mass = 1.0
@@ -380,47 +394,63 @@ def _integrate(
                 weights[g] = left * sticks[g, NODE, k]
                 left *= sticks[g, REST, k]
                 mass *= sticks[g, WEIGHT, k]
-            for k in range(n_nodes):
+            for k in range(n_rows):
                 for j in range(n_lanes):
                     product[k, j] = 1.0
             place = 0
             for t in range(n):
-                factor = factors[i, t]
-                base, evidence = factor[0], 0.0
+                factor, wanted = factors[i, t], asked[t]
+                base = factor[0]
                 for g in range(m - 3):
                     base += weights[g] * factor[g + 1]
                 for j in range(n_lanes):
                     tail[j] = end[NODE, j] * factor[m - 1] + end[REST, j] * factor[m]
-                for p in range(1 + asked[t]):
+                    of_node[j] = of_rest[j] = of_node_squared[j] = of_rest_squared[j] = 0.0
+                share = left * factor[m - 2]
+                for k in range(0, n_rows, 2):
+                    a, a_next = base + share * middle[NODE, k], base + share * middle[NODE, k + 1]
+                    b, b_next = left * middle[REST, k], left * middle[REST, k + 1]
+                    c, c_next = middle[OF_NODE, k], middle[OF_NODE, k + 1]
+                    d, d_next = middle[OF_REST, k], middle[OF_REST, k + 1]
+                    e, e_next = middle[OF_NODE_SQUARED, k], middle[OF_NODE_SQUARED, k + 1]
+                    f, f_next = middle[OF_REST_SQUARED, k], middle[OF_REST_SQUARED, k + 1]
                     for j in range(n_lanes):
-                        of_node[j] = of_rest[j] = 0.0
-                    for k in range(n_nodes):
-                        a, b = base + left * middle[NODE, k] * factor[m - 2], left * middle[REST, k]
-                        if p == 1:
-                            a, b = 1.0, 0.0  # the products stay as they are
-                        c, d = middle[OF_NODE[p], k], middle[OF_REST[p], k]
-                        for j in range(n_lanes):
-                            value = product[k, j] * (a + b * tail[j])
-                            product[k, j] = value
-                            of_node[j] += c * value
-                            of_rest[j] += d * value
+                        value = product[k, j] * (a + b * tail[j])
+                        following = product[k + 1, j] * (a_next + b_next * tail[j])
+                        product[k, j] = value
+                        product[k + 1, j] = following
+                        of_node[j] = (of_node[j] + c * value) + c_next * following
+                        of_rest[j] = (of_rest[j] + d * value) + d_next * following
+                        if wanted:
+                            of_node_squared[j] = (of_node_squared[j] + e * value) + e_next * following
+                            of_rest_squared[j] = (of_rest_squared[j] + f * value) + f_next * following
+                third_last = second_last = last_of_all = 0.0
+                for j in range(n_lanes):
+                    third_last += end[WEIGHT, j] * of_node[j]
+                    second_last += end[OF_NODE, j] * of_rest[j]
+                    last_of_all += end[OF_REST, j] * of_rest[j]
+                evidence = third_last + second_last + last_of_all
+                for g in range(m - 3):
+                    sums[i, t, g] += mass * weights[g] * evidence
+                share = mass * left
+                sums[i, t, m - 3] += share * third_last
+                sums[i, t, m - 2] += share * second_last
+                sums[i, t, m - 1] += share * last_of_all
+                if wanted:
                     third_last = second_last = last_of_all = 0.0
                     for j in range(n_lanes):
-                        third_last += end[WEIGHT, j] * of_node[j]
-                        second_last += end[OF_NODE[p], j] * of_rest[j]
-                        last_of_all += end[OF_REST[p], j] * of_rest[j]
-                    if p == 0:
-                        evidence = third_last + second_last + last_of_all
-                    found = sums[i, t] if p == 0 else squares[i, place]
+                        third_last += end[WEIGHT, j] * of_node_squared[j]
+                        second_last += end[OF_NODE_SQUARED, j] * of_rest_squared[j]
+                        last_of_all += end[OF_REST_SQUARED, j] * of_rest_squared[j]
                     for g in range(m - 3):
-                        found[g] += mass * weights[g] * (1.0 if p == 0 else weights[g]) * evidence
-                    share = mass * left * (1.0 if p == 0 else left)
-                    found[m - 3] += share * third_last
-                    found[m - 2] += share * second_last
-                    found[m - 1] += share * last_of_all
-                place += asked[t]
+                        squares[i, place, g] += mass * weights[g] * weights[g] * evidence
+                    share *= left
+                    squares[i, place, m - 3] += share * third_last
+                    squares[i, place, m - 2] += share * second_last
+                    squares[i, place, m - 1] += share * last_of_all
+                    place += 1
                 if t % SWEEP == 0:
-                    for k in range(n_nodes):
+                    for k in range(n_rows):
                         for j in range(n_lanes):
                             if product[k, j] < NOTHING:
                                 product[k, j] = 0.0

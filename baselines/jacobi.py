@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import mpmath
+import gmpy2
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import eigvalsh_tridiagonal
@@ -30,14 +30,14 @@ class BetaRule(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def beta_rule(n_nodes: int, a: float, b: float) -> BetaRule:
-    """The N-point Gauss rule of Beta(a, b): eigenvalues (Golub and Welsch, 1969), then Newton's method in mpmath.
+    """The N-point Gauss rule of Beta(a, b): eigenvalues (Golub and Welsch, 1969), then Newton's method in MPFR.
 
     Float64 alone is not enough: scipy's ``roots_jacobi`` errs by 8e-11 in moments of Beta(0.1, 0.1) at N = 64.
     """
-    with mpmath.workprec(PRECISION):
-        centre, square = _recurrence(n_nodes, mpmath.mpf(a), mpmath.mpf(b))
+    with gmpy2.context(precision=PRECISION):
+        centre, square = _recurrence(n_nodes, gmpy2.mpfr(a), gmpy2.mpfr(b))
         start = eigvalsh_tridiagonal(centre.astype(float), np.sqrt(square[1:].astype(float)))
-        node = np.array([mpmath.mpf(v) for v in start], dtype=object)
+        node = np.array([gmpy2.mpfr(v) for v in start], dtype=object)
         for _ in range(MAX_NEWTON):
             value, slope = _polynomial(node, centre, square)
             step = value / slope
@@ -55,9 +55,9 @@ def beta_rule(n_nodes: int, a: float, b: float) -> BetaRule:
 def _recurrence(n_nodes: int, a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     """A_k and B_k of the monic polynomials p_{k+1} = (v - A_k) p_k - B_k p_{k-1} orthogonal under Beta(a, b).
 
-    Each (N,), of mpmath numbers; B_0 is not used. (Abramowitz and Stegun 22.7.1, moved from [-1, 1] to [0, 1].)
+    Each (N,), of MPFR numbers; B_0 is not used. (Abramowitz and Stegun 22.7.1, moved from [-1, 1] to [0, 1].)
     """
-    centre, square = [a / (a + b)], [mpmath.mpf(0)]
+    centre, square = [a / (a + b)], [gmpy2.mpfr(0)]
     for k in range(1, n_nodes):
         c = 2 * k + a + b - 2
         ratio = (k + a + b - 2) / (c - 1) if k > 1 else 1  # 0/0 at k = 1 where a + b = 1
@@ -72,7 +72,6 @@ def _polynomial(v: np.ndarray, centre: np.ndarray, square: np.ndarray) -> tuple[
     slope_before, slope = before, before
     for centre_k, square_k in zip(centre, square, strict=True):
         distance = v - centre_k
-        # An mpmath number on the left would print the whole array before it lets NumPy multiply.
         slope_before, slope = slope, value + distance * slope - slope_before * square_k
         before, value = value, distance * value - before * square_k
     return value, slope

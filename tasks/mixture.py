@@ -120,6 +120,8 @@ class LagMixture(Mixture):
 
     def possible(self, contexts: Int[np.ndarray, "B T"]) -> Bool[np.ndarray, " B"]:
         """Whether some component can make each transition."""
+        if self.positive:
+            return np.ones(len(contexts), dtype=bool)
         return (self.any_likelihoods(np.asarray(contexts)).sum(axis=-1) > 0).all(axis=1)
 
     def likelihoods(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
@@ -141,10 +143,15 @@ class LagMixture(Mixture):
 
     def any_likelihoods(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
         """:meth:`likelihoods` of checked contexts, impossible ones too."""
-        m, length = self.order, tokens.shape[1]
-        lagged = tokens_before(tokens, m, np.arange(m, length))
-        x = self.matrices[np.arange(m), lagged, tokens[:, m:, None]]
-        return x if self.independent is None else np.concatenate([x, self.independent[tokens[:, m:, None]]], axis=-1)
+        m, length, after = self.order, tokens.shape[1], tokens[:, self.order :]
+        x = np.empty((*after.shape, self.n_components))
+        for g, matrix in enumerate(
+            self.matrices, start=1
+        ):  # entry by entry is several times faster than row and column
+            x[..., g - 1] = matrix.ravel().take(tokens[:, m - g : length - g] * self.n_states + after)
+        if self.independent is not None:
+            x[..., m] = self.independent.take(after)
+        return x
 
     def rows(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B c q"]:
         """π_g(y_{T+1-g}, ·), and the independent distribution."""

@@ -200,9 +200,8 @@ class Task(ABC):
                 f"contexts must be integers of shape (batch, length), not {array.dtype} of shape {array.shape}."
             )
         self.check_length(array.shape[1])
-        bad = np.argwhere((array < 0) | (array >= self.n_states))
-        if len(bad):
-            i, t = bad[0]
+        if array.size and (array.min() < 0 or array.max() >= self.n_states):
+            i, t = np.argwhere((array < 0) | (array >= self.n_states))[0]
             raise SequenceError(int(i), f"state {array[i, t]} at position {t + 1} is outside 0..{self.n_states - 1}.")
         return array.astype(np.int64)
 

@@ -44,38 +44,47 @@ def check_steps(steps: int, most: int = MOST_STEPS, word: str = "steps") -> None
 
 def descend_evenly(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:
     """λ^k from the lag likelihoods, with one step size."""
-    return _descend_padded(padded(x), x.shape[1], eta, steps)
+    n = x.shape[1]
+    by_transition = np.ones((padded_length(n), x.shape[2], len(x)))  # sequences side by side, for vector instructions
+    by_transition[:n] = x.transpose(1, 2, 0)
+    return _descend_padded(by_transition, n, eta, steps)
 
 
 def padded(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch more m"]:
     """With transitions that say nothing, so that many lengths share compiled code."""
-    more = max(LEAST_PADDED, 1 << (x.shape[1] - 1).bit_length()) - x.shape[1]
+    more = padded_length(x.shape[1]) - x.shape[1]
     return np.pad(x, ((0, 0), (0, more), (0, 0)), constant_values=1.0)
+
+
+def padded_length(n: int) -> int:
+    """How many transitions there are after padding."""
+    return max(LEAST_PADDED, 1 << (n - 1).bit_length())
 
 
 @jax.jit
 def _descend_padded(
-    x: Float[Array, "batch n m"], n: TracedInt, eta: TracedFloat, steps: TracedInt
+    x: Float[Array, "n m batch"], n: TracedInt, eta: TracedFloat, steps: TracedInt
 ) -> Float[Array, "batch m"]:
     """The first ``n`` transitions count: one compilation for many lengths.
 
     The first step needs no logarithm of x: at equal weights no ratio is above m.
     """
-    counts = jnp.arange(x.shape[1]) < n
-    gradient = (x / x.mean(axis=-1, keepdims=True)).sum(axis=1, where=counts[:, None])
-    log_weights = jax.nn.log_softmax(eta * gradient)
+    counts = jnp.arange(x.shape[0]) < n
+    gradient = (x / x.mean(axis=1, keepdims=True)).sum(axis=0, where=counts[:, None, None])
+    log_weights = jax.nn.log_softmax(eta * gradient, axis=0)
 
-    def others(log_weights: Float[Array, "batch m"]) -> Float[Array, "batch m"]:
+    def others(log_weights: Float[Array, "m batch"]) -> Float[Array, "m batch"]:
         step = functools.partial(_step, jnp.log(x), eta=eta, counts=counts)
         return jax.lax.fori_loop(1, steps, lambda _, log_weights: step(log_weights), log_weights)
 
-    return jnp.exp(jax.lax.cond(steps > 1, others, lambda log_weights: log_weights, log_weights))
+    return jnp.exp(jax.lax.cond(steps > 1, others, lambda log_weights: log_weights, log_weights)).T
 
 
 def descend(x: Float[Array, "batch n m"], etas: Float[Array, "k ..."]) -> Float[Array, "batch m"]:
     """λ^k with a step size for each step, the same for all sequences or (k, batch, 1); differentiable in them."""
-    log_x = jnp.log(x)
-    return jnp.exp(jax.lax.scan(lambda log_weights, eta: (_step(log_x, log_weights, eta), None), _start(x), etas)[0])
+    log_x = jnp.log(x).transpose(1, 2, 0)
+    start = jnp.full(log_x.shape[1:], -math.log(x.shape[2]))
+    return jnp.exp(jax.lax.scan(lambda log_weights, eta: (_step(log_x, log_weights, eta.T), None), start, etas)[0]).T
 
 
 def adaptive_constants(m: int, alpha: float) -> tuple[float, float]:
@@ -127,18 +136,14 @@ def _adapted(
     return jax.nn.softmax(m * total / (a + b * spread[..., 0]), axis=-1)
 
 
-def _start(x: Float[Array, "batch n m"]) -> Float[Array, "batch m"]:
-    return jnp.full((x.shape[0], x.shape[2]), -math.log(x.shape[2]))
-
-
 def _step(
-    log_x: Float[Array, "batch n m"],
-    log_weights: Float[Array, "batch m"],
-    eta: TracedFloat | Float[Array, "batch 1"],
+    log_x: Float[Array, "n m batch"],
+    log_weights: Float[Array, "m batch"],
+    eta: TracedFloat | Float[Array, "1 batch"],
     counts: Bool[Array, " n"] | None = None,
-) -> Float[Array, "batch m"]:
+) -> Float[Array, "m batch"]:
     """One step, in logarithms: a large one takes a weight below what float64 can hold."""
-    log_mixture = jax.nn.logsumexp(log_weights[:, None, :] + log_x, axis=-1, keepdims=True)  # log⟨λ, x_t⟩
+    log_mixture = jax.nn.logsumexp(log_weights + log_x, axis=1, keepdims=True)  # log⟨λ, x_t⟩
     ratio = jnp.exp(jnp.minimum(log_x - log_mixture, LARGEST_LOG_RATIO))
-    gradient = ratio.sum(axis=1, where=None if counts is None else counts[:, None])
-    return jax.nn.log_softmax(log_weights + eta * gradient)
+    gradient = ratio.sum(axis=0, where=None if counts is None else counts[:, None, None])
+    return jax.nn.log_softmax(log_weights + eta * gradient, axis=0)

@@ -415,7 +415,8 @@ def test_progress_counts_every_sequence_once(core_task):
 
 def test_the_ladder_ends_at_the_rule_that_is_exact():
     assert _ladder(12) == [8]
-    assert _ladder(125) == [12, 17, 24, 34, 48, 64]
+    assert _ladder(58) == [12, 17, 24, 31]
+    assert _ladder(125) == [17, 24, 34, 48, 64]
     for n in range(1, 300):
         rungs = _ladder(n)
         assert 2 * rungs[-1] - 1 >= n + 2 > 2 * (rungs[-1] - 1) - 1
