@@ -32,14 +32,16 @@ SHOWN = ["image/svg+xml", "text/html", "text/plain"]  # of what a cell of the to
 ROLE = re.compile(r":(?:mod|func|class|meth|data|attr):(?=<code>)")
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Lay the package out as it is when it is installed (tasks and baselines within it), for mkdocstrings to read."""
+def on_startup(**_) -> None:
+    """Lay the package out as it is when it is installed (tasks and baselines within it), for mkdocstrings to read.
+
+    Before mkdocstrings looks for the folder: it leaves out those that are not there yet.
+    """
     shutil.rmtree(ROOT / SOURCES, ignore_errors=True)
     code_alone = shutil.ignore_patterns("weights", "data", "__pycache__")
     for folder in ("mdbench", "tasks", "baselines"):
         home = "mdbench" if folder == "mdbench" else f"mdbench/{folder}"
         shutil.copytree(ROOT / folder, ROOT / SOURCES / home, ignore=code_alone)
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
