@@ -86,7 +86,10 @@ def commands() -> str:
     """Every command from its own help."""
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="mdbench")
-    return "\n\n" + typer.cli.get_docs_for_click(obj=command, ctx=context, name="mdbench", indent=1)
+    text = typer.cli.get_docs_for_click(obj=command, ctx=context, name="mdbench", indent=1)
+    parts = re.split(r"(```.*?```|`[^`\n]*`)", text, flags=re.S)  # every second is code, the others are plain text
+    parts[::2] = [re.sub(r"(?<=\w)\*", r"\\*", part.replace("<", "&lt;")) for part in parts[::2]]
+    return "\n\n" + "".join(parts)
 
 
 def api() -> str:

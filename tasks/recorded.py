@@ -15,7 +15,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -262,12 +262,14 @@ def read_packaged(data: Any) -> dict[str, np.ndarray]:
     import csv
 
     package, extra = data["package"], data["extra"]
-    try:
-        text = (resources.files(package) / data["file"]).read_text(encoding="utf-8")
-    except (ImportError, OSError):
+    found = find_spec(package)  # which does not import it
+    folders = found.submodule_search_locations if found else None
+    file = Path(folders[0], data["file"]) if folders else None
+    if file is None or not file.is_file():
         raise InputError(
             f"its sequences are in the package {package}, which is not installed; install mdbench[{extra}]."
-        ) from None
+        )
+    text = file.read_text(encoding="utf-8")
     values = [float(row[data["column"]]) for row in csv.DictReader(io.StringIO(text))]
     tokens = np.searchsorted(np.asarray(data["bounds"], dtype=float), values, side="right")
     return {"tokens": tokens, "ends": np.array([len(tokens)]), "trained": np.array([data["trained"]])}

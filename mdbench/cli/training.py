@@ -59,8 +59,9 @@ def train(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with finished runs seed<k> to go on from: the same kind of model, no more layers, no longer "
-            "contexts. What the preset says of --start-length and --candidates does not count then."
+            help="Folder with finished runs seed<k> to go on from: the same kind of model, with no more layers and no "
+            "longer contexts than are asked for here. What the preset says of --start-length and --candidates does not "
+            "count then."
         ),
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's, at the start; instead of the preset's.")] = None,

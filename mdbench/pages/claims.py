@@ -111,7 +111,8 @@ def render(entries: Sequence[Entry]) -> str:
         *_paragraph(
             f"{len(entries)} claims: {count[Verdict.HOLDS]} hold, {count[Verdict.FAILS]} fail, "
             f"{count[Verdict.UNDECIDED]} undecided. Each is an experiment, with a rule that says what decides it. A "
-            "claim leads to its number, its rule, its figure and the command that repeats it."
+            "claim leads to its number, its rule, its figure and the command that repeats it. That reads the shipped "
+            "weights and trains none; [to train them again](guides/training.md)."
         ),
         "",
         "| | claim | verdict |",
@@ -119,13 +120,15 @@ def render(entries: Sequence[Entry]) -> str:
     ]
     for entry in entries:
         name, statement = entry["claim"], entry["statement"].removesuffix(".")
-        lines.append(f"| ({_letter(entry)}) | [{statement}](#{name}) | **{entry['verdict']}** |")
+        lines.append(f"| ({_letter(entry)}) `{name}` | [{statement}](#{name}) | **{entry['verdict']}** |")
     lines += [
         "",
         "| word | meaning |",
         "|---|---|",
         "| excess KL | distance to the Bayes-optimal prediction, in nats |",
-        "| KL to the truth | the paper's scale, which adds the noise of λ to it |",
+        "| KL to the truth | the paper's scale: it adds what gold has, and the noise of the λ that was drawn |",
+        "| `trained_l3`, `paper_l3`, .. | trained networks, [by name](trained_weights.md) |",
+        "| W_A | the attention matrix of layer 1; the construction has (log π)ᵀ there ([more](inside.md)) |",
         "| undecided | neither the claim nor its opposite is shown |",
         "| interval | of 95%; where training seeds count they are few, so intervals are wide |",
         "",
@@ -153,12 +156,17 @@ def render(entries: Sequence[Entry]) -> str:
             f"| number | {number(entry)}, {entry['unit']}{seeds} |",
             f"| rule | {entry['rule']} |",
             f"| source | {entry['source']} |",
-            f"| again | `mdbench reproduce {name} --out DIR`, {entry['seconds']:.0f} seconds on {entry['device']} |",
+            f"| again | `mdbench reproduce {name} --out DIR`, {_seconds(entry)} on {entry['device']} |",
             f"| all numbers | [{name}.csv]({FOLDER}/{name}.csv) |",
         ]
         if name != MAIN:
             lines += ["", f"![{name}]({FOLDER}/{name}.svg)"]
     return "\n".join(lines) + "\n"
+
+
+def _seconds(entry: Entry) -> str:
+    n = round(entry["seconds"])
+    return f"{n} seconds" if n > 1 else "a second"
 
 
 def _letter(entry: Entry) -> str:

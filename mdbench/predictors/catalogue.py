@@ -250,7 +250,10 @@ def known_defaults(text: str) -> dict[str, Any]:
 
 
 def _not_required(known: dict[str, Any]) -> dict[str, Any]:
-    return {name: default for name, default in known.items() if default is not inspect.Parameter.empty}
+    """Whatever is no plain value, such as a path, by its text: that is what a person types in its place."""
+    plain = (str, int, float, type(None))
+    given = {name: default for name, default in known.items() if default is not inspect.Parameter.empty}
+    return {name: default if isinstance(default, plain) else str(default) for name, default in given.items()}
 
 
 def row_identity(text: str, defaults: dict[str, Any] | None = None) -> Identity:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +110,6 @@ def test_the_board_is_of_log_losses_and_says_so(folder):
 def test_without_the_package_it_is_said_what_to_install(folder, monkeypatch):
     with pytest.raises(InputError, match="no records to rank"):
         board.build(folder / "own", "real")
-    monkeypatch.setattr(recorded.resources, "files", lambda name: Path(name))
+    monkeypatch.setattr(recorded, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"not installed; install mdbench\[data\]"):
         recorded.read_packaged({"package": "vega_datasets", "extra": "data", "file": "f", "column": "c"})

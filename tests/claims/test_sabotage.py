@@ -40,7 +40,8 @@ class OfOthers(Small):
     @functools.lru_cache(maxsize=1)  # noqa: B019
     def cells(self, task):
         found = super().cells(task)
-        return {t: dataclasses.replace(c, theta=np.roll(c.theta, 1, axis=0)) for t, c in found.items()}
+        theirs = {t: c.known._replace(theta=np.roll(c.theta, 1, axis=0)) for t, c in found.items()}
+        return {t: dataclasses.replace(c, known=theirs[t]) for t, c in found.items()}
 
 
 @functools.cache
