@@ -31,6 +31,7 @@ MISSING = -1  # stands for a token that is missing
 N_BLOCKS = 10  # of the test part, the fewest that Schmeiser (Operations Research 30:556-568, 1982) advises: long ones
 LARGEST_DATA = 2**28  # bytes of a file of sequences
 ARRAYS = ("tokens", "ends", "trained")
+PACKAGED = {"package": str, "extra": str, "file": str, "column": str, "bounds": list, "trained": int}  # in a package
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -114,9 +115,7 @@ class Recorded(MTD):
         if "data" not in table:
             raise InputError("there is no 'data', the file of the sequences.")
         data = table.pop("data")
-        if isinstance(data, str):
-            return table | _read_arrays(folder / data)
-        return table | read_packaged(data)
+        return table | (_read_arrays(folder / data) if isinstance(data, str) else read_packaged(data))
 
     # ------------------------------------------------------------------------------------------------ its two parts
 
@@ -258,18 +257,35 @@ def read_packaged(data: Any) -> dict[str, np.ndarray]:
     """One sequence from a column of numbers in a table that a package ships: state k is from the k-th bound on.
 
     ``data`` has package, extra (of mdbench, which installs it), file, column, bounds (ascending) and trained.
+
+    Raises:
+        InputError: it has not, the package is not installed, or there is no such column of numbers.
     """
     import csv
 
-    package, extra = data["package"], data["extra"]
+    if not isinstance(data, dict) or data.keys() != PACKAGED.keys():
+        raise InputError(f"data must be the name of a file, or a table with {', '.join(PACKAGED)}.")
+    for key, kind in PACKAGED.items():
+        if not isinstance(data[key], kind):
+            raise InputError(f"data: {key} cannot be {shown(data[key])}.")
+    package, extra, column = data["package"], data["extra"], data["column"]
+    if not package.isidentifier() or ".." in Path(data["file"]).parts:
+        raise InputError("data: package must be the name of a package, and file a path within it.")
     found = find_spec(package)  # which does not import it
     folders = found.submodule_search_locations if found else None
     file = Path(folders[0], data["file"]) if folders else None
-    if file is None or not file.is_file():
+    if file is None:
         raise InputError(
             f"its sequences are in the package {package}, which is not installed; install mdbench[{extra}]."
         )
-    text = file.read_text(encoding="utf-8")
-    values = [float(row[data["column"]]) for row in csv.DictReader(io.StringIO(text))]
-    tokens = np.searchsorted(np.asarray(data["bounds"], dtype=float), values, side="right")
+    text = read_bytes(file, f"data in the package {package}", LARGEST_DATA).decode("utf-8", errors="replace")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    try:
+        values = np.array([row[column] for row in rows], dtype=float)
+        bounds = np.array(data["bounds"], dtype=float)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"data: column {shown(column)} of {data['file']} and bounds must be numbers.") from None
+    if bounds.ndim != 1 or not len(bounds) or (np.diff(bounds) <= 0).any() or not len(values):
+        raise InputError("data: bounds must be ascending numbers, and the file a table with rows.")
+    tokens = np.searchsorted(bounds, values, side="right")
     return {"tokens": tokens, "ends": np.array([len(tokens)]), "trained": np.array([data["trained"]])}

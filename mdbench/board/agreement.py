@@ -19,7 +19,7 @@ from mdbench.evaluation.agreement import SAME, Agreement, Probs, pairwise, rows_
 from mdbench.evaluation.running import answers, predict
 from mdbench.predictors.catalogue import as_predictor
 from mdbench.predictors.predictor import check_length, is_told, runs_of
-from mdbench.tasks import Task, as_task, sample
+from mdbench.tasks import Recorded, Task, as_task, sample
 
 MOST_ROWS = 200
 BAYES = "bayes"
@@ -71,6 +71,10 @@ def agree(
     else:
         if not wanted:
             raise InputError("name the predictors that are to run on fresh sequences.")
+        if isinstance(loaded, Recorded):
+            raise InputError(
+                f"the sequences of '{loaded.name}' were recorded, and there are no fresh ones; record rows."
+            )
         check_device(device)
         probs = _fresh(loaded, length, wanted, n_sequences, seed, device, cache, progress)
         source = f"fresh sequences of seed {seed}"
@@ -78,7 +82,8 @@ def agree(
         raise InputError(f"agreement is between at least two rows, not {len(probs)}; name another.")
     if len(probs) > MOST_ROWS:
         raise InputError(f"there are {len(probs)} rows, more than {MOST_ROWS}; name fewer.")
-    return pairwise(probs, loaded.name, length, source, threshold)
+    blocks = loaded.test_blocks(min(map(len, probs.values()))) if isinstance(loaded, Recorded) else None
+    return pairwise(probs, loaded.name, length, source, threshold, blocks)
 
 
 def _without_seed(name: str) -> tuple[str, int | None]:
@@ -99,7 +104,7 @@ def _recorded(folder: Path, task: Task, length: int, names: Sequence[str]) -> di
     for path in record_paths(folder):
         if path.parent.name != task.name:
             continue
-        record, arrays = read_record(path)
+        record, arrays = read_record(path, task)
         check_place(record, path)
         there[record.predictor.label] = arrays
         if length in arrays and is_of_interest(record):

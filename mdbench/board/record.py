@@ -264,17 +264,20 @@ def known_task(name: str, task_hash: str, own: Task | None = None) -> Task:
     Raises:
         InputError: there is none, or it is another one.
     """
-    if own is not None and own.name == name and isinstance(own, Recorded) and name not in task_names():
-        task: Task = own
-    elif name in task_names():
+    if name in task_names():
         task = load_task(name)
+        which = f"the built-in '{name}'"
+    elif isinstance(own, Recorded):
+        if own.name != name:
+            raise InputError(f"task: the record is of '{name}', and the task file that was given is of '{own.name}'.")
+        task, which = own, "the one that was given: the sequences or the fit differ"
     else:
         raise InputError(
-            f"task '{name}' has no public sequences; these have: {', '.join(task_names())}. If its sequences were "
-            "recorded, give its file: --task FOLDER/task.toml."
+            f"'{name}' is no built-in task, so it has no public sequences. A record of recorded sequences of your own "
+            "is verified with its task file: mdbench verify RECORD --task FOLDER/task.toml. Boards rank built-in ones: "
+            f"{', '.join(task_names())}."
         )
     if task.task_hash != task_hash:
-        which = f"the one in '{name}/task.toml'" if task is own else f"the built-in '{name}'"
         raise InputError(f"task_hash: this is another task than {which}.")
     return task
 

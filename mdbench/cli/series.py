@@ -42,9 +42,9 @@ def fit(
     from mdbench.series.fitted import fit as fit_models
     from mdbench.series.fitted import read
 
+    given = read(data, order, _labels(states))
     if out is not None:
         check_writable(make_folder(out) / "fit.json")
-    given = read(data, order, _labels(states))
     if given.notes:
         say("; ".join(given.notes) + ".")
     with progress_bars() as progress:
@@ -81,6 +81,7 @@ def from_data(
     from mdbench.series.fitted import read
 
     benchmark.check_folder(out)
+    benchmark.check_options(order, share)
     given = read(data, order, _labels(states))
     if given.notes:
         say("; ".join(given.notes) + ".")

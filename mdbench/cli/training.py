@@ -16,6 +16,7 @@ from mdbench.cli.app import (
     app,
     emit,
     fail,
+    say,
     whole_numbers,
 )
 
@@ -95,6 +96,10 @@ def train(
         folder = out / loaded.name / f"T{length}"
         run.check_training(loaded, config, folder, seeds=of_seeds, device=device, start_from=start_from)
         runs.append((config, folder))
+        if isinstance(loaded, tasks.Recorded):
+            n = len(loaded.training_windows(length + 1))
+            times = config.steps * config.batch / n
+            say(f"{n} training windows at T = {length}, each seen about {times:,.0f} times; none of them is held out.")
 
     def train_one(of_length: tuple[TrainingConfig, Path]) -> list[Path]:
         config, folder = of_length

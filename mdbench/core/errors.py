@@ -112,5 +112,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An :class:`InputError` for a name that nobody knows, with the nearest one that somebody does."""
     known = sorted(set(known))
     near = difflib.get_close_matches(name[:LONGEST_SHOWN], known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}." if known else "there are none."
     return InputError(f"no {kind} {shown(name)}; {hint}")

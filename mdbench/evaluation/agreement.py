@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from mdbench.core import metrics
 from mdbench.core.errors import InputError, shown
 from mdbench.core.files import json_ready
-from mdbench.core.statistics import mean_interval
+from mdbench.core.statistics import moments
 
 SAME = 5e-5  # nats: rows that are nearer than that are of one class
 
@@ -83,8 +83,18 @@ class Agreement:
         return json_ready(asdict(self))
 
 
-def pairwise(probs: Mapping[str, Probs], task: str, length: int, source: str, threshold: float = SAME) -> Agreement:
-    """Of predictions for the same sequences, by row; of rows with fewer sequences than others all count so many."""
+def pairwise(
+    probs: Mapping[str, Probs],
+    task: str,
+    length: int,
+    source: str,
+    threshold: float = SAME,
+    blocks: Int[np.ndarray, " N"] | None = None,
+) -> Agreement:
+    """Of predictions for the same sequences, by row; of rows with fewer sequences than others all count so many.
+
+    ``blocks`` has the block of each recorded token; else sequences are independent.
+    """
     n = min(map(len, probs.values()))
     rows = list(probs)
     pairs: list[Pair] = []
@@ -93,7 +103,9 @@ def pairwise(probs: Mapping[str, Probs], task: str, length: int, source: str, th
         of_row = []
         for column in rows:
             if row != column:
-                kl = mean_interval(metrics.kl(probs[row][:n], probs[column][:n]))
+                kl = moments(
+                    metrics.kl(probs[row][:n], probs[column][:n]), None if blocks is None else blocks[:n]
+                ).interval
                 of_row.append(Pair(row, column, kl.mean, kl.interval))
         nearest[row] = min(of_row, key=lambda pair: pair.kl).column
         pairs += of_row

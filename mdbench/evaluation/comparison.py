@@ -36,8 +36,8 @@ class Comparison:
     difference: float
     difference_se: float | None
     difference_ci: tuple[float, float] | None
-    gold_error_a: float
-    gold_error_b: float
+    gold_error_a: float | None
+    gold_error_b: float | None
     verdict: str
     n_to_separate: int | None
 
@@ -79,8 +79,8 @@ def compare(a: Given, b: Given, **options: Any) -> list[Comparison]:
                 difference=difference.mean,
                 difference_se=difference.se,
                 difference_ci=difference.interval,
-                gold_error_a=of_a.gold_error or 0.0,
-                gold_error_b=of_b.gold_error or 0.0,
+                gold_error_a=of_a.gold_error,
+                gold_error_b=of_b.gold_error,
                 verdict="tied" if tied else name_a if difference.mean < 0 else name_b,
                 n_to_separate=sequences_to_separate(difference, of_a.n_sequences) if open_ else None,
             )

@@ -137,7 +137,7 @@ def check_gold(task: Task, length: int, method: str | None) -> Baseline[Any]:
     if isinstance(task, Recorded) or method is None:
         raise InputError(
             f"the sequences of '{task.name}' were recorded: nobody knows what they come from, so there is no gold, and "
-            "no excess KL."
+            "no excess KL; evaluate and compare go by NLL."
         )
     baseline = build_baseline(method)
     if baseline.standing == APPROXIMATE:

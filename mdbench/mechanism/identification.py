@@ -32,7 +32,7 @@ from mdbench.mechanism.adaptation import Leak, StepAdaptation, step_adaptation
 from mdbench.mechanism.family import all_algorithms, is_built_in
 from mdbench.predictors.catalogue import as_predictor
 from mdbench.predictors.predictor import SUM_TOLERANCE, Given, Parts, Predictor, check_length, is_told, name_of, runs_of
-from mdbench.tasks import MTD, DirichletMixture, Stream, Task, as_task, sample
+from mdbench.tasks import MTD, DirichletMixture, Recorded, Stream, Task, as_task, sample
 from mdbench.tasks.mixture import tokens_before
 
 RESOLUTION = 1e-9  # nats; predictions this near to each other are the same but for rounding and the search for scalars
@@ -184,6 +184,9 @@ def identify(
     name = name_of(predictor)
     if not isinstance(loaded, DirichletMixture):
         raise Unsupported(f"algorithms on λ need {DirichletMixture.kind}; '{loaded.name}' is {loaded.kind}.")
+    if isinstance(loaded, Recorded):
+        why = f"the sequences of '{loaded.name}' were recorded; algorithms are told apart on drawn ones, so take a task"
+        raise Unsupported(f"{why} that draws them.", label="no truth")
     built = as_predictor(predictor, loaded, device)
     if is_told(built):
         raise InputError(f"'{name}' is told θ; what it does with a context cannot be identified.")

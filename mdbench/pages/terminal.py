@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,7 +151,7 @@ def print_made_task(about: Mapping[str, Any]) -> None:
         f"{about['task']}: {about['observations']} observations in {about['sequences']} sequences, {about['training']} "
         f"of them for training, {about['test']} to predict (T = {lengths})."
     )
-    print_line(f"Next: mdbench evaluate --predictor md1 --task {about['task']}")
+    print_line(f"Next: mdbench evaluate --predictor md1 --task {shlex.quote(about['task'])}")
 
 
 def print_checks(predictor: str, checks: Sequence[Check]) -> None:
@@ -180,7 +182,12 @@ def print_audited(audited: Sequence[Audited]) -> None:
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
-    """One row a cell."""
+    """One row a cell, in a table for each score."""
+    for _, same in groupby(comparisons, key=lambda c: c.score):
+        _print_compared([*same])
+
+
+def _print_compared(comparisons: Sequence[Comparison]) -> None:
     from mdbench.evaluation.results import is_at_gold
 
     first = comparisons[0]

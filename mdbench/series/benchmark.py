@@ -7,6 +7,7 @@ training part alone.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from mdbench.tasks.task import LENGTHS, Whole, check_order
 TASK, DATA, FIT = "task.toml", "data.npz", "fit.json"  # in the folder
 
 SHARE = 0.7  # of each sequence, for training
+ROUNDED = 1e-9  # 0.29 of 100 is 28.999999999999996 in float64
 COUNT = 0.5  # what is added to the expected counts of the matrix: the rule of Krichevsky and Trofimov
 
 
@@ -56,15 +58,11 @@ def task_from_data(
     Raises:
         InputError: the data cannot tell what the model is, or leave nothing to test.
     """
-    check_order(order)
-    if order < 2:
-        raise InputError("order must be at least 2: an MTD of order 1 is a Markov chain, which is scored beside.")
-    if not isinstance(share, (int, float)) or not 0 < share < 1:
-        raise InputError(f"share must be a number between 0 and 1, not {share!r}.")
+    check_options(order, share)
     sequences = [sequence for sequence in tokens.sequences if len(sequence)]
     if not any((sequence != GAP).any() for sequence in sequences):
         raise InputError("there is no state in the sequences; every value is missing.")
-    trained = np.array([int(len(sequence) * share) for sequence in sequences])
+    trained = np.array([math.floor(len(sequence) * share + ROUNDED) for sequence in sequences])
     first = [sequence[:n] for sequence, n in zip(sequences, trained, strict=True)]
     rest = [sequence[n:] for sequence, n in zip(sequences, trained, strict=True)]
     labels = tokens.labels or ()
@@ -77,22 +75,37 @@ def task_from_data(
             f"state {shown(labels[new[0]])} is in the test part and not in the training part, so nothing is learned "
             "of it; join it with another state, leave it out (as missing), or take a larger share."
         )
+    numbers: dict[str, Any] = {
+        "transition": np.full((len(labels), len(labels)), 1 / len(labels)),  # in the place of the fit
+        "order": int(order),
+        "weights": np.full(int(order), 1 / int(order)),
+        "tokens": np.concatenate(sequences),
+        "ends": np.cumsum([len(sequence) for sequence in sequences]),
+        "trained": trained,
+    }
+    # What cannot be is said before a fit that takes its time.
+    unfitted = Recorded(name, **numbers, lengths=lengths or _lengths(numbers, rest))
     try:
-        found = fit(replace(tokens, sequences=first), order, progress=progress)
+        found = fit(replace(tokens, sequences=first), order, start=order, progress=progress)
     except InputError as error:
         raise InputError(f"the training part (the first {share:g} of each sequence): {error}") from None
     mtd = next(each for each in found["fits"] if (each["model"], each["order"]) == ("mtd", order))
     weights, start = np.array(mtd["weights"]), mtd["start"]
     transitions = transitions_of(first, len(labels), found["data"]["memory"], start)
-    numbers: dict[str, Any] = {
+    numbers |= {
         "transition": _smoothed(np.array(mtd["transition"]), weights, transitions.lagged[:, :order], transitions.came),
-        "order": int(order),
         "weights": weights,
-        "tokens": np.concatenate(sequences),
-        "ends": np.cumsum([len(sequence) for sequence in sequences]),
-        "trained": trained,
     }
-    return Recorded(name, **numbers, lengths=lengths or _lengths(numbers, rest)), found
+    return Recorded(name, **numbers, lengths=unfitted.lengths), found
+
+
+def check_options(order: Whole, share: float) -> None:
+    """Raise :class:`InputError` for an order or a share that cannot be, whatever the sequences are."""
+    check_order(order)
+    if order < 2:
+        raise InputError("order must be at least 2: an MTD of order 1 is a Markov chain, which is scored beside.")
+    if not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise InputError(f"share must be a number between 0 and 1, not {share!r}.")
 
 
 def write_task(folder: Path, task: Recorded, found: dict[str, Any], labels: Sequence[str], made_by: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mdbench.core.errors import InputError
+from mdbench.core.errors import InputError, reason_of
 from mdbench.core.progress import Progress, no_progress
 from mdbench.core.tables import read_table
 from mdbench.posteriors.labels import alphabet_in, alphabet_of, stand_in
@@ -103,12 +104,22 @@ def read(path: str | Path, order: Whole, states: Sequence[str] | None = None) ->
     """
     check_order(order)
     table = read_table(path)
-    return sequences_in(table, int(order), alphabet_in(table) if states is None else stand_in(states))
+    return sequences_in(table, int(order), alphabet_in(table) if states is None else stand_in(states), states)
 
 
 def _read(data: Any, order: Whole, states: Sequence[str] | None) -> Tokens:
     check_order(order)
-    return as_sequences(data, alphabet_of(data) if states is None else stand_in([*map(str, states)]), order=int(order))
+    labels = None if states is None else [*map(str, states)]
+    if labels is None:
+        try:
+            alphabet = alphabet_of(data)
+        except InputError:
+            raise
+        except Exception as error:  # of whatever somebody else's object does
+            raise InputError(f"data must be sequences of states: {reason_of(error)[:150]}") from None
+    else:
+        alphabet = stand_in(labels)
+    return as_sequences(data, alphabet, labels, order=int(order))
 
 
 def _transitions(tokens: Tokens, order: Whole, start: Whole | None) -> Transitions:
@@ -155,7 +166,8 @@ def _association(transitions: Transitions, found: Fitted) -> dict[str, Any]:
     weights = np.repeat(np.array(found.weights)[None], REPLICATES, axis=0)
     matrices = np.broadcast_to(np.array(found.transition), (REPLICATES, found.order, q, q))
     drawn = replicates(transitions, weights, matrices, np.random.default_rng(0))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)  # of a lag at which no pair is there
         band = np.nanpercentile(cramers_v(drawn, q, lags), BAND, axis=1)
     return {
         "measure": "Cramér's V",

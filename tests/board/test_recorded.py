@@ -112,4 +112,6 @@ def test_without_the_package_it_is_said_what_to_install(folder, monkeypatch):
         board.build(folder / "own", "real")
     monkeypatch.setattr(recorded, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"not installed; install mdbench\[data\]"):
-        recorded.read_packaged({"package": "vega_datasets", "extra": "data", "file": "f", "column": "c"})
+        recorded.read_packaged(
+            {"package": "vega_datasets", "extra": "data", "file": "f", "column": "c", "bounds": [1], "trained": 1}
+        )

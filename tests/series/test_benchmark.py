@@ -32,7 +32,7 @@ def test_a_folder_is_a_task_of_the_sequences_in_the_file(file, tmp_path, run):
         np.testing.assert_array_equal(mine, theirs)
     assert task.n_test == 200 - 128 + (200 - 149) + 200 - 128  # the gap at 20 is in no context of 128 from 149 on
     found = json.loads((tmp_path / "mine" / "fit.json").read_text())
-    again = fit([[None if y < 0 else int(y) for y in tokens[:120]] for tokens in given.sequences], 2)
+    again = fit([[None if y < 0 else int(y) for y in tokens[:120]] for tokens in given.sequences], 2, start=2)
     mtd, same = (next(f for f in each["fits"] if f["model"] == "mtd") for each in (found, again))
     assert mtd["log_likelihood"] == pytest.approx(same["log_likelihood"], rel=1e-9)
     np.testing.assert_allclose(task.weights, mtd["weights"], rtol=1e-9)
@@ -45,6 +45,14 @@ def test_a_folder_is_a_task_of_the_sequences_in_the_file(file, tmp_path, run):
     taken = run("task", "from-data", file, "--out", tmp_path / "mine", "--order", 2)
     assert taken.code == 2
     assert "exists" in taken.err
+
+
+def test_a_share_is_of_decimal_numbers(tmp_path, run):
+    """In float64 0.29 x 100 is below 29."""
+    (tmp_path / "s.txt").write_text("a b b a a " * 20 + "\n")
+    given = ("task", "from-data", tmp_path / "s.txt", "--order", 2, "--lengths", 4, "--share", 0.29)
+    assert run(*given, "--out", tmp_path / "mine").code == 0
+    assert load_task(tmp_path / "mine" / "task.toml").trained.tolist() == [29]
 
 
 @pytest.mark.slow
@@ -69,7 +77,7 @@ def test_a_network_learns_on_the_training_part_and_is_scored_on_the_rest(file, t
     [
         ("NA NA NA NA", (), "every value is missing"),
         ("a a a a a", (), "only state"),
-        ("a b a b", (), "too short"),
+        ("a b a b", ("--lengths", 3), "too short"),
         ("a b " * 40, ("--share", 1.5), "between 0 and 1"),
         ("a b " * 40 + "c c", (), "'c' is in the test part and not in the training part"),
         ("a b", ("--share", 0.3), "no state in the training part"),
@@ -77,8 +85,9 @@ def test_a_network_learns_on_the_training_part_and_is_scored_on_the_rest(file, t
         ("a b b a a " * 8, ("--lengths", 64), "no token after the training part"),
         ("a b b a a " * 3, (), "fewer than half"),
         ("x,y,z\n1,2,3\n2,1,3\n", (), "leave the header out"),
+        ("0 1 1 0 0 1 " * 8, ("--states", "a,b"), "is none of the states a, b"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(text, options, sentence, tmp_path, run):
     (tmp_path / "s.txt").write_text(text + "\n")

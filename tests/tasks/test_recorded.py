@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import mdbench
 from mdbench.core.errors import InputError, Unsupported
 from mdbench.core.statistics import BlockMoments, mean_interval, moments
+from mdbench.evaluation.agreement import pairwise as pairwise_agreement
 from mdbench.evaluation.contract import check
 from mdbench.evaluation.evaluation import evaluate
 from mdbench.evaluation.gold import check_gold
 from mdbench.predictors.catalogue import build_predictor
 from mdbench.tasks import ContextTree, Recorded, task_from_json, task_to_json
+from mdbench.tasks.recorded import read_packaged
 from mdbench.training.data import Batches
 
 PI = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.1, 0.6]])
@@ -110,7 +113,7 @@ def test_rows_are_ranked_by_log_loss_with_ties_and_paired_by_block():
             tied = any(t.length == length and t.predictors == (better.predictor, worse.predictor) for t in found.ties)
             assert tied == difference.holds_zero
     (cell, *_) = mdbench.compare("fitted_mtd", "fitted_chain:order=0", task=TASK)
-    assert (cell.score, cell.excess_kl_a, cell.verdict) == ("nll", None, "fitted_mtd")
+    assert (cell.score, cell.excess_kl_a, cell.gold_error_a, cell.verdict) == ("nll", None, None, "fitted_mtd")
     assert cell.difference == pytest.approx(cell.mean_a - cell.mean_b, rel=1e-12)
 
 
@@ -262,6 +265,61 @@ def test_training_draws_windows_of_the_training_part_and_no_other():
     for target in ("bayes", "conditional"):
         with pytest.raises(InputError, match="take the target 'token'"):
             Batches(TASK, 8, target, 4, 1, 0, "cpu")
+
+
+def test_how_far_predictors_are_apart_counts_blocks_and_not_tokens():
+    """Every token twice, in its block, is no more evidence than once; independent tokens would be."""
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(3), (2, 60))
+    blocks = np.arange(60) // 6
+
+    def half_width(times, given):
+        twice = {name: np.repeat(probs, times, axis=0) for name, probs in (("p", p), ("q", q))}
+        low, high = pairwise_agreement(twice, "mine", 4, "", blocks=given).pairs[0].kl_ci
+        return high - low
+
+    once, twice = (half_width(times, np.repeat(blocks, times)) for times in (1, 2))
+    assert twice == pytest.approx(once, rel=1e-12)
+    assert half_width(2, None) < 0.75 * half_width(1, None)
+
+
+@pytest.mark.parametrize("ask", [lambda: mdbench.agree(["fitted_mtd", "uniform"], task=TASK, length=8, n_sequences=9),
+                                 lambda: mdbench.identify("fitted_mtd", task=TASK, lengths=[8])])  # fmt: skip
+def test_nobody_is_given_drawn_sequences_for_recorded_ones(ask):
+    with pytest.raises((InputError, Unsupported), match="the sequences of 'mine' were recorded"):
+        ask()
+
+
+PACKAGED = {"package": "vega_datasets", "extra": "data", "file": "_data/seattle-weather.csv"}
+PACKAGED |= {"column": "precipitation", "bounds": [0.1, 5.0], "trained": 1096}
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (5, "must be the name of a file, or a table with package"),
+        ({"package": "vega_datasets"}, "must be the name of a file, or a table with package"),
+        (PACKAGED | {"bounds": "a"}, "bounds cannot be 'a'"),
+        (PACKAGED | {"bounds": ["a"]}, "bounds must be numbers"),
+        (PACKAGED | {"bounds": [5.0, 0.1]}, "bounds must be ascending"),
+        (PACKAGED | {"column": "weather"}, "column 'weather' of .* must be numbers"),
+        (PACKAGED | {"column": "none"}, "column 'none' of .* must be numbers"),
+        (PACKAGED | {"file": "none.csv"}, "cannot be read"),
+        (PACKAGED | {"file": "../none.csv"}, "a path within it"),
+        (PACKAGED | {"package": "json.tool"}, "the name of a package"),
+    ],
+    ids=range(10),
+)
+def test_a_task_file_can_name_no_other_data(data, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        Recorded.of_table({"data": data}, tmp_path)
+
+
+def test_a_task_file_imports_nothing():
+    """A module that prints when it is imported; it is no package with files."""
+    with pytest.raises(InputError, match="the package this, which is not installed"):
+        read_packaged(PACKAGED | {"package": "this"})
+    assert "this" not in sys.modules
 
 
 def test_a_process_of_its_own_gets_the_same_task():
