@@ -28,7 +28,26 @@ class FittedMTD:
         return self.task.truth(weights, contexts)
 
 
-class FittedChain:
+class _LastTokens:
+    """One row of probabilities for each context of ``order`` tokens: :attr:`rows`, in lexicographic order."""
+
+    rows: Float[np.ndarray, "contexts q"]
+
+    def __init__(self, task: Recorded, order: int) -> None:
+        check_contexts(task, order)
+        self.order, self.q = order, task.n_states
+
+    def check_length(self, length: int) -> None:
+        """Raise :class:`Unsupported` for contexts that are shorter than what is looked at."""
+        if length < self.order:
+            raise Unsupported(f"it looks at {self.order} tokens, and contexts have {length}.", label="too short")
+
+    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
+        """The row of the last tokens."""
+        return self.rows[last_context(contexts, self.q, self.order)]
+
+
+class FittedChain(_LastTokens):
     """A Markov chain whose rows are (N_c(b) + c)/(N_c + q c), counted in the training part.
 
     Args:
@@ -39,21 +58,12 @@ class FittedChain:
 
     def __init__(self, task: Recorded, order: int, c: float = 0.5) -> None:
         check_chain_order(order)
-        check_contexts(task, order)
-        self.order, self.q = order, task.n_states
+        super().__init__(task, order)
         counts = counts_after(task, order) + positive_number(c, "c")
         self.rows = counts / counts.sum(axis=1, keepdims=True)
 
-    def check_length(self, length: int) -> None:
-        """Raise :class:`Unsupported` for contexts that are shorter than the chain looks back."""
-        check_reach(length, self.order)
 
-    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """The row of the last k tokens."""
-        return self.rows[last_context(contexts, self.q, self.order)]
-
-
-class FittedTree:
+class FittedTree(_LastTokens):
     """Context-tree weighting (:mod:`mdbench.tasks.context_tree`) that has learned from the training part alone.
 
     Args:
@@ -64,19 +74,10 @@ class FittedTree:
     """
 
     def __init__(self, task: Recorded, depth: int = 3, c: float = 0.5, stop: float = 0.5) -> None:
-        check_contexts(task, depth)
+        super().__init__(task, depth)
         tree = ContextTree("weighted", task.n_states, depth, c, stop)
         counts, everywhere = counts_after(task, depth), np.arange(task.n_states**depth)
-        self.depth, self.q = depth, task.n_states
         self.rows = np.concatenate([tree.predicted(counts[None], everywhere[k : k + 1]) for k in everywhere])
-
-    def check_length(self, length: int) -> None:
-        """Raise :class:`Unsupported` for contexts that are shorter than the tree is deep."""
-        check_reach(length, self.depth)
-
-    def predict(self, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-        """What the weighted tree says after the last D tokens."""
-        return self.rows[last_context(contexts, self.q, self.depth)]
 
 
 def counts_after(task: Recorded, order: int) -> Float[np.ndarray, "contexts q"]:
@@ -100,12 +101,6 @@ def check_contexts(task: Recorded, order: int) -> None:
     """Raise :class:`Unsupported` where there would be too many rows."""
     if task.n_states**order > MOST_CONTEXTS:
         raise Unsupported(
-            f"order {order} over {task.n_states} states has more than {MOST_CONTEXTS} contexts; take a lower one.",
+            f"{order} tokens of {task.n_states} states have more than {MOST_CONTEXTS} contexts; take a lower one.",
             label="too large",
         )
-
-
-def check_reach(length: int, order: int) -> None:
-    """Raise :class:`Unsupported` for contexts shorter than what is looked at."""
-    if length < order:
-        raise Unsupported(f"it looks at {order} tokens, and contexts have {length}.", label="too short")

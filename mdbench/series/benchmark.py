@@ -39,6 +39,7 @@ def task_from_data(
     name: str,
     *,
     share: float = SHARE,
+    start: Whole | None = None,
     lengths: Sequence[Whole] | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Recorded, dict[str, Any]]:
@@ -52,6 +53,7 @@ def task_from_data(
         order: m of the MTD, at least 2.
         name: what tables call it.
         share: of each sequence, for training.
+        start: S, how many observations of each sequence are given to the fit; m if None.
         lengths: of the contexts; those of 16, 32, 64 and 128 that leave half of the test observations, if None.
         progress: of the fit.
 
@@ -86,7 +88,7 @@ def task_from_data(
     # What cannot be is said before a fit that takes its time.
     unfitted = Recorded(name, **numbers, lengths=lengths or _lengths(numbers, rest))
     try:
-        found = fit(replace(tokens, sequences=first), order, start=order, progress=progress)
+        found = fit(replace(tokens, sequences=first), order, start=order if start is None else start, progress=progress)
     except InputError as error:
         raise InputError(f"the training part (the first {share:g} of each sequence): {error}") from None
     mtd = next(each for each in found["fits"] if (each["model"], each["order"]) == ("mtd", order))
