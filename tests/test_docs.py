@@ -39,7 +39,7 @@ RULES = {
     r"tcp://": "needs machines",
     r"--cluster": "tests/evaluation/test_on_a_cluster.py runs such commands",
     r"--device cuda": "needs a GPU",
-    r"my_task|run:runs|paper_l|RECORD|NAME\b|\.\.\.": "stands for what the reader has made",
+    r"my_task|mine/|run:runs|paper_l|RECORD|NAME\b|\.\.\.": "stands for what the reader has made",
     r"mdbench new-predictor": SECONDS,
     r"gpt\.py": "needs a model that the reader trains in minutes",
     r"my_idea|two_dice": "needs a package that the line before it installs; .ci/run does all that",
