@@ -16,11 +16,12 @@ if (location.protocol === "file:") {
         })
       inside.importScripts = (...sources) =>
         sources.reduce((before, source) => before.then(() => load(source)), Promise.resolve())
-      inside.postMessage = (data) => {
-        const event = new MessageEvent("message", { data })
-        this.dispatchEvent(event)
-        this.onmessage?.(event)
-      }
+      inside.postMessage = (data) =>
+        setTimeout(() => { // as a Worker's messages: never before those who asked are listening
+          const event = new MessageEvent("message", { data })
+          this.dispatchEvent(event)
+          this.onmessage?.(event)
+        })
       this.ready = load(url)
     }
 

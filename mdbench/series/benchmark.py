@@ -93,7 +93,7 @@ def task_from_data(
         raise InputError(f"the training part (the first {share:g} of each sequence): {error}") from None
     mtd = next(each for each in found["fits"] if (each["model"], each["order"]) == ("mtd", order))
     weights, start = np.array(mtd["weights"]), mtd["start"]
-    transitions = transitions_of(first, len(labels), found["data"]["memory"], start)
+    transitions = transitions_of(first, len(labels), found["data"]["memory"], int(start))
     numbers |= {
         "transition": _smoothed(np.array(mtd["transition"]), weights, transitions.lagged[:, :order], transitions.came),
         "weights": weights,
