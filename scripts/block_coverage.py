@@ -62,7 +62,7 @@ def differences(task, n_series, n_test, rng):
     recorded = Recorded(
         "series", task.transition, 2, WEIGHTS, tokens[0], [tokens.shape[1]], [TRAINING], lengths=[LENGTH]
     )
-    blocks = recorded.test_blocks(n_test)
+    blocks = recorded.blocks(n_test)
     return blocks, {"chain - MTD": (fixed, truth), "window - MTD": (window, float(window.mean()))}
 
 

@@ -165,20 +165,20 @@ class Recorded(MTD):
         """Some of the test tokens, in order, each the last of a row behind the ``longest`` tokens before it."""
         return self.tokens[self._test[0][part][:, None] + np.arange(-self.longest, 1)].astype(np.int32)
 
-    def test_blocks(self, n: int) -> Int[np.ndarray, " n"]:
+    def blocks(self, n: int) -> Int[np.ndarray, " n"]:
         """The block of each of the first n test tokens: neighbours depend on each other, so means are taken over these.
 
         A block is of consecutive test tokens of one sequence. The test tokens of a sequence are cut into blocks that
         are as equal as can be, each of at least n / ``N_BLOCKS`` tokens; a sequence with fewer is a block.
         """
         least = math.ceil(n / N_BLOCKS)
-        blocks, n_blocks = [], 0
+        found, n_blocks = [], 0
         for size in np.bincount(self._test[1][:n]):
             if size:
                 pieces = max(1, int(size) // least)
-                blocks.append(n_blocks + np.arange(size) * pieces // size)
+                found.append(n_blocks + np.arange(size) * pieces // size)
                 n_blocks += pieces
-        return np.concatenate(blocks)
+        return np.concatenate(found)
 
     # --------------------------------------------------------------------------------------------------- as any task
 

@@ -149,6 +149,10 @@ class Task(ABC):
         """Whether a sequence has a probability above 0."""
         return np.ones(len(contexts), dtype=bool)
 
+    def blocks(self, n: int) -> Int[np.ndarray, " n"] | None:  # noqa: ARG002
+        """The block of each of the first n sequences; None where they are independent."""
+        return None
+
     # ---------------------------------------------------------------------------------------------- for all families
 
     def settle(self, name: str, lengths: Sequence[Whole], version: Whole, **numbers: Any) -> None:

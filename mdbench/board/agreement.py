@@ -82,8 +82,7 @@ def agree(
         raise InputError(f"agreement is between at least two rows, not {len(probs)}; name another.")
     if len(probs) > MOST_ROWS:
         raise InputError(f"there are {len(probs)} rows, more than {MOST_ROWS}; name fewer.")
-    blocks = loaded.test_blocks(min(map(len, probs.values()))) if isinstance(loaded, Recorded) else None
-    return pairwise(probs, loaded.name, length, source, threshold, blocks)
+    return pairwise(probs, loaded, length, source, threshold)
 
 
 def _without_seed(name: str) -> tuple[str, int | None]:

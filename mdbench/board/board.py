@@ -27,7 +27,7 @@ from mdbench.core.progress import Progress, no_progress
 from mdbench.evaluation.agreement import Agreement, pairwise, rows_of
 from mdbench.evaluation.results import Scores, is_at_gold, ranked_by
 from mdbench.predictors.catalogue import BUILT_IN, SHIPPED_WEIGHTS
-from mdbench.tasks import N_PUBLIC, Recorded, Suite, boards_of, load_suite, load_task, task_names
+from mdbench.tasks import N_PUBLIC, Suite, boards_of, load_suite, load_task, task_names
 
 
 @dataclass(frozen=True)
@@ -257,9 +257,7 @@ def _agreements(
             if record.task == task and length in arrays and len(probs) + len(arrays[length]) <= MOST_AGREEING:
                 probs |= rows_of(record.predictor.label, [*arrays[length]])
         if len(probs) > 1:
-            source, loaded = "public sequences, from records", load_task(task)
-            blocks = loaded.test_blocks(min(map(len, probs.values()))) if isinstance(loaded, Recorded) else None
-            found[task, length] = pairwise(probs, task, length, source, blocks=blocks)
+            found[task, length] = pairwise(probs, load_task(task), length, "public sequences, from records")
     return found
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mdbench.board.record import MOST_RUNS
+from mdbench.board.record import MOST_RUNS, data_of
 from mdbench.core.errors import InputError, reason_of, shown
 from mdbench.core.tables import NUMBER, number_in, read_table
 from mdbench.predictors.predictor import check_output
 from mdbench.tasks import Task
-from mdbench.tasks.sequences import public_of
 
 LARGEST = 2**28  # bytes of all arrays in a file of predictions
 
@@ -151,9 +150,7 @@ def checked(name: str, length: int, array: np.ndarray, task: Task) -> Float[np.n
     """As probabilities of the public sequences; rows are divided by their sum."""
     where = f"the predictions of '{name}' for T = {length}"
     task.check_length(length)
-    public = public_of(task)
-    assert public is not None, "a known task has them"
-    tokens = public.tokens
+    tokens = data_of(task).tokens
     if length >= tokens.shape[1]:
         raise InputError(f"the public sequences of '{task.name}' go up to T = {tokens.shape[1] - 1}, not {length}.")
     array = array[None] if array.ndim == 2 else array

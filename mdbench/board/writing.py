@@ -61,7 +61,7 @@ def record_evaluation(
 ) -> list[Path]:
     """Write a record for each task and each of the named predictors that has a score there.
 
-    ``own`` are tasks of recorded sequences that are not built in.
+    ``own`` are those of its tasks whose sequences were recorded: they may have no name that is known.
 
     Raises:
         InputError: the evaluation is not on public sequences against the exact gold, or cannot be written.

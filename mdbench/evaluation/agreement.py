@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
@@ -15,6 +15,7 @@ from mdbench.core import metrics
 from mdbench.core.errors import InputError, shown
 from mdbench.core.files import json_ready
 from mdbench.core.statistics import moments
+from mdbench.tasks import Task
 
 SAME = 5e-5  # nats: rows that are nearer than that are of one class
 
@@ -85,17 +86,14 @@ class Agreement:
 
 def pairwise(
     probs: Mapping[str, Probs],
-    task: str,
+    task: Task,
     length: int,
     source: str,
     threshold: float = SAME,
-    blocks: Int[np.ndarray, " N"] | None = None,
 ) -> Agreement:
-    """Of predictions for the same sequences, by row; of rows with fewer sequences than others all count so many.
-
-    ``blocks`` has the block of each recorded token; else sequences are independent.
-    """
+    """Of predictions for the same sequences, by row; of rows with fewer sequences than others all count so many."""
     n = min(map(len, probs.values()))
+    blocks = task.blocks(n)
     rows = list(probs)
     pairs: list[Pair] = []
     nearest = {}
@@ -103,13 +101,11 @@ def pairwise(
         of_row = []
         for column in rows:
             if row != column:
-                kl = moments(
-                    metrics.kl(probs[row][:n], probs[column][:n]), None if blocks is None else blocks[:n]
-                ).interval
+                kl = moments(metrics.kl(probs[row][:n], probs[column][:n]), blocks).interval
                 of_row.append(Pair(row, column, kl.mean, kl.interval))
         nearest[row] = min(of_row, key=lambda pair: pair.kl).column
         pairs += of_row
-    found = Agreement(task, length, n, source, rows, pairs, nearest, threshold, [])
+    found = Agreement(task.name, length, n, source, rows, pairs, nearest, threshold, [])
     classes: dict[int, list[str]] = {}
     for row, number in zip(rows, _linked(found.matrix, threshold), strict=True):
         classes.setdefault(number, []).append(row)

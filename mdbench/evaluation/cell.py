@@ -119,7 +119,7 @@ def cells(
     lengths = sorted(set(lengths))
     drawn = evaluation_sequences(task, max(lengths), n_sequences, seed)
     if isinstance(task, Recorded):
-        yield from cells_with(task, lengths, drawn, seed, None, None, task.test_blocks(int(n_sequences)))
+        yield from cells_with(task, lengths, drawn, seed, None, None, task.blocks(int(n_sequences)))
         return
     assert gold is not None
     advance = progress(f"{task.name}: gold by {gold}", int(n_sequences))

@@ -161,11 +161,6 @@ class Scores:
         return self.values.get("excess_kl" if self.blocks is None else "nll")
 
     @property
-    def mean_excess_kl(self) -> Float[np.ndarray, " N"] | None:
-        """Of each sequence, over runs."""
-        return None if self.excess_kl is None else self.excess_kl.mean(axis=0)
-
-    @property
     def mean_ranking(self) -> Float[np.ndarray, " N"] | None:
         """Of each sequence: what is expected of one run."""
         return None if self.ranking is None else self.ranking.mean(axis=0)

@@ -24,7 +24,7 @@ from mdbench.evaluation.results import FAILED, Differences, Result, Scores, Skip
 from mdbench.evaluation.running import CHUNK, begin_predictions
 from mdbench.evaluation.serving import Run, Served
 from mdbench.predictors.predictor import is_told
-from mdbench.tasks import Predictive, Recorded, evaluation_sequences
+from mdbench.tasks import Predictive, evaluation_sequences
 
 SHARD = 32 * CHUNK  # sequences in memory at a time
 
@@ -50,7 +50,7 @@ class Stream:
         self.run, self.served, self.cluster, self.label = run, served, cluster, run.label(served.task)
         self.world = run.drawn_from(served.task)
         self.n = run.n_of(self.world)
-        self.blocks = self.world.test_blocks(self.n) if isinstance(self.world, Recorded) else None
+        self.blocks = self.world.blocks(self.n)
         self.lengths = sorted(length for length, by_name in served.servers.items() if by_name)
         self.failed = {(f.predictor, f.length): f for f in served.failed}
         self.tallies: dict[int, dict[str, Tally]] = {length: {} for length in self.lengths}

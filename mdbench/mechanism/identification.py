@@ -214,7 +214,7 @@ def identify(
             of_length.append(_fit_all(row, sequences, predicted, fitting, store, first, leak, advance))
         if len(of_length) > 1:
             judged = {each.row: each.predicted.judge for each in of_length}
-            classes[length] = pairwise(judged, loaded.name, length, "").classes
+            classes[length] = pairwise(judged, loaded, length, "").classes
         fitted += of_length
     verdicts = [_verdict(here, [o for o in fitted if o.length != here.length and o.row == here.row]) for here in fitted]
     exponents = _exponents(verdicts, fitting)

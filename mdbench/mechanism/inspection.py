@@ -244,7 +244,7 @@ def inspect(
                 maps=[a[0] for a in model.trace(contexts[:1])[1]],
             )
         )
-    classes = pairwise(predicted, loaded.name, length, "").classes if len(runs) > 1 else []
+    classes = pairwise(predicted, loaded, length, "").classes if len(runs) > 1 else []
     return Inspection(
         predictor=name,
         task=loaded.name,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mdbench.core.errors import InputError, reason_of
+from mdbench.core.errors import InputError, foreign
 from mdbench.core.progress import Progress, no_progress
 from mdbench.core.tables import read_table
 from mdbench.posteriors.labels import alphabet_in, alphabet_of, stand_in
@@ -110,15 +110,8 @@ def read(path: str | Path, order: Whole, states: Sequence[str] | None = None) ->
 def _read(data: Any, order: Whole, states: Sequence[str] | None) -> Tokens:
     check_order(order)
     labels = None if states is None else [*map(str, states)]
-    if labels is None:
-        try:
-            alphabet = alphabet_of(data)
-        except InputError:
-            raise
-        except Exception as error:  # of whatever somebody else's object does
-            raise InputError(f"data must be sequences of states: {reason_of(error)[:150]}") from None
-    else:
-        alphabet = stand_in(labels)
+    with foreign("data must be sequences of states", InputError, kind=InputError):
+        alphabet = alphabet_of(data) if labels is None else stand_in(labels)
     return as_sequences(data, alphabet, labels, order=int(order))
 
 

@@ -80,7 +80,7 @@ def evaluation() -> Iterator[Row]:
         return mdbench.evaluate("md1", task=task, lengths=length, n_sequences=N, seed=SEED, references=(), cache="none")
 
     (result,) = whole().results
-    excess_kl = score_cell(cell, probs[None]).mean_excess_kl
+    excess_kl = score_cell(cell, probs[None]).mean_ranking
     assert excess_kl is not None
     assert result.excess_kl == excess_kl.mean(), "another evaluation"
     seconds, *parts = in_turn(

@@ -51,7 +51,9 @@ def test_relabelled_states_are_the_same_function():
         build_predictor("md1:eta=0.02", task.relabelled(order)).predict(np.argsort(order)[contexts])
     )
     same = metrics.normalise(build_predictor("md1:eta=0.02", task).predict(contexts))
-    found = pairwise({"plain": plain, "same": same, "relabelled": relabelled[:, np.argsort(order)]}, "t", 32, "")
+    found = pairwise(
+        {"plain": plain, "same": same, "relabelled": relabelled[:, np.argsort(order)]}, load_task("mtd-q3-m2"), 32, ""
+    )
     assert found["same", "relabelled"].kl <= 1e-12
     assert found["plain", "relabelled"].kl > 1e-9
 
@@ -67,21 +69,21 @@ def test_one_name_is_one_name():
 def test_classes_are_what_is_connected():
     rng = np.random.default_rng(3)
     rows = {f"r{k}": rng.dirichlet(np.full(4, 20.0), 50) for k in range(12)}
-    matrix = pairwise(rows, "t", 16, "", 0.0).matrix
+    matrix = pairwise(rows, load_task("mtd-q3-m2"), 16, "", 0.0).matrix
     apart = (matrix + matrix.T) / 2
     threshold = float(np.quantile(apart[apart > 0], 0.15))
     reached = (apart <= threshold).astype(int)
     for _ in range(12):
         reached = ((reached @ reached) > 0).astype(int)
     expected = {tuple(f"r{j}" for j in np.flatnonzero(row)) for row in reached if row.sum() > 1}
-    found = pairwise(rows, "t", 16, "", threshold)
+    found = pairwise(rows, load_task("mtd-q3-m2"), 16, "", threshold)
     assert {tuple(members) for members in found.classes} == expected
     assert [len(c) for c in found.classes] == sorted((len(c) for c in found.classes), reverse=True)
 
 
 def test_what_is_infinite_stays_so():
     sure, even = np.array([[1.0, 0.0]] * 3), np.array([[0.5, 0.5]] * 3)
-    found = pairwise({"sure": sure, "even": even}, "t", 16, "")
+    found = pairwise({"sure": sure, "even": even}, load_task("mtd-q3-m2"), 16, "")
     assert found["sure", "even"].kl == pytest.approx(np.log(2))
     assert found["even", "sure"].kl == np.inf
     pair = next(p for p in found.to_dict()["pairs"] if p["row"] == "even")

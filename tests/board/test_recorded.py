@@ -99,7 +99,7 @@ def test_the_board_is_of_log_losses_and_says_so(folder):
     assert found.score == pytest.approx(chain.mean() / nothing.mean(), rel=1e-12)
     # By the delta method over blocks: the bootstrap has the same interval, up to its own noise and curvature.
     ratio = chain.mean() / nothing.mean()
-    around = BlockMoments.of((chain - ratio * nothing) / nothing.mean(), task.test_blocks(365)).interval
+    around = BlockMoments.of((chain - ratio * nothing) / nothing.mean(), task.blocks(365)).interval
     np.testing.assert_allclose(found.interval, ratio + np.array(around.interval), atol=0.15 * around.se * 2.3)
     page = render_markdown(built, "mdbench leaderboard build")
     assert "mean NLL in nats" in page

@@ -16,7 +16,7 @@ from mdbench.evaluation.contract import check
 from mdbench.evaluation.evaluation import evaluate
 from mdbench.evaluation.gold import check_gold
 from mdbench.predictors.catalogue import build_predictor
-from mdbench.tasks import ContextTree, Recorded, task_from_json, task_to_json
+from mdbench.tasks import ContextTree, Recorded, load_task, task_from_json, task_to_json
 from mdbench.tasks.recorded import read_packaged
 from mdbench.training.data import Batches
 
@@ -107,7 +107,7 @@ def test_rows_are_ranked_by_log_loss_with_ties_and_paired_by_block():
                 index="sequence", columns="predictor", values="nll"
             )
             by_hand = BlockMoments.of(
-                (frame[worse.predictor] - frame[better.predictor]).to_numpy(), TASK.test_blocks(TASK.n_test)
+                (frame[worse.predictor] - frame[better.predictor]).to_numpy(), TASK.blocks(TASK.n_test)
             ).interval
             assert difference.interval == pytest.approx(by_hand.interval, rel=1e-9)
             tied = any(t.length == length and t.predictors == (better.predictor, worse.predictor) for t in found.ties)
@@ -150,7 +150,7 @@ def test_tables_and_json_say_that_there_is_no_truth(tmp_path, run, monkeypatch):
 
 
 def test_a_block_is_of_neighbours_in_one_sequence_and_a_tenth_of_all_at_least():
-    blocks = TASK.test_blocks(TASK.n_test)
+    blocks = TASK.blocks(TASK.n_test)
     owners = np.repeat([0, 1, 2], [200, 31, 20])  # 251: at least 26 each, so 7 blocks and one each of the others
     assert (np.diff(blocks) >= 0).all()
     assert (np.diff(blocks) <= 1).all()
@@ -186,7 +186,7 @@ def test_intervals_cover_the_true_difference_of_dependent_series(by_blocks):
     chain = np.log(np.where(tokens[:, 8:] == tokens[:, 7:-1], stay, 1 - stay))
     differences = chain - np.log(np.where(tokens[:, 8:] == 1, 0.8, 0.2))
     truth = stay * math.log(stay) + (1 - stay) * math.log(1 - stay) - 0.5 * math.log(0.8 * 0.2)
-    blocks = task.test_blocks(n) if by_blocks else None
+    blocks = task.blocks(n) if by_blocks else None
     intervals = [moments(values, blocks).interval.interval for values in differences]
     covered = np.mean([low <= truth <= high for low, high in intervals])
     assert 0.91 < covered < 0.98 if by_blocks else covered < 0.85
@@ -269,18 +269,17 @@ def test_training_draws_windows_of_the_training_part_and_no_other():
 
 def test_how_far_predictors_are_apart_counts_blocks_and_not_tokens():
     """Every token twice, in its block, is no more evidence than once; independent tokens would be."""
-    rng = np.random.default_rng(0)
-    p, q = rng.dirichlet(np.ones(3), (2, 60))
-    blocks = np.arange(60) // 6
+    p, q = np.random.default_rng(0).dirichlet(np.ones(3), (2, 60))
 
-    def half_width(times, given):
-        twice = {name: np.repeat(probs, times, axis=0) for name, probs in (("p", p), ("q", q))}
-        low, high = pairwise_agreement(twice, "mine", 4, "", blocks=given).pairs[0].kl_ci
+    def half_width(times, task):
+        probs = {name: np.repeat(rows, times, axis=0) for name, rows in (("p", p), ("q", q))}
+        low, high = pairwise_agreement(probs, task, 4, "").pairs[0].kl_ci
         return high - low
 
-    once, twice = (half_width(times, np.repeat(blocks, times)) for times in (1, 2))
+    once, twice = (half_width(times, recorded([series(8 + 60 * times, 0)], [8])) for times in (1, 2))
     assert twice == pytest.approx(once, rel=1e-12)
-    assert half_width(2, None) < 0.75 * half_width(1, None)
+    independent = load_task("mtd-q3-m2")
+    assert half_width(2, independent) < 0.75 * half_width(1, independent)
 
 
 @pytest.mark.parametrize("ask", [lambda: mdbench.agree(["fitted_mtd", "uniform"], task=TASK, length=8, n_sequences=9),
