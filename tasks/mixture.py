@@ -14,12 +14,14 @@ where there is one, at nothing.
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mdbench.core.compilation import compiled
 from mdbench.core.errors import SequenceError
 from mdbench.tasks.task import Task
 
@@ -122,7 +124,7 @@ class LagMixture(Mixture):
         """Whether some component can make each transition."""
         if self.positive:
             return np.ones(len(contexts), dtype=bool)
-        return (self.any_likelihoods(np.asarray(contexts)).sum(axis=-1) > 0).all(axis=1)
+        return (self.any_likelihoods(self.check_contexts(contexts)).sum(axis=-1) > 0).all(axis=1)
 
     def likelihoods(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
         """x_t(g) = π_g(y_{t-g}, y_t) for t = m+1..T (docs/mathematics.md, section 1)."""
@@ -143,14 +145,10 @@ class LagMixture(Mixture):
 
     def any_likelihoods(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
         """:meth:`likelihoods` of checked contexts, impossible ones too."""
-        m, length, after = self.order, tokens.shape[1], tokens[:, self.order :]
-        x = np.empty((*after.shape, self.n_components))
-        for g, matrix in enumerate(
-            self.matrices, start=1
-        ):  # entry by entry is several times faster than row and column
-            x[..., g - 1] = matrix.ravel().take(tokens[:, m - g : length - g] * self.n_states + after)
+        table = np.ascontiguousarray(self.matrices).ravel()
+        x = _looked_up(table, self.n_states, self.order, np.ascontiguousarray(tokens), self.n_components)
         if self.independent is not None:
-            x[..., m] = self.independent.take(after)
+            x[..., self.order] = self.independent.take(tokens[:, self.order :])
         return x
 
     def rows(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B c q"]:
@@ -256,7 +254,7 @@ class SharedMatrix(LagMixture):
         """q, the size of the vocabulary."""
         return len(self.transition)
 
-    @property
+    @functools.cached_property
     def matrices(self) -> Float[np.ndarray, "m q q"]:
         """π for every lag."""
         return np.broadcast_to(self.transition, (self.order, *self.transition.shape))
@@ -271,6 +269,22 @@ class DirichletLagMixture(DirichletMixture, LagMixture):
     """A mixture over lags whose weights have a symmetric Dirichlet prior."""
 
     kind = "a mixture over lags with a Dirichlet prior"
+
+
+@compiled
+def _looked_up(
+    table: Float[np.ndarray, " m_q_q"], q: int, m: int, tokens: Int[np.ndarray, "B T"], n_components: int
+) -> Float[np.ndarray, "B n c"]:
+    """π_g(y_{t-g}, y_t) of tokens that are known to be states; components after the lags are left open."""
+    batch, length = tokens.shape
+    x = np.empty((batch, length - m, n_components))
+    for i in range(batch):
+        row, found = tokens[i], x[i]
+        for g in range(m):
+            for t in range(m, length):
+                entry = (g * q + row[t - g - 1]) * q + row[t]
+                found[t - m, g] = table[np.uint64(entry)]  # unsigned: no look at whether it counts from the end
+    return x
 
 
 def _n_transitions(task: LagMixture, length: int | None) -> int:

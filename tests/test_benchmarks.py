@@ -71,6 +71,13 @@ def test_work_is_timed_in_turn_after_a_call_that_does_not_count(scripts, monkeyp
     assert seconds.tolist() == [[1, 3], [2, 4]]
 
 
+def test_what_is_short_is_done_many_times_over(scripts, monkeypatch):
+    done, tick = [], scripts.measuring.LEAST_SECONDS / 4
+    monkeypatch.setattr(scripts.measuring.time, "perf_counter", lambda: len(done) * tick)
+    assert scripts.measuring.in_turn(lambda: done.append("a"), rounds=2).tolist() == [[tick, tick]]
+    assert len(done) == 1 + 4 + 4
+
+
 def rounds_of(scripts, rng, name, median, noise, unit="ratio"):
     """A row as measured: of exponents the noise is added, of ratios it is a factor."""
     z = noise * rng.normal(size=scripts.measuring.ROUNDS)
@@ -216,6 +223,7 @@ def test_every_benchmark_still_runs(scripts, monkeypatch):
         (exact, "N_NUTS", 64),
         (exact, "SIDE", 256),
         (harness, "N", 256),
+        (scripts.measuring, "LEAST_SECONDS", 1e-9),
     ):
         monkeypatch.setattr(module, name, small)
     figures = []

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdbench.algorithms.reweighting import responsibilities
+from mdbench.core.compilation import compiled
 from mdbench.core.errors import InputError
 
 TracedFloat = float | Float[Array, ""]  # as compiled code gets them
@@ -42,12 +43,19 @@ def check_steps(steps: int, most: int = MOST_STEPS, word: str = "steps") -> None
         raise InputError(f"{word} must be a whole number from 1 to {most}, not {steps!r}.")
 
 
-def descend_evenly(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) -> Float[Array, "batch m"]:
-    """λ^k from the lag likelihoods, with one step size."""
+def descend_evenly(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) -> Float[np.ndarray, "batch m"]:
+    """λ^k from the lag likelihoods, with one step size.
+
+    The first step needs no logarithm of x: at equal weights no ratio is above m. It is compiled apart, since one step
+    is what most ask for, and handing an array to jax takes longer than the step.
+    """
     n = x.shape[1]
-    by_transition = np.ones((padded_length(n), x.shape[2], len(x)))  # sequences side by side, for vector instructions
-    by_transition[:n] = x.transpose(1, 2, 0)
-    return _descend_padded(by_transition, n, eta, steps)
+    first = _first_step(np.ascontiguousarray(x), float(eta))
+    if steps == 1:
+        return np.exp(first)
+    log_x = np.zeros((padded_length(n), x.shape[2], len(x)))  # sequences side by side, for vector instructions
+    log_x[:n] = np.log(x.transpose(1, 2, 0))
+    return np.asarray(_descend_padded(log_x, first.T, n, eta, steps - 1)).T
 
 
 def padded(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch more m"]:
@@ -61,23 +69,37 @@ def padded_length(n: int) -> int:
     return max(LEAST_PADDED, 1 << (n - 1).bit_length())
 
 
+@compiled
+def _first_step(x: Float[np.ndarray, "batch n m"], eta: float) -> Float[np.ndarray, "batch m"]:
+    """Log λ¹: η Σ_t x_t(g) / mean x_t, and what makes the weights sum to one."""
+    batch, n, m = x.shape
+    log_weights = np.zeros((batch, m))
+    for i in range(batch):
+        for t in range(n):
+            total = 0.0
+            for g in range(m):
+                total += x[i, t, g]
+            scale = eta * m / total
+            for g in range(m):
+                log_weights[i, g] += scale * x[i, t, g]
+        most, total = log_weights[i].max(), 0.0
+        for g in range(m):
+            total += np.exp(log_weights[i, g] - most)
+        log_weights[i] -= most + np.log(total)
+    return log_weights
+
+
 @jax.jit
 def _descend_padded(
-    x: Float[Array, "n m batch"], n: TracedInt, eta: TracedFloat, steps: TracedInt
-) -> Float[Array, "batch m"]:
-    """The first ``n`` transitions count: one compilation for many lengths.
-
-    The first step needs no logarithm of x: at equal weights no ratio is above m.
-    """
-    counts = jnp.arange(x.shape[0]) < n
-    gradient = (x / x.mean(axis=1, keepdims=True)).sum(axis=0, where=counts[:, None, None])
-    log_weights = jax.nn.log_softmax(eta * gradient, axis=0)
-
-    def others(log_weights: Float[Array, "m batch"]) -> Float[Array, "m batch"]:
-        step = functools.partial(_step, jnp.log(x), eta=eta, counts=counts)
-        return jax.lax.fori_loop(1, steps, lambda _, log_weights: step(log_weights), log_weights)
-
-    return jnp.exp(jax.lax.cond(steps > 1, others, lambda log_weights: log_weights, log_weights)).T
+    log_x: Float[Array, "n m batch"],
+    log_weights: Float[Array, "m batch"],
+    n: TracedInt,
+    eta: TracedFloat,
+    steps: TracedInt,
+) -> Float[Array, "m batch"]:
+    """So many steps more. The first ``n`` transitions count: one compilation for many lengths."""
+    step = functools.partial(_step, log_x, eta=eta, counts=jnp.arange(log_x.shape[0]) < n)
+    return jnp.exp(jax.lax.fori_loop(0, steps, lambda _, log_weights: step(log_weights), log_weights))
 
 
 def descend(x: Float[Array, "batch n m"], etas: Float[Array, "k ..."]) -> Float[Array, "batch m"]:

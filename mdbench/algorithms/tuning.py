@@ -148,7 +148,7 @@ def tune_step_size(task: DirichletMixture, steps: int, length: int) -> float:
     x, contexts, bayes = _calibration(task, length)
 
     def excess_kl(eta: float) -> float:
-        weights = np.asarray(descend_evenly(x, eta, steps))
+        weights = descend_evenly(x, eta, steps)
         return float(metrics.kl(bayes, task.truth(weights, contexts)).mean())
 
     # From a hundredth of `smooth` to 10, beyond which one step already picks a single lag.

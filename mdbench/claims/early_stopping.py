@@ -28,7 +28,7 @@ def _run(lab: Laboratory) -> Finding:
         x = task.likelihoods(cell.contexts)
         path: dict[str, Row] = {}
         for k in STEPS:
-            probs = task.truth(np.asarray(descend_evenly(x, eta, k)), cell.contexts)
+            probs = task.truth(descend_evenly(x, eta, k), cell.contexts)
             path[f"{k} steps of the η of {STOPPED}"] = {(task.name, length): lab.scored(task.name, length, probs[None])}
         numbers += lab.numbers(path)
         means = [row[task.name, length].excess_kl.mean() for row in path.values()]

@@ -33,7 +33,7 @@ def _errors(task: MTD, contexts: np.ndarray, alpha: float, factor: float) -> lis
     for strength in STRENGTHS:
         weak = _weakened(task, strength, alpha)
         x = weak.likelihoods(contexts)
-        step = np.asarray(descend_evenly(x, factor / (weak.order * alpha + 1), 1))
+        step = descend_evenly(x, factor / (weak.order * alpha + 1), 1)
         mean = Exact().posterior(weak, contexts, [contexts.shape[1]]).mean[:, 0]
         found.append(float(np.abs(step - mean).max(axis=1).mean()))
     return found

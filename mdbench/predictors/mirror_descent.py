@@ -90,7 +90,7 @@ class MirrorDescent(Estimator):
         length = x.shape[1] + self.task.given
         if self.eta in BY_SEQUENCE:
             return np.asarray(adaptive_step(jnp.asarray(x), self.constants(length), self.eta == MATRIX))
-        return np.asarray(descend_evenly(x, self.step_size(length), self.steps))
+        return descend_evenly(x, self.step_size(length), self.steps)
 
     @property
     def predict_all(self) -> Callable[[Int[np.ndarray, "batch length"]], Float[np.ndarray, "batch length q"]] | None:

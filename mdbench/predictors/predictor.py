@@ -185,19 +185,23 @@ def check_output(name: str, output: Any, shape: tuple[int, int]) -> Float[np.nda
         probs = to_numpy(output).astype(np.float64)
     if probs.shape != shape:
         raise PredictorError(f"predictor '{name}' returned shape {probs.shape}; expected {shape}, (batch, states).")
-    sums = probs.sum(axis=-1)
-    for what, bad in (
-        ("a value that is not finite", ~np.isfinite(probs).all(axis=-1)),
-        ("a negative probability", (probs < 0).any(axis=-1)),
-        (f"probabilities that do not sum to one within {SUM_TOLERANCE:g}", ~(np.abs(sums - 1) <= SUM_TOLERANCE)),
-    ):
-        if bad.any():
-            row = int(np.argmax(bad))
-            mend = "; divide each row by its sum" if "sum" in what else ""
-            raise PredictorError(
-                f"predictor '{name}' returned {what} for sequence {row + 1} of a batch: {probs[row]}{mend}."
-            )
+    distances = np.abs(probs.sum(axis=-1) - 1)
+    if not (probs.min(initial=0) >= 0 and distances.max(initial=0) <= SUM_TOLERANCE):  # so of what is not a number, too
+        raise PredictorError(f"predictor '{name}' returned {_fault(probs, distances)}.")
     return metrics.normalise(probs)
+
+
+def _fault(probs: Float[np.ndarray, "batch q"], distances: Float[np.ndarray, " batch"]) -> str:
+    """The first row of the worst that is wrong; ``distances`` are those of the sums from one."""
+    faults = {
+        "a value that is not finite": ~np.isfinite(probs).all(axis=-1),
+        "a negative probability": (probs < 0).any(axis=-1),
+        f"probabilities that do not sum to one within {SUM_TOLERANCE:g}": distances > SUM_TOLERANCE,
+    }
+    what, bad = next((what, bad) for what, bad in faults.items() if bad.any())
+    row = int(np.argmax(bad))
+    mend = "; divide each row by its sum" if "sum" in what else ""
+    return f"{what} for sequence {row + 1} of a batch: {probs[row]}{mend}"
 
 
 def to_numpy(output: Any) -> np.ndarray:
@@ -214,11 +218,11 @@ def to_numpy(output: Any) -> np.ndarray:
     if isinstance(output, np.ma.MaskedArray):
         raise TypeError("it is a masked array, and what is masked is no probability")
     array = np.asarray(output)
+    if array.dtype.kind in "iuf":
+        return array
     if array.dtype.name.startswith(("bfloat", "float8")):  # of other libraries, which numpy takes for raw bytes
         return array.astype(np.float64)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"it is {array.dtype}, not real numbers")
-    return array
+    raise TypeError(f"it is {array.dtype}, not real numbers")
 
 
 class FunctionPredictor:

@@ -17,6 +17,10 @@ from scipy import stats
 ROUNDS = 7  # six are the fewest that give a 95% interval, and with seven the test of a change finds it among 80 rows
 CONFIDENCE = 0.95
 
+LEAST_SECONDS = (
+    0.2  # of one measurement: what takes milliseconds is done many times over, or the machine's noise is all
+)
+
 Unit = Literal["ratio", "exponent", "factor"]
 """A ratio; the power of a size that time grows by; the factor that time grows by where a size grows by one."""
 
@@ -57,9 +61,12 @@ def in_turn(*work: Callable[[], Any], rounds: int = ROUNDS) -> Float[np.ndarray,
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    """In the mean of as many as take a while together."""
+    started, seconds, times = time.perf_counter(), 0.0, 0
+    while seconds < LEAST_SECONDS:
+        work()
+        seconds, times = time.perf_counter() - started, times + 1
+    return seconds / times
 
 
 def ratio(figure: str, above: Any, below: Any, *, at_least: float | None = None, at_most: float | None = None) -> Row:

@@ -62,7 +62,7 @@ def test_theorem_1_one_step_is_the_posterior_mean_to_first_order(alpha):
         log_prior = gammaln(alpha + c).sum(axis=1)
         weight = np.exp(log_prior - log_prior.max()) * np.prod(x[0, np.arange(6), counts], axis=1)
         mean = (weight[:, None] * (alpha + c)).sum(axis=0) / weight.sum() / (m * alpha + 6)
-        return np.abs(np.asarray(descend_evenly(x[:, :6], eta, 1))[0] - mean).max()
+        return np.abs(descend_evenly(x[:, :6], eta, 1)[0] - mean).max()
 
     theory = 1 / (m * alpha + 1)
     assert difference(1e-3, theory) / difference(5e-4, theory) == pytest.approx(4, rel=0.02)
@@ -111,7 +111,7 @@ def test_tuned_step_is_a_minimum_on_the_calibration_sequences():
     x = lag_likelihoods(task, contexts)
 
     def excess(eta):
-        weights = np.asarray(descend_evenly(x, eta, 2))
+        weights = descend_evenly(x, eta, 2)
         return metrics.kl(bayes, next_token_probs(task, weights, contexts)).mean()
 
     eta = tune_step_size(task, 2, 32)
