@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -117,3 +118,11 @@ def test_the_second_opinion_shares_nothing():
     """Pyro's model imports nothing of mdbench, nor of what the first opinion is built on."""
     imported = {module.split(".")[0] for module in imports(ROOT / "baselines" / "pyro_model.py")}
     assert imported == {"__future__", "warnings", "typing", "numpy", "pyro", "torch"}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git says whether a patch applies")
+@pytest.mark.parametrize("patch", sorted((ROOT / "tests" / "planted").glob("*.patch")), ids=lambda patch: patch.stem)
+def test_the_fault_of_each_planted_patch_can_still_be_planted(patch):
+    command = ["git", "apply", "--check", "--unidiff-zero", "-C0", str(patch)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
