@@ -22,7 +22,7 @@ from mdbench.core.statistics import MeanInterval, mean_interval
 from mdbench.evaluation.gold import gold_predictive
 from mdbench.mechanism.tracing import ATTENTION, NORMALISER, RESIDUAL, Model, Part, construction_for, hooked, models_of
 from mdbench.predictors.predictor import Given
-from mdbench.predictors.transformer import PART
+from mdbench.predictors.transformer import part_size
 from mdbench.tasks import Stream, Task, as_task, sample
 
 FITTED_ON = 2048  # sequences, at least: a readout has hundreds of numbers
@@ -395,7 +395,8 @@ class _Bench:
 
 def _parts(contexts: Int[np.ndarray, "N T"]) -> list[Int[np.ndarray, " B"]]:
     """Rows that are one call of a model."""
-    return np.array_split(np.arange(len(contexts)), range(PART, len(contexts), PART))
+    size = part_size(contexts.shape[1])
+    return np.array_split(np.arange(len(contexts)), range(size, len(contexts), size))
 
 
 def _last(tensor: Tensor) -> Float[Tensor, "B d"]:

@@ -163,7 +163,7 @@ class Model:
         return {(part.layer, part.name): part for part in self.parts}
 
     def predict(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B q"]:
-        """Of at most ``PART`` contexts, which are one call of the module.
+        """Of at most ``part_size`` contexts, which are one call of the module.
 
         A linear output that was patched may leave the simplex: it is mended as that of a trained model is.
         """

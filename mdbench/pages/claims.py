@@ -189,6 +189,7 @@ def write_figure(figure: Figure, path: Path) -> None:
         for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
             save = functools.partial(figure.savefig, format=kind, dpi=110, metadata=metadata)
             write_whole(path.parent / f"{path.name}.{kind}", save)
+            figure.set_layout_engine("none")  # laid out once is enough
 
 
 def draw(panels: Sequence[Panel]) -> Figure:

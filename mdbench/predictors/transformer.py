@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from mdbench.core.device import n_cores, one_thread
 from mdbench.core.errors import InputError
 
-PART = 64  # sequences; with more, each pass asks the system for memory anew, which takes longer than to compute
+MOST_TOGETHER = 64  # sequences in one pass
+MAP_ENTRIES = 2**18  # of their attention maps together: beyond, they leave a core's cache, and memory is asked for anew
 
 
 class DisentangledTransformer(nn.Module):
@@ -354,10 +355,16 @@ def keys_to_offsets(attention: Float[Tensor, "... T T"]) -> Float[Tensor, "... T
     return padded.unflatten(-1, (length, length + 1)).split((1, length), dim=-1)[1]
 
 
+def part_size(length: int) -> int:
+    """How many sequences of this length a CPU does best in one pass."""
+    return max(1, min(MOST_TOGETHER, MAP_ENTRIES // length**2))
+
+
 def run_model(model: nn.Module, contexts: Int[np.ndarray, "batch length"]) -> Float[np.ndarray, "batch q"]:
-    """The model's output in float64, computed on the model's device, ``PART`` sequences at a time."""
+    """The model's output in float64, computed on the model's device, some sequences at a time."""
     device = next(model.parameters()).device
-    parts = torch.from_numpy(contexts).to(device).split(PART)
+    together = part_size(contexts.shape[1]) if device.type == "cpu" else MOST_TOGETHER
+    parts = torch.from_numpy(contexts).to(device).split(together)
 
     def run(part: Tensor) -> Tensor:
         with torch.no_grad():  # of each thread its own

@@ -139,7 +139,7 @@ def test_a_standard_model_starts_with_zero_biases_and_unit_norms():
 def test_run_model_is_the_model_and_leaves_the_threads_as_they_were(monkeypatch):
     model, tokens = random_model("disentangled")
     before = torch.get_num_threads()
-    monkeypatch.setattr(transformer, "PART", 2)
+    monkeypatch.setattr(transformer, "MOST_TOGETHER", 2)
     for n in (0, 1, len(tokens)):
         output = run_model(model, tokens[:n].numpy())
         assert torch.get_num_threads() == before
