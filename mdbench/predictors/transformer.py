@@ -27,7 +27,7 @@ from mdbench.core.device import n_cores, one_thread
 from mdbench.core.errors import InputError
 
 MOST_TOGETHER = 64  # sequences in one pass
-MAP_ENTRIES = 2**18  # of their attention maps together: beyond, they leave a core's cache, and memory is asked for anew
+MAP_ENTRIES = 2**18  # of a head's attention maps for them: with more they leave a core's cache, and ask for memory anew
 
 
 class DisentangledTransformer(nn.Module):

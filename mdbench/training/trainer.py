@@ -46,7 +46,7 @@ from mdbench.predictors.training_config import (
     TrainingConfig,
     build_model,
 )
-from mdbench.predictors.transformer import Transformer
+from mdbench.predictors.transformer import MAP_ENTRIES, Transformer
 from mdbench.tasks import Task
 from mdbench.training.cuda_graph import StepGraph
 from mdbench.training.data import Batches
@@ -65,8 +65,6 @@ CHECKPOINT_SECONDS = 20.0
 
 FINAL_SEQUENCES, FINAL_SEED = 1024, 1  # of the scores in a card; the board has those of seed 0
 CURVE_POINTS = 200  # at most, in a card
-
-ENTRIES = 2**18  # of a head's attention maps for a part of a batch; one with more is split, among the cores if several
 
 
 def train_here(
@@ -254,7 +252,7 @@ class Training:
         """
         config, batches = self.config, self.batches_at(step)
         batch, length = batches[0][0].shape
-        size = math.ceil(batch / math.ceil(batch * length**2 / ENTRIES))
+        size = math.ceil(batch / math.ceil(batch * length**2 / MAP_ENTRIES))
         jobs = [(i, slice(k, k + size)) for i in range(len(self.models)) for k in range(0, batch, size)]
 
         def gradient(job: tuple[int, slice]) -> tuple[Tensor, Tensor]:

@@ -526,7 +526,7 @@ def test_seeds_side_by_side_are_what_they_are_alone(tmp_path, monkeypatch):
 
 def test_one_pass_over_stacked_models_has_the_same_losses_and_gradients(tmp_path, monkeypatch):
     """What a GPU's graph computes, against the CPU's parts."""
-    monkeypatch.setattr(trainer, "ENTRIES", 2 * 9**2)  # three parts of two sequences
+    monkeypatch.setattr(trainer, "MAP_ENTRIES", 2 * 9**2)  # three parts of two sequences
     for changes in ({}, {"model": "standard", "loss": "cross_entropy", "width": 8}):
         config = TrainingConfig(**{"length": 9, "depth": 3, "batch": 6} | changes)
         state = trainer.Training(TASK, config, tmp_path, (0, 1), None, "cpu")
@@ -602,7 +602,7 @@ def test_an_interrupted_run_on_a_gpu_goes_on(tmp_path, monkeypatch):
 
 
 def test_the_number_of_cores_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "ENTRIES", 6**2)  # each sequence is a part
+    monkeypatch.setattr(trainer, "MAP_ENTRIES", 6**2)  # each sequence is a part
     config = TrainingConfig(length=6, depth=2, steps=100, batch=8)
     runs = []
     for cores in (1, 4):
