@@ -1,6 +1,6 @@
 """The table of docs/approximations.md: excess KL of approximations over the prior's α and the number of lags m.
 
-    python scripts/approximations.py [--lengths 16,32] [--n-sequences 2048] [--csv FILE]
+    python scripts/approximations.py
 
 Matrices are those of the built-in tasks; each α is a task of its own, so that tuned predictors are tuned for it.
 """
@@ -8,12 +8,14 @@ Matrices are those of the built-in tasks; each α is a task of its own, so that 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from tables import Table
 
 import mdbench
 
 TASKS = ("mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4")
 ALPHAS = (0.1, 0.5, 1.0, 3.0)
+LENGTHS, N = (16, 32), 2048
 PREDICTORS = (
     "ep",
     "adf",
@@ -29,29 +31,19 @@ PREDICTORS = (
 
 
 def main() -> None:
-    """Print the table, and write every result."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--lengths", default="16,32", help="context lengths, separated by commas")
-    parser.add_argument("--n-sequences", type=int, default=2048)
-    parser.add_argument("--csv", type=Path, help="file for all results")
-    given = parser.parse_args()
-    lengths = [int(length) for length in given.lengths.split(",")]
-    frames = []
-    print(f"| m | α | T | {' | '.join(PREDICTORS)} |\n|{'---|' * (len(PREDICTORS) + 3)}")
+    """Make the table."""
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0]).parse_args()
+    table = Table("approximations", ["m", "α", "T", *PREDICTORS])
     for name in TASKS:
         task = mdbench.load_task(name)
         for alpha in ALPHAS:
-            own = mdbench.MTD(f"{name}-alpha{alpha:g}", task.transition, task.order, alpha, lengths=tuple(lengths))
-            found = mdbench.evaluate(list(PREDICTORS), task=own, n_sequences=given.n_sequences, references=())
+            own = mdbench.MTD(f"{name}-alpha{alpha:g}", task.transition, task.order, alpha, lengths=LENGTHS)
+            found = mdbench.evaluate(list(PREDICTORS), task=own, n_sequences=N, references=())
             of = {(r.length, r.predictor): r.excess_kl for r in found.results}
-            for length in lengths:
-                row = " | ".join(f"{of[length, predictor]:.2g}" for predictor in PREDICTORS)
-                print(f"| {task.order} | {alpha:g} | {length} | {row} |", flush=True)
-            frames.append(found.table.assign(alpha=alpha, order=task.order))
-    if given.csv:
-        import pandas as pd
-
-        pd.concat(frames).to_csv(given.csv, index=False)
+            for length in LENGTHS:
+                row = (f"{of[length, predictor]:.2g}" for predictor in PREDICTORS)
+                table.add(str(task.order), f"{alpha:g}", str(length), *row)
+    table.put()
 
 
 if __name__ == "__main__":

@@ -5,19 +5,20 @@ numbers look at the last token alone (a Markov chain) and at the last two (an MT
 follows from the stationary distribution of pairs of tokens. The third infers λ from the 32 tokens before, anew at every
 token; what it differs by is the mean over all series.
 
-``python scripts/block_coverage.py`` prints the table of docs/guides/own_benchmark.md, in minutes. One column takes
+``python scripts/block_coverage.py`` makes the table of docs/guides/own_benchmark.md, in minutes. One column takes
 tokens as independent, for comparison.
 """
 
 import argparse
 
 import numpy as np
+from tables import Table
 
 from mdbench.core.statistics import mean_interval, moments
 from mdbench.predictors.catalogue import build_predictor
 from mdbench.tasks import MTD, Recorded, load_task
 
-LENGTH = 32
+LENGTH, N_SERIES = 32, 1000
 TRAINING = 64  # tokens at the start, which nothing is scored on
 WEIGHTS = np.array([0.6, 0.4])
 STICKY = [[0.95, 0.05], [0.1, 0.9]]
@@ -67,14 +68,12 @@ def differences(task, n_series, n_test, rng):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--series", type=int, default=1000)
-    n_series = parser.parse_args().series
-    print("| model | test tokens | difference | as if independent | by blocks | standard error |")
-    print("|---|---|---|---|---|---|")
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    headings = ["model", "test tokens", "difference", "as if independent", "by blocks", "standard error"]
+    table = Table("block coverage", headings)
     for task in (load_task("mtd-q3-m2"), MTD("sticky", STICKY, 2)):
         for n_test in (146, 365, 2000):
-            count = n_series if n_test < 1000 else n_series // 4
+            count = N_SERIES if n_test < 1000 else N_SERIES // 4
             blocks, found = differences(task, count, n_test, np.random.default_rng(n_test))
             for what, (values, truth) in found.items():
                 held = []
@@ -83,7 +82,9 @@ def main():
                     held.append([low <= truth <= high for low, high in intervals])
                 alone, by_blocks = np.mean(held, axis=0)
                 error = (by_blocks * (1 - by_blocks) / count) ** 0.5
-                print(f"| {task.name} | {n_test} | {what} | {alone:.3f} | {by_blocks:.3f} | {error:.3f} |", flush=True)
+                shares = (f"{share:.3f}" for share in (alone, by_blocks, error))
+                table.add(task.name, str(n_test), what, *shares)
+    table.put()
 
 
 if __name__ == "__main__":

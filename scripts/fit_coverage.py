@@ -14,6 +14,7 @@ import math
 import time
 
 import numpy as np
+from tables import Table
 
 from mdbench.series.association import replicates
 from mdbench.series.models import fit_mixture
@@ -48,7 +49,7 @@ def transitions_in(series: np.ndarray, q: int, m: int) -> Transitions:
 
 def coverage() -> None:
     """How often 95% intervals hold the truth, by the kind of number."""
-    print(f"| task | λ | T | series | numbers | cover, of 95% | standard error |\n|{'---|' * 7}")
+    table = Table("fit coverage", ["task", "λ", "T", "series", "numbers", "cover, of 95%", "standard error"])
     for name, weights, length, n in CASES:
         task = load_task(name)
         assert isinstance(task, MTD), "they are"
@@ -72,12 +73,13 @@ def coverage() -> None:
             if shares:
                 se = np.std(shares, ddof=1) / math.sqrt(n)
                 given = ", ".join(f"{w:g}" for w in weights)
-                print(f"| {name} | {given} | {length} | {n} | {kind} | {np.mean(shares):.3f} | {se:.3f} |", flush=True)
+                table.add(name, given, str(length), str(n), kind, f"{np.mean(shares):.3f}", f"{se:.3f}")
+    table.put()
 
 
 def times() -> None:
     """Seconds of a processor for a fit with all intervals, over length and order."""
-    print(f"| q | order | {' | '.join(f'T = {length}' for length in LENGTHS)} |\n|{'---|' * (len(LENGTHS) + 2)}")
+    table = Table("fit times", ["q", "order", *(f"T = {length}" for length in LENGTHS)])
     for name, orders in TIMED:
         task = load_task(name)
         assert isinstance(task, MTD), "they are"
@@ -90,11 +92,12 @@ def times() -> None:
                 began = time.process_time()
                 fit_mixture(after, m, False, [*map(str, range(q))])
                 cells.append(f"{time.process_time() - began:.2g}")
-            print(f"| {q} | {m} | {' | '.join(cells)} |", flush=True)
+            table.add(str(q), str(m), *cells)
+    table.put()
 
 
 def main() -> None:
-    """Print a table."""
+    """Make a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--times", action="store_true", help="the table of times instead")
     given = parser.parse_args()

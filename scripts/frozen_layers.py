@@ -10,6 +10,7 @@ import copy
 import itertools
 
 import torch
+from tables import Table, short
 
 from mdbench.core import metrics
 from mdbench.core.device import one_thread
@@ -23,30 +24,26 @@ from mdbench.training.data import Batches
 from mdbench.training.presets import preset_config
 from mdbench.training.trainer import loss_of, set_learning_rate
 
+TASK, LENGTH, STEPS, RATE = "mtd-q5-m3", 16, 4000, 3e-3
 LOWEST = -10.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--task", default="mtd-q5-m3")
-    parser.add_argument("--length", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--rate", type=float, default=3e-3)
-    options = parser.parse_args()
-    task = load_task(options.task)
-    contexts = sample(task, options.length, 2048, 0).contexts
-    bayes = metrics.normalise(gold_predictive(task, contexts, [options.length]).probs[:, 0])
-    begin = copy.deepcopy(ConstructedL3(task).transformer(options.length)).float()
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    task = load_task(TASK)
+    contexts = sample(task, LENGTH, 2048, 0).contexts
+    bayes = metrics.normalise(gold_predictive(task, contexts, [LENGTH]).probs[:, 0])
+    begin = copy.deepcopy(ConstructedL3(task).transformer(LENGTH)).float()
     with torch.no_grad():
         for parameter in begin.parameters():
             parameter.clamp_(min=LOWEST)
-    print("| layers that train | excess KL | slope of the effective step on η_i |\n|---|---|---|")
+    table = Table("frozen layers", ["layers that train", "excess KL", "slope of the step"])
 
     def tell(name: str, model: torch.nn.Module) -> None:
-        probs = TrainedModel(model, TrainingConfig(options.length)).predict(contexts)
+        probs = TrainedModel(model, TrainingConfig(LENGTH)).predict(contexts)
         adaptation = step_adaptation(task, contexts, probs)
         slope = "" if adaptation is None else f"{adaptation.slope:.2f}"
-        print(f"| {name} | {metrics.kl(bayes, probs).mean():.3g} | {slope} |", flush=True)
+        table.add(name, short(metrics.kl(bayes, probs).mean()), slope)
 
     tell("none, nor the readout", begin)
     for n in range(4):
@@ -54,12 +51,13 @@ def main() -> None:
             model = copy.deepcopy(begin)
             for k, layer in enumerate(model.layers, start=1):
                 layer.requires_grad_(k in layers)
-            train(model, task, options)
+            train(model, task)
             tell(", ".join(map(str, layers)) or "the readout alone", model)
+    table.put()
 
 
-def train(model: torch.nn.Module, task, options) -> None:
-    config = preset_config("bayes", options.length, started=True, steps=options.steps, learning_rate=options.rate)
+def train(model: torch.nn.Module, task) -> None:
+    config = preset_config("bayes", LENGTH, started=True, steps=STEPS, learning_rate=RATE)
     free = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adam = torch.optim.Adam(free, lr=config.learning_rate)
     data = Batches(task, config.length, config.target, config.batch, config.reuse, 0, "cpu")

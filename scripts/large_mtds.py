@@ -12,6 +12,7 @@ import argparse
 import time
 
 import numpy as np
+from tables import Table
 
 from mdbench.baselines.catalogue import build_baseline
 from mdbench.core.errors import InputError
@@ -28,25 +29,26 @@ CASES = [
 
 
 def main() -> None:
-    """Print the table."""
+    """Make the table."""
     argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0]).parse_args()
-    print("| q | m | α | T | method | s a sequence | fail a gate | largest standard error of p_B |")
-    print("|---|---|---|---|---|---|---|---|")
+    headings = ["q", "m", "α", "T", "method", "s a sequence", "fail a gate", "largest standard error of p_B"]
+    table = Table("large", headings)
     for q, m, alpha, length in CASES:
         matrix = np.random.default_rng(q).dirichlet(np.ones(q), q)
         task = MTD("large", matrix, m, alpha, lengths=(length,))
         contexts = sample(task, length, N, 0).contexts
         for method in ("reference", "gibbs"):
-            start = f"| {q} | {m} | {alpha:g} | {length} | `{method}` |"
+            start = (str(q), str(m), f"{alpha:g}", str(length), f"`{method}`")
             started = time.perf_counter()
             try:
                 found = build_baseline(method).posterior(task, contexts)
             except InputError as error:
-                print(f"{start} refused: {error} | | |", flush=True)
+                table.add(*start, f"refused: {error}", "", "")
                 continue
             seconds, se = (time.perf_counter() - started) / N, found.next_token_se
             assert se is not None, "both sample"
-            print(f"{start} {seconds:.2g} | {int(found.failed.sum())} of {N} | {se.max():.1e} |", flush=True)
+            table.add(*start, f"{seconds:.2g}", f"{int(found.failed.sum())} of {N}", f"{se.max():.1e}")
+    table.put()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Newton's normal equations by attention: what seven layers reach with nothing tuned (docs/constructions.md).
 
-`python scripts/newton_layers.py` prints a table of mean excess KL on the public sequences.
+`python scripts/newton_layers.py` makes the table in docs/attempts.md: mean excess KL on the public sequences.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import softmax
+from tables import Table
 
 from mdbench.algorithms.reweighting import responsibilities
 from mdbench.core import metrics
@@ -18,11 +19,8 @@ STAGES = 4  # reweighting layers between the second and the last, each of which 
 
 def main() -> None:
     """Three ways to solve the normal equations, and one step beside them."""
-    print(
-        "| task | T | second moments, solved | covariance, solved | covariance, seven layers | md1 |\n"
-        + "|---" * 6
-        + "|"
-    )
+    headings = ["task", "T", "second moments, solved", "covariance, solved", "covariance, seven layers", "md1"]
+    table = Table("newton layers", headings)
     suite = load_suite("core")
     for name in suite.tasks:
         task = load_task(name)
@@ -32,7 +30,8 @@ def main() -> None:
             bayes, md1 = (metrics.normalise(build_predictor(p, task).predict(contexts)) for p in ("bayes", "md1"))
             solved = [next_token_probs(task, weights, contexts) for weights in _solutions(task, contexts)]
             row = [metrics.kl(bayes, metrics.normalise(probs)).mean() for probs in (*solved, md1)]
-            print(f"| {name} | {length} | " + " | ".join(f"{value:.2e}" for value in row) + " |", flush=True)
+            table.add(name, str(length), *(f"{value:.2e}" for value in row))
+    table.put()
 
 
 def _solutions(task: DirichletMixture, contexts: np.ndarray) -> list[np.ndarray]:

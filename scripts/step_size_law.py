@@ -13,6 +13,7 @@ import argparse
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
+from tables import Table
 
 from mdbench.algorithms.mirror_descent import ADAPTIVE, MATRIX, adaptive_constants, adaptive_step, deviations
 from mdbench.algorithms.tuning import calibration_contexts, tuned_constants, tuned_step_size
@@ -57,10 +58,10 @@ def limit(name: str) -> float:
 
 
 def main() -> None:
-    """Print the tables."""
+    """Make the tables."""
     argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0]).parse_args()
-    print("| task | T | tuned η | mean of the law's | a | b | a, b of the matrix step | excess KL: md1 | adaptive "
-          "| Newton | adaptive_tuned | matrix |\n|---|---|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    headings = ["task", "T", "tuned η", "mean of the law's", "a", "b", "a, b of the matrix step", "excess KL: md1"]
+    law = Table("step sizes", [*headings, "adaptive", "Newton", "adaptive_tuned", "matrix"])
     for name in TASKS:
         task = load_task(name)
         for length in LENGTHS:
@@ -75,17 +76,17 @@ def main() -> None:
             weights += [adaptive_step(x, newton, matrix=True), adaptive_step(x, np.array(fitted))]
             weights += [adaptive_step(x, np.array(matrix), matrix=True)]
             scores = (kl(bayes, task.truth(np.asarray(each), contexts)).mean() for each in weights)
-            print(
-                f"| {name} | {length} | {eta:.3f} | {(1 / (a + b * s)).mean():.3f} | {fitted[0]:.2f} "
-                f"| {fitted[1]:.2f} | {matrix[0]:.2f}, {matrix[1]:.2f} | {' | '.join(f'{s:.2g}' for s in scores)} |",
-                flush=True,
-            )
-    print("\n| m | isotropic information: m/(m - 1) | through the softmax, α = 1 | α = 0.1 | α = 3 | T = 4,096 |")
-    print("|---|---|---|---|---|---|")
+            sizes = (f"{size:.3f}" for size in (eta, (1 / (a + b * s)).mean()))
+            constants = f"{fitted[0]:.2f}", f"{fitted[1]:.2f}", f"{matrix[0]:.2f}, {matrix[1]:.2f}"
+            law.add(name, str(length), *sizes, *constants, *(f"{score:.2g}" for score in scores))
+    law.put()
+    headings = ["m", "isotropic information: m/(m - 1)", "through the softmax, α = 1", "α = 0.1", "α = 3", "T = 4,096"]
+    why = Table("why b", headings)
     for name in TASKS:
         m = load_task(name).order
-        by_alpha = " | ".join(f"{through_softmax(m, alpha):.2f}" for alpha in (1.0, 0.1, 3.0))
-        print(f"| {m} | {m / (m - 1):.2f} | {by_alpha} | {limit(name):.2f} |", flush=True)
+        derived = (m / (m - 1), *(through_softmax(m, alpha) for alpha in (1.0, 0.1, 3.0)), limit(name))
+        why.add(str(m), *(f"{b:.2f}" for b in derived))
+    why.put()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from tables import put, put_found, table
 
 import mdbench
 from mdbench.claims.finding import Curve, Panel
@@ -59,24 +60,6 @@ def shown(found: Evaluation, names: Sequence[str], length: int) -> list[str]:
     return ["at gold" if of[n].at_gold else f"{of[n].excess_kl:.2g}" for n in names]
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """As Markdown."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def put(name: str, text: str) -> None:
-    """A table where the pages have its name."""
-    for page in (ROOT / "docs" / "worlds.md", *DOCS.glob("*.md")):
-        old = page.read_text(encoding="utf-8")
-        new = re.sub(
-            rf"(<!-- {re.escape(name)} -->\n).*?(\n<!-- end -->)", lambda m: f"{m[1]}{text}{m[2]}", old, flags=re.DOTALL
-        )
-        if new != old:
-            page.write_text(new, encoding="utf-8")
-    print(f"{name}\n{text}\n", flush=True)
-
-
 def picture(family: str) -> None:
     """Excess KL against T."""
     name, names = PICTURES[family]
@@ -95,7 +78,8 @@ def picture(family: str) -> None:
     write_figure(draw([panel]), DOCS / family)
     headings = ["predictor", *(f"T = {t}" for t in lengths)]
     by_length = [shown(found, names, t) for t in lengths]
-    put(f"picture {family}", table(headings, [[f"`{p}`", *cells] for p, *cells in zip(names, *by_length, strict=True)]))
+    rows = [[f"`{p}`", *cells] for p, *cells in zip(names, *by_length, strict=True)]
+    put_found(f"picture {family}", headings, rows)
 
 
 def shifts() -> None:
@@ -104,7 +88,7 @@ def shifts() -> None:
     for name in (TASK, *SHIFTS):
         found = mdbench.evaluate(BUILT, task=TASK, world=find(name), lengths=[32], n_sequences=N, references=())
         rows.append([name, *shown(found, BUILT, 32)])
-    put("shifts", table(["world", *(f"`{p}`" for p in BUILT)], rows))
+    put_found("shifts", ["world", *(f"`{p}`" for p in BUILT)], rows)
 
 
 def diversity() -> None:
@@ -129,7 +113,7 @@ def diversity() -> None:
         rows.append([str(n_atoms), *cells, *["" for _ in range(5 - len(cells))]])
     headings = ["K", "the two golds apart", "trained on the Dirichlet: to the atoms' gold", "to the Dirichlet's"]
     headings += ["trained on the atoms: to the atoms' gold", "to the Dirichlet's"]
-    put("diversity", table(headings, rows))
+    put_found("diversity", headings, rows)
     curves = [
         Curve("the two golds apart", ATOMS, apart, dashed=True),
         Curve("trained on the Dirichlet, to the atoms' gold", ATOMS, [a for a, _ in inferring]),
@@ -159,7 +143,7 @@ def cost() -> None:
             gold_predictive(task, contexts[:, :length], [length], task.gold, kept=open_store(cache=False))
             cells.append(f"{time.perf_counter() - started:.2g} s (T = {length})")
         rows.append([name, f"{n:,}", *cells])
-    put("cost", table(["task", "sequences", "shorter", "longer"], rows))
+    put_found("cost", ["task", "sequences", "shorter", "longer"], rows)
 
 
 def boards() -> None:

@@ -12,6 +12,7 @@ import itertools
 import posixpath
 import re
 import shlex
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -290,3 +291,72 @@ def test_lines_can_be_read_side_by_side(path):
     """At most 120 characters; cells of tables cannot be broken."""
     lines = path.read_text(encoding="utf-8").splitlines()
     assert not [f"{k}: {len(line)}" for k, line in enumerate(lines, 1) if len(line) > 120 and not line.startswith("|")]
+
+
+# -------------------------------------------------------------------------------------------------------------- numbers
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import tables  # noqa: E402  # of scripts/
+
+PLACE = re.compile(r"^<!-- (?P<name>.+?) -->\n(?P<table>.*?)\n<!-- end -->$", re.DOTALL | re.MULTILINE)
+PLACES = [(path, place) for path in PAGES for place in PLACE.finditer(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_tables_of_committed_scores_are_those_of_the_records(name):
+    """After a record has changed: python scripts/tables.py."""
+    (found,) = [place["table"] for _, place in PLACES if place["name"] == name]
+    assert found == tables.TABLES[name]()
+
+
+def test_each_place_for_a_table_has_one_script_that_fills_it():
+    scripts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py")}
+    scripts[ROOT / "tests/benchmarks/report.py"] = (ROOT / "tests/benchmarks/report.py").read_text(encoding="utf-8")
+    names = [place["name"] for _, place in PLACES]
+    assert len(set(names)) == len(names)
+    for name in names:
+        words = [name, name.split(" ")[0] + " {"]  # or an f-string that begins so
+        filled = [path.name for path, text in scripts.items() if any(re.search(rf'"{word}', text) for word in words)]
+        assert len(filled) == 1, f"{name}: {filled}"
+
+
+MEASURED = re.compile(r"(?<![\w.^/])\d(?:\.\d+)?e-?\d+|(?<![\w.^/:])\d+\.\d+(?![\w.])|\b\d+%")
+CONSTANT = re.compile(r"1e-?\d+|0\.0*1|95%|5%|1\.000|3\.11|2604\.10848")  # tolerances, levels, names
+SAYS_WHENCE = re.compile(r"^(mdbench|python|pytest|make|time) |throw-away|the command above|as before")
+HOLDS_NUMBERS = re.compile(r"claims|leaderboard|attempts|performance|\.csv|\.json")
+
+
+def sections_of(path):
+    """The heading of each section, the text that is no code, and whether it says where its numbers come from."""
+    heading, numbers, whence = "", set(), False
+    tokens = tokens_of(path)
+    in_table = 0
+    for before, token in itertools.pairwise(tokens):
+        in_table += (token.type == "table_open") - (token.type == "table_close")
+        if token.type == "inline" and before.type == "heading_open":
+            yield heading, numbers, whence
+            heading, numbers, whence = token.content, set(), False
+        elif token.type == "inline":
+            text = "".join(c.content for c in token.children if c.type in ("text", "softbreak"))
+            if not in_table:
+                numbers |= {number for number in MEASURED.findall(text) if not CONSTANT.fullmatch(number)}
+            whence = (
+                whence
+                or bool(SAYS_WHENCE.search(text))
+                or any(
+                    (c.type == "code_inline" and SAYS_WHENCE.match(c.content))
+                    or (c.type == "link_open" and HOLDS_NUMBERS.search(c.attrGet("href")))
+                    for c in token.children
+                )
+            )
+        elif token.type == "fence":
+            whence = whence or any(SAYS_WHENCE.match(line.strip()) for line in token.content.splitlines())
+        elif token.type == "html_block":
+            whence = whence or bool(re.match(r"<!-- (?!end)", token.content))
+    yield heading, numbers, whence
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_section_with_measured_numbers_says_what_measured_them(path):
+    """A command, a table that a script fills, a claim, a file; or that the script was thrown away."""
+    assert [(heading, numbers) for heading, numbers, whence in sections_of(path) if numbers and not whence] == []

@@ -94,6 +94,9 @@ def _run(lab: Laboratory) -> Finding:
             points.append(
                 Curve(name, [f"T = {line['length']}, seed {line['seed']}" for line in own], [v[what] for v in own])
             )
+        if what == "signed":
+            labels = list(dict.fromkeys(label for curve in points for label in curve.x))
+            points.append(Curve(f"{FOUND}, as the rule asks", labels, [FOUND] * len(labels), dashed=True))
         panels.append(Panel(f"share of π found, {title}; negative: in -W_A", "", "share", points, log_y=False))
     return Finding(
         verdict=Verdict.HOLDS if worst >= FOUND else Verdict.FAILS,

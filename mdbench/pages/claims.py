@@ -37,6 +37,28 @@ PER_ROW = 3
 MARKED = 20  # points, from which a curve has no marks
 ASIDE = 1.7  # inches for a legend
 
+COLUMNS = {  # of the files of numbers
+    "`predictor`, `task`, `length`": "who predicted what; the length is T",
+    "`n_sequences`": "over how many sequences the scores are means",
+    "`seeds`; `seed`; `row`": "how many training seeds are in the mean (of `weight_space` which two); one of them",
+    "`kl`, `excess_kl`": "mean scores in nats; ending in `_low` and `_high` the ends of their 95% intervals, "
+    "in `_untouched` those of the network as it is",
+    "`ratio`": "of two scores; of `smoothness` the largest constant over the theorem's, as `at_start` (at λ⁰) and "
+    "`largest_on_grid` (over the simplex) are of each `sequence`, at `weight_of_lag_2`",
+    "`largest_difference`": "of any two probabilities",
+    "`alpha`, `eta`, `strength`, `error`": "prior, step size, how much the rows of π differ (0 not at all, 1 "
+    "as in the task), and the largest error of λ, in the mean over sequences",
+    "`tuned`, `law`, `as_inverse_from`": "step sizes, tuned and by the law; the T from which the law goes as 1/T",
+    "`layer`, `overlap`, `overlap_last`": "attention in common with the construction: of informative "
+    "queries, of the last one",
+    "`keys`, `rows`": "share of the information on π that is in W_A, over keys and over rows, at the `temperature_` "
+    "that suits it best; `against` and `rows_against` in -W_A; `signed` and `signed_rows` the larger of both, negative "
+    "if that is the one in -W_A",
+    "`slope`, `low`, `high`, `eta`": "of log effective step on log η_i, with its interval; the mean effective step",
+    "`basis`, `share`": "whether the second seed's weights were turned into the first one's basis; how much of them "
+    "is in",
+}
+
 Entry = dict[str, Any]  # of claims.json
 FIELDS = {"claim", "statement", "source", "rule", "verdict", "estimate", "interval", "unit", "seeds", "says"}
 FIELDS |= {"device", "seconds", "command", "fast"}
@@ -161,6 +183,8 @@ def render(entries: Sequence[Entry]) -> str:
         ]
         if name != MAIN:
             lines += ["", f"![{name}]({FOLDER}/{name}.svg)"]
+    lines += ["", "## Columns of the files", "", "| column | what it is |", "|---|---|"]
+    lines += [f"| {names} | {meaning} |" for names, meaning in COLUMNS.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -232,13 +256,14 @@ def _draw_panel(ax: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
 def _draw_curve(ax: Axes, curve: Curve, colour: str) -> None:
     few = curve.seeds is not None and curve.seeds < BAND
     ranges = None if curve.band is None else (np.array(curve.band[0]), np.array(curve.band[1]))
-    if isinstance(curve.x[0], str):
+    if isinstance(curve.x[0], str) and not curve.dashed:
         error = None if ranges is None else [np.array(curve.y) - ranges[0], ranges[1] - np.array(curve.y)]
         ax.errorbar(curve.x, curve.y, error, fmt="o", color=colour, label=curve.label or None, markersize=3)
         ax.tick_params(axis="x", labelrotation=90, labelsize=6)
         return
     label = f"{curve.label} (one seed)" if curve.seeds == 1 else curve.label
-    style = ("--" if curve.dashed else "-") + ("o" if len(curve.x) < MARKED else "")
+    marked = len(curve.x) < MARKED and not isinstance(curve.x[0], str)
+    style = ("--" if curve.dashed else "-") + ("o" if marked else "")
     above = 3 if curve.dashed else 2  # what others are held against is seen where both are the same
     width = 0.7 if few or curve.dashed else 1.4
     ax.plot(curve.x, curve.y, style, color=colour, label=label or None, linewidth=width, markersize=2.5, zorder=above)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import xml.etree.ElementTree
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from mdbench.claims.catalogue import MAIN, NAMES, claims_of
 from mdbench.claims.finding import Curve, Panel
 from mdbench.claims.reproduction import rule_of
-from mdbench.pages.claims import draw, entries_of, number, render
+from mdbench.pages.claims import COLUMNS, draw, entries_of, number, render
 
 ROOT = Path(__file__).parents[2]
 FORM = {"claim", "statement", "source", "rule", "verdict", "estimate", "interval", "unit", "seeds", "device", "seconds"}
@@ -121,3 +122,11 @@ def test_the_readme_says_what_the_verdicts_are():
     holds, fails, undecided = (verdicts.count(verdict) for verdict in ("holds", "fails", "undecided"))
     said = f"[All {len(entries)} claims](docs/claims.md) ({holds} hold, {fails} fail, {undecided} undecided)"
     assert said in " ".join(readme.split())
+
+
+def test_every_column_of_the_committed_numbers_is_explained():
+    said = set(re.findall(r"\w+", " ".join([*COLUMNS, *COLUMNS.values()])))
+    endings = re.compile(r"_(low|high|untouched)$|^temperature_")
+    for path in (ROOT / "docs" / "claims").glob("*.csv"):
+        columns = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+        assert {endings.sub("", column) for column in columns} <= said, path.name

@@ -1,0 +1,215 @@
+r"""The tables of docs/ that need no more than what is committed.
+
+`python scripts/tables.py` writes them into their pages. A table stands in its page between ``<!-- NAME -->`` and
+``<!-- end -->``. Scores are those of the public sequences, as the records of the board have them; of contexts longer
+than the board's as docs/results/long.json has them, which
+
+    mdbench evaluate --predictor md1 --predictor md2 --predictor md5 --predictor constructed_l4 \
+        --predictor constructed_l5 --predictor constructed_l7 --predictor trained_l3 --predictor trained_l5 \
+        --predictor standard_l3 --predictor standard_l5 --task mtd-q5-m3 --lengths 192,256 --n-sequences 2048 \
+        --no-references --json > docs/results/long.json
+
+writes in minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mdbench.board.reading import read_record
+from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
+from mdbench.predictors.training_config import CARD
+
+ROOT = Path(__file__).parents[1]
+TASKS = ("mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4")
+SMALL, LENGTHS, LONG = "mtd-q5-m3", (16, 32, 64, 128), (192, 256)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """As Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_table(page: str, name: str, text: str) -> str:
+    """A page with this table in the place that has its name, if it has one."""
+    place = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)"
+    return re.sub(place, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.DOTALL)
+
+
+def put(name: str, text: str) -> None:
+    """Write a table into the page of docs/ that has its name; show it."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        old = page.read_text(encoding="utf-8")
+        new = with_table(old, name, text)
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+    print(f"{name}\n{text}\n", flush=True)
+
+
+def put_found(name: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """The same of a table that takes long to make, with the day and the revision."""
+    git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
+    revision = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip() or "unknown"
+    changed = git(["git", "diff", "--quiet", "HEAD", "--", "mdbench", "tasks", "baselines", "scripts"]).returncode
+    made = f"*Made on {datetime.date.today()}, revision {revision}{'-dirty' if changed else ''}.*"
+    put(name, f"{table(headings, rows)}\n\n{made}")
+
+
+class Table:
+    """One whose rows take long: each is shown when it is there."""
+
+    def __init__(self, name: str, headings: Sequence[str]) -> None:
+        self.name, self.headings, self.rows = name, headings, []  # type: str, Sequence[str], list[Sequence[str]]
+
+    def add(self, *cells: str) -> None:
+        """A row more."""
+        self.rows.append(cells)
+        print(" | ".join(cells), flush=True)
+
+    def put(self) -> None:
+        """Write it into its page."""
+        put_found(self.name, self.headings, self.rows)
+
+
+def short(value: float, digits: int = 3) -> str:
+    """In so many digits, without zeros in the exponent: 1.63e-4."""
+    return re.sub(r"e([+-])0", r"e\1", f"{value:.{digits - 1}e}")
+
+
+def span(values: Sequence[float], form: str = ".2f") -> str:
+    """From the least to the largest."""
+    low, high = (f"{value:{form}}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+@functools.cache
+def scores(task: str, predictor: str) -> dict[int, tuple[float, list[float]]]:
+    """By length: excess KL in the mean, and of each training seed."""
+    path = ROOT / "leaderboard" / "records" / task / f"{predictor}.json"
+    record, _ = read_record(path)
+    found = {cell.length: (cell.excess_kl or 0.0, list(cell.runs or ())) for cell in record.cells}
+    return found | (long()[predictor] if task == SMALL and predictor in long() else {})
+
+
+@functools.cache
+def long() -> dict[str, dict[int, tuple[float, list[float]]]]:
+    """The same of contexts longer than the board's."""
+    found: dict[str, dict[int, tuple[float, list[float]]]] = {}
+    for result in json.loads((ROOT / "docs" / "results" / "long.json").read_text(encoding="utf-8"))["results"]:
+        found.setdefault(result["predictor"], {})[result["length"]] = result["excess_kl"], result["runs"] or []
+    return found
+
+
+def excess(task: str, predictor: str, length: int) -> float:
+    """In the mean over training seeds."""
+    return scores(task, predictor)[length][0]
+
+
+def card(name: str, length: int, seed: int = 0) -> dict[str, Any]:
+    """Of a shipped run of the small task."""
+    path = SHIPPED_WEIGHTS / name / SMALL / f"T{length}" / f"seed{seed}" / CARD
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# ------------------------------------------------------------------------------------------------ trained networks
+
+
+def core() -> str:
+    """All core tasks."""
+    names = ("md1", "trained_l3", "trained_l5", "standard_l3", "standard_l5", "md5")
+    headings = ["", *(f"{task.removeprefix('mtd-')}, T = {' / '.join(map(str, LENGTHS))}" for task in TASKS)]
+    rows = ([f"`{n}`", *(" / ".join(short(excess(t, n, k), 2) for k in LENGTHS) for t in TASKS)] for n in names)
+    return table(headings, rows)
+
+
+def depth() -> str:
+    """More layers, at T = 32."""
+    names = [f"trained_l{k}" for k in range(2, 7)]
+    others = ["md1", "md2", "md5", "uniform"]
+    of = {name: scores(SMALL, name)[32] for name in names + others}
+    rows = [["mean", *(short(of[name][0]) for name in names + others)]]
+    for seed in range(3):
+        rows.append([f"seed {seed}", *(short(of[name][1][seed]) for name in names), *("" for _ in others)])
+    return table(["layers", *(name[-1] for name in names), *(f"`{name}`" for name in others)], rows)
+
+
+def five_layers() -> str:
+    """Against two steps, over the length of the context."""
+    rows = []
+    for length in (*LENGTHS, *LONG):
+        mean, seeds = scores(SMALL, "trained_l5")[length]
+        three, two = excess(SMALL, "trained_l3", length), excess(SMALL, "md2", length)
+        each = ", ".join(short(seed, 2) for seed in seeds)
+        rows.append([str(length), short(mean), each, short(three), short(two), f"{mean / two:.2f}"])
+    return table(["T", "`trained_l5`", "its seeds 0, 1, 2", "`trained_l3`", "`md2`", "`trained_l5` to `md2`"], rows)
+
+
+def targets() -> str:
+    """What training on another target costs, and comes to, at T = 16."""
+    step, rows = excess(SMALL, "md1", 16), []
+    for name in ("paper_l3", "conditional_l3", "trained_l3", "cross_entropy_l3"):
+        made, mean = card(name, 16), excess(SMALL, name, 16)
+        config, together = made["config"], made["seeds_side_by_side"]
+        what = f"{config['target']}, {config['loss'].replace('_', ' ').replace('cross entropy', 'cross-entropy')}"
+        cores = re.search(r"(\d+) cores?", made["device"])
+        assert cores is not None, "seeds 0 were trained on processors"
+        seconds = f"{made['wall_seconds'] * int(cores[1]):,.0f}" + (f" for {together} seeds" if together > 1 else "")
+        rows.append([f"`{name}`", what, f"{config['steps']:,}", seconds, short(mean), f"{mean / step:.2f}"])
+    headings = ["", "target, loss", "steps", "seconds of a core, seed 0", "excess KL", f"to `md1` ({short(step)})"]
+    return table(headings, rows)
+
+
+# --------------------------------------------------------------------------------------------------- constructions
+
+
+def constructions() -> str:
+    """In all core tasks."""
+    names = ("md1", "md2", "md5", "constructed_l4", "constructed_l5", "constructed_l7")
+    headings = ["task", "T", "md1 = three layers", "md2", "md5", "four layers", "five layers", "seven layers"]
+    rows = ([t, str(k), *(short(excess(t, n, k)) for n in names)] for t in TASKS for k in LENGTHS)
+    return table(headings, rows)
+
+
+def long_constructions() -> str:
+    """Of longer contexts."""
+    names = ("constructed_l4", "constructed_l5", "constructed_l7", "md5")
+    rows = ([str(k), *(short(excess(SMALL, n, k), 2) for n in names)] for k in LONG)
+    return table(["T", "four", "five", "seven", "`md5`"], rows)
+
+
+def three_layers() -> str:
+    """Our own against the paper's."""
+    names = ("constructed_l3_adaptive", "md1", "trained_l3")
+    rows = ([str(k), *(short(excess(SMALL, n, k)) for n in names)] for k in (16, 32))
+    return table(["T", *(f"`{n}`" for n in names)], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "core tasks": core,
+    "depth": depth,
+    "five layers": five_layers,
+    "targets": targets,
+    "constructions": constructions,
+    "long constructions": long_constructions,
+    "three layers": three_layers,
+}
+
+
+def main() -> None:
+    """Write all of them."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    for name, made in TABLES.items():
+        put(name, made())
+
+
+if __name__ == "__main__":
+    main()
