@@ -148,7 +148,7 @@ def five_layers() -> str:
     for length in (*LENGTHS, *LONG):
         mean, seeds = scores(SMALL, "trained_l5")[length]
         three, two = excess(SMALL, "trained_l3", length), excess(SMALL, "md2", length)
-        each = ", ".join(short(seed, 2) for seed in seeds)
+        each = ", ".join(map(short, seeds))
         rows.append([str(length), short(mean), each, short(three), short(two), f"{mean / two:.2f}"])
     return table(["T", "`trained_l5`", "its seeds 0, 1, 2", "`trained_l3`", "`md2`", "`trained_l5` to `md2`"], rows)
 

@@ -94,7 +94,9 @@ def agree(
 
 @app.command()
 def inspect(
-    predictor: Annotated[str, typer.Argument(help="A transformer: trained_*, standard_*, constructed_*, run:FOLDER.")],
+    predictor: Annotated[
+        str, typer.Argument(help="A transformer: trained_*, standard_*, constructed_*, run:FOLDER, FILE.py:NAME.")
+    ],
     task: OneTask = "mtd-q5-m3",
     length: Annotated[int, typer.Option("--length", help="Context length.")] = 32,
     out: Annotated[Path | None, typer.Option(help="Folder for the page, inspection.html.")] = None,
@@ -115,7 +117,7 @@ def inspect(
 @app.command()
 def patch(
     predictor: Annotated[
-        str, typer.Argument(help="A transformer: trained_*, standard_*, constructed_*, run:, file.py:.")
+        str, typer.Argument(help="A transformer: trained_*, standard_*, constructed_*, run:FOLDER, FILE.py:NAME.")
     ],
     task: OneTask = "mtd-q5-m3",
     length: Annotated[int, typer.Option("--length", help="Context length.")] = 32,
