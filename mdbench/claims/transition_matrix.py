@@ -59,6 +59,10 @@ def w_a(module: DisentangledTransformer) -> Float[np.ndarray, "q q"]:
     return module.layers[0].attend.detach().cpu().double().numpy()
 
 
+def _count(lines: list[dict[str, Any]], name: str) -> int:
+    return sum(line["predictor"] == name for line in lines)
+
+
 def signed(found: dict[str, float], name: str, against: str) -> float:
     """The share of the better sign, with that sign."""
     return found[name] if found[name] >= found[against] else -found[against]
@@ -81,12 +85,12 @@ def _run(lab: Laboratory) -> Finding:
                 lines.append(line)
                 if seed == 0 and length == min(lab.lengths):
                     image = softmax(w_a(model.module), axis=1)
-                    images.append(Panel(f"{name}, T = {length}, seed 0", "key", "query", image=image))
+                    images.append(Panel(f"W_A of {name}, T = {length}, seed 0", "key a", "query b", image=image))
     along, against = ([line for line in lines if sign * line["signed"] > 0] for sign in (1, -1))
     worst = min(line["keys"] for line in lines)
     enough = sum(line["keys"] >= FOUND for line in lines)
     either = sum(abs(line["signed"]) >= FOUND for line in lines)
-    panels = [Panel("construction", "key", "query", image=over_keys_of(task)), *images]
+    panels = [Panel("the construction's, softmax over keys", "key a", "query b", image=over_keys_of(task)), *images]
     for what, title in (("signed", "over keys"), ("signed_rows", "over rows")):
         points = []
         for name in NAMES:
@@ -105,13 +109,12 @@ def _run(lab: Laboratory) -> Finding:
         unit="share of the information on π in W_A, over keys, the least of all networks",
         seeds=max(line["seed"] for line in lines) + 1,
         says=f"Of {len(lines)} networks {enough} have {FOUND} or more; were the sign free, {either} would. "
-        f"In {len(along)} log π is in W_A, {_range(along, 'signed')} of it over keys (over a, as attention does) and "
-        f"{_range(along, 'signed_rows')} over rows (over b, as π does). In {len(against)} it is in -W_A, "
-        f"{_range(against, 'signed')} and {_range(against, 'signed_rows')}: "
-        f"{sum(v['predictor'] == 'paper_l3' for v in against)} of paper_l3, "
-        f"{sum(v['predictor'] == 'conditional_l3' for v in against)} of conditional_l3, "
-        f"{sum(v['predictor'] == 'trained_l3' for v in against)} of trained_l3 ({task.name}, T = "
-        f"{', '.join(map(str, lab.lengths))} as far as there are weights).",
+        f"In {len(along)} log π is in W_A, {_range(along, 'signed')} of it over keys (over a, the key's state, as "
+        f"attention does) and {_range(along, 'signed_rows')} over rows (over b, the query's, as π does). In "
+        f"{len(against)} it is in -W_A, {_range(against, 'signed')} and {_range(against, 'signed_rows')}, which no "
+        f"positive temperature finds, so that they have 0: "
+        + ", ".join(f"{_count(against, name)} of {_count(lines, name)} of {name}" for name in reversed(NAMES))
+        + f" ({task.name}, T = {', '.join(map(str, lab.lengths))} as far as there are weights).",
         rows=lines,
         panels=panels,
     )

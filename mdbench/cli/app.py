@@ -26,7 +26,9 @@ leaderboard_app = typer.Typer(help="Records to rankings.", no_args_is_help=True)
 
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task name or task file (.toml); repeat for several.")]
 OneTask = Annotated[str, typer.Option("--task", help="Task name or task file (.toml).")]
-Predictor = Annotated[str, typer.Argument(help="A predictor, as name or name:option=value,option=value.")]
+Predictor = Annotated[
+    str, typer.Argument(help="A predictor: NAME, NAME:option=value,option=value, run:FOLDER or FILE.py:NAME.")
+]
 Lengths = Annotated[str | None, typer.Option("--lengths", help="Context lengths, separated by commas.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[str, typer.Option("--device", help="torch device: cpu, cuda, ...")]

@@ -40,7 +40,8 @@ ASIDE = 1.7  # inches for a legend
 COLUMNS = {  # of the files of numbers
     "`predictor`, `task`, `length`": "who predicted what; the length is T",
     "`n_sequences`": "over how many sequences the scores are means",
-    "`seeds`; `seed`; `row`": "how many training seeds are in the mean (of `weight_space` which two); one of them",
+    "`seeds`": "how many training seeds are in the mean; of `weight_space` which two the line joins",
+    "`seed`, `row`": "the training seed, alone or with the network's name",
     "`kl`, `excess_kl`": "mean scores in nats; ending in `_low` and `_high` the ends of their 95% intervals, "
     "in `_untouched` those of the network as it is",
     "`ratio`": "of two scores; of `smoothness` the largest constant over the theorem's, as `at_start` (at λ⁰) and "
@@ -51,9 +52,10 @@ COLUMNS = {  # of the files of numbers
     "`tuned`, `law`, `as_inverse_from`": "step sizes, tuned and by the law; the T from which the law goes as 1/T",
     "`layer`, `overlap`, `overlap_last`": "attention in common with the construction: of informative "
     "queries, of the last one",
-    "`keys`, `rows`": "share of the information on π that is in W_A, over keys and over rows, at the `temperature_` "
-    "that suits it best; `against` and `rows_against` in -W_A; `signed` and `signed_rows` the larger of both, negative "
-    "if that is the one in -W_A",
+    "`keys`, `rows`": "share of the information on π that is in W_A, over keys and over rows, each at the temperature "
+    "τ > 0 that suits it best (`temperature_keys`, `temperature_rows`, ..; the least one tried where the share is 0); "
+    "`against` and `rows_against` in -W_A; `signed` and `signed_rows` the larger of both, negative if that is the one "
+    "in -W_A",
     "`slope`, `low`, `high`, `eta`": "of log effective step on log η_i, with its interval; the mean effective step",
     "`basis`, `share`": "whether the second seed's weights were turned into the first one's basis; how much of them "
     "is in",
@@ -152,6 +154,7 @@ def render(entries: Sequence[Entry]) -> str:
         "| `trained_l3`, `paper_l3`, .. | trained networks, [by name](trained_weights.md) |",
         "| W_A | the attention matrix of layer 1; the construction has (log π)ᵀ there ([more](inside.md)) |",
         "| undecided | neither the claim nor its opposite is shown |",
+        "| ratio | of mean excess KL; over several cells (a task at one T) the geometric mean of theirs |",
         "| interval | of 95%; where training seeds count they are few, so intervals are wide |",
         "",
         *_paragraph(
@@ -179,7 +182,7 @@ def render(entries: Sequence[Entry]) -> str:
             f"| rule | {entry['rule']} |",
             f"| source | {entry['source']} |",
             f"| again | `mdbench reproduce {name} --out DIR`, {_seconds(entry)} on {entry['device']} |",
-            f"| all numbers | [{name}.csv]({FOLDER}/{name}.csv) |",
+            f"| all numbers | [{name}.csv]({FOLDER}/{name}.csv) ([columns](#columns-of-the-files)) |",
         ]
         if name != MAIN:
             lines += ["", f"![{name}]({FOLDER}/{name}.svg)"]
