@@ -78,7 +78,7 @@ def three_layers() -> None:
             strict=True,
         ):
             shares = (share(found, name, interval=name == "tokens_free") for name in SHOWN)
-            table.add(str(length), seed_of(found), *shares, slope(found), f"{scale:.2f}", short(over_keys, 2))
+            table.add(str(length), seed_of(found), *shares, slope(found), f"{scale:.2f}", f"{over_keys:.2g}")
     table.put()
 
 
