@@ -7,6 +7,7 @@ that died, a full disk) is tried again on whatever worker is free, three times i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import itertools
@@ -18,6 +19,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeVar
@@ -35,6 +37,10 @@ Error = TypeVar("Error", bound=Exception)
 ATTEMPTS = 3  # at a cell
 
 ANSWER, FIRST_WORKER = 20, 60  # seconds in which a scheduler answers, and has a worker
+
+PATIENCE = 10  # seconds without a worker until that is said
+
+MOST_A_CORE = 8  # processes of ``local:N``
 
 AHEAD = 4  # cells begun for each worker before the first of them is waited for
 
@@ -58,6 +64,14 @@ class CellFailure(RuntimeError):
     """A cell could not be computed, however often it was tried. The message says how it failed in the end."""
 
 
+class _Stranger(Exception):
+    """A worker that came later has another mdbench, or other libraries."""
+
+    def __init__(self, address: str, sentence: str) -> None:
+        super().__init__(address, sentence)
+        self.address, self.sentence = address, sentence
+
+
 class _Reply(NamedTuple):
     """What a worker sends: the value of a call, or the error that it raised."""
 
@@ -72,6 +86,7 @@ class Cluster:
         self._client, self._topic = client, f"mdbench-{uuid.uuid4().hex}"
         self._expected = fingerprint()
         self._told: dict[str, _Told] = {}
+        self._strangers: dict[str, str] = {}  # workers that are not used, and why
         self._waiting: list[_Call] = []  # begun and not sent
         self._batch = 1  # how many are sent together
         client.subscribe_topic(self._topic, self._hear)
@@ -79,12 +94,12 @@ class Cluster:
     @property
     def n_workers(self) -> int:
         """How many there are now."""
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        return max(1, len(self._workers()))
 
     @property
     def hosts(self) -> list[str]:
         """Of the workers, each once: for what others beside it would disturb."""
-        return sorted({about["host"] for about in self._client.scheduler_info(n_workers=-1)["workers"].values()})
+        return sorted({about["host"] for about in self._workers().values()})
 
     def everywhere(self, function: Callable[..., Value], *arguments: Any) -> dict[str, Value]:
         """What a function returns on every worker, by address."""
@@ -101,6 +116,7 @@ class Cluster:
         total: float = 1,
         advance: Advance = no_advance,
         note: Note = no_note,
+        keep: Callable[[Value], object] | None = None,
         host: str | None = None,
     ) -> Callable[[], Value]:
         """Begin ``function(*arguments, advance)`` on a worker; what is returned waits for it.
@@ -111,16 +127,17 @@ class Cluster:
             total: how much it is, in what ``advance`` counts.
             advance: called as it goes on, and with the rest when it is done.
             note: told where it is computed.
+            keep: given the value as soon as it is there, from a thread of its own, whatever is waited for.
             host: the only one whose workers may do it.
 
         Raises (what waits):
-            InputError, PredictorError: as the function does.
+            InputError, PredictorError: as the function does; the scheduler is gone; no worker has this mdbench.
             CellFailure: it failed three times in any other way.
         """
-        call = _Call(function, arguments, _Told(total, advance, note))
+        call = _Call(function, arguments, _Told(total, advance, note), keep, host)
         self._told[call.name] = call.told
         if host is not None:
-            self._send([call], workers=[host])
+            self._send([call])
         else:
             self._waiting.append(call)
             if len(self._waiting) >= self._batch:
@@ -143,15 +160,38 @@ class Cluster:
         if calls:
             self._send(calls)
 
-    def _send(self, calls: list[_Call], **given: Any) -> None:
+    def _send(self, calls: list[_Call]) -> None:
+        given: dict[str, Any] = {} if calls[0].host is None else {"workers": [calls[0].host]}
+        if self._strangers and not given:
+            known = [worker for worker in self._workers() if worker not in self._strangers]
+            if not known:
+                raise InputError(next(iter(self._strangers.values())))
+            given = {"workers": known}
         of_calls = [(call.name, call.function, len(call.arguments)) for call in calls]
         future = self._client.submit(
             _on_worker, self._expected, self._topic, of_calls, *itertools.chain(*(call.arguments for call in calls)),
             key=f"{calls[0].function.__name__}-{uuid.uuid4().hex}", pure=False, retries=ATTEMPTS - 1, **given,
         )  # fmt: skip
-        replies = functools.cache(future.result)  # of all of them: asked for once, and kept while one needs it
+        replies = functools.cache(functools.partial(self._replies, future))  # asked for once, kept while one needs it
         for place, call in enumerate(calls):
             call.replies, call.place, call.alone = replies, place, len(calls) == 1
+        if any(call.keep for call in calls):
+            future.add_done_callback(functools.partial(_keep, calls))
+
+    def _workers(self) -> dict[str, Any]:
+        """What is known of each, by address."""
+        return self._client.scheduler_info(n_workers=-1)["workers"]
+
+    def _replies(self, future: Any) -> list[_Reply]:
+        """To all calls that were sent together; while there is nobody to compute them, that is said."""
+        while True:
+            try:
+                return future.result(timeout=PATIENCE)
+            except TimeoutError:
+                if future.done():
+                    raise
+                if not self._workers().keys() - self._strangers.keys():
+                    warn_once("the cluster has no worker; waiting for one ...")
 
     def _wait(self, call: _Call) -> Any:
         """The value of a call; one that failed with others is tried by itself."""
@@ -162,8 +202,16 @@ class Cluster:
                 assert call.replies is not None, "it has been sent"
                 try:
                     reply = call.replies()[call.place]
-                    break
+                    if not isinstance(reply.error, _Stranger):
+                        break
+                    self._refuse(reply.error, call)
                 except Exception as error:  # whatever happened there
+                    if isinstance(error, InputError):
+                        raise
+                    if type(error).__name__ in ("FutureCancelledError", "CancelledError"):
+                        raise InputError(
+                            "the Dask scheduler is gone; when there is one again, the same command with --work goes on."
+                        ) from None
                     # To Dask a cell that waited at a worker when it died is as suspect as the one that ran.
                     died = type(error).__name__ == "KilledWorker"
                     if call.alone and not died:
@@ -181,6 +229,13 @@ class Cluster:
         call.told.end()
         return reply.value
 
+    def _refuse(self, stranger: _Stranger, call: _Call) -> None:
+        """Use a worker no more, and say so."""
+        if call.host is not None:
+            raise InputError(stranger.sentence)
+        self._strangers[stranger.address] = stranger.sentence
+        warn_once(f"{stranger.sentence.partition(';')[0]}: it is not used.")
+
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         """What a worker says of a cell while it computes it."""
         said = event[1]
@@ -192,8 +247,16 @@ class Cluster:
 class _Call:
     """A call that has been begun, and where its reply will be."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], told: _Told) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        told: _Told,
+        keep: Callable[[Any], object] | None,
+        host: str | None,
+    ) -> None:
         self.function, self.arguments, self.told, self.name = function, arguments, told, uuid.uuid4().hex
+        self.keep, self.host = keep, host
         self.replies: Callable[[], list[_Reply]] | None = None  # to all calls that were sent together
         self.place, self.alone = 0, True
 
@@ -227,6 +290,14 @@ class _Told:
             self.shown = done
 
 
+def _keep(calls: list[_Call], future: Any) -> None:
+    """When all of them are there: those that came to something."""
+    if future.status == "finished":
+        for call, reply in zip(calls, future.result(), strict=True):
+            if call.keep is not None and reply.error is None:
+                call.keep(reply.value)
+
+
 @contextlib.contextmanager
 def open_cluster(address: str | Cluster | None) -> Iterator[Cluster | None]:
     """The cluster at an address while it is needed: ``local``, ``local:N`` or a scheduler's; None without one.
@@ -241,10 +312,16 @@ def open_cluster(address: str | Cluster | None) -> Iterator[Cluster | None]:
         yield address
         return
     local = re.fullmatch(r"local(?::([1-9][0-9]{0,3}))?", address)
-    if not local and not re.fullmatch(r"[a-z]+://\S+", address):
+    if not local and not re.fullmatch(r"(tcp|tls|ucxx?|wss?)://\S+:[0-9]{1,5}|inproc://\S+", address):
         raise InputError(
             f"--cluster takes local, local:4 (processes on this machine) or the address of a Dask scheduler such as "
             f"tcp://10.0.0.5:8786, not {shown(address)}."
+        )
+    n_local = int(local[1] or n_cores()) if local else 0
+    if n_local > MOST_A_CORE * n_cores():
+        raise InputError(
+            f"--cluster {address} is {n_local} processes, and this machine has {n_cores()} cores; give at most "
+            f"{MOST_A_CORE} a core."
         )
     if find_spec("distributed") is None:
         raise InputError("--cluster needs Dask, which is not installed: pip install 'mdbench[cluster]'.")
@@ -271,17 +348,39 @@ def open_cluster(address: str | Cluster | None) -> Iterator[Cluster | None]:
                 "dashboard_address": "127.0.0.1:0",
                 "silence_logs": logging.CRITICAL,
             }
-            where = stack.enter_context(LocalCluster(n_workers=int(local[1] or n_cores()), **given))
+            where = stack.enter_context(LocalCluster(n_workers=n_local, **given))
+        else:
+            _check_scheduler(address)
         try:
             client = stack.enter_context(Client(where, timeout=ANSWER, set_as_default=False))
-        except (OSError, ValueError):  # TimeoutError is an OSError
-            raise InputError(f"the Dask scheduler at {shown(address)} does not answer within {ANSWER} s.") from None
-        try:
             client.wait_for_workers(1, timeout=FIRST_WORKER)
         except TimeoutError:
             raise InputError(f"the Dask scheduler at {shown(address)} has no worker after {FIRST_WORKER} s.") from None
+        except (OSError, ValueError):
+            raise InputError(f"the Dask scheduler at {shown(address)} is gone.") from None
         check_workers(client)
         yield Cluster(client)
+
+
+def _check_scheduler(address: str) -> None:
+    """Raise :class:`InputError` unless a Dask scheduler answers there.
+
+    Before there is a client, which waits for ever for one that takes a connection and says nothing.
+    """
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    async def ask() -> None:
+        async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
+            await asyncio.wait_for(scheduler.identity(), ANSWER)
+
+    try:
+        with ThreadPoolExecutor(1) as own:  # a notebook has a loop in this thread
+            own.submit(asyncio.run, ask()).result()
+    except (OSError, ValueError):  # TimeoutError is an OSError
+        raise InputError(f"the Dask scheduler at {shown(address)} does not answer within {ANSWER} s.") from None
+    except Exception as error:  # such as TLS without certificates
+        raise InputError(f"no Dask scheduler can be asked at {shown(address)}: {reason_of(error)}") from None
 
 
 def check_workers(client: Any) -> None:
@@ -372,7 +471,7 @@ def _on_worker(
         try:
             _compare(fingerprint(), expected, worker.address)  # it may have come later
         except InputError as error:
-            return [_Reply(None, error)] * len(calls)
+            return [_Reply(None, _Stranger(worker.address, str(error)))] * len(calls)
         for name, function, n in calls:
             replies.append(_reply(worker, topic, name, functools.partial(function, *arguments[:n])))
             arguments = arguments[n:]

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import platform
+import threading
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -38,8 +39,13 @@ Arrays = dict[str, np.ndarray]
 
 Value = TypeVar("Value")
 
-Elsewhere = Callable[[Note], Callable[[], Value]]
-"""Begins a cell in another process, tells the :data:`Note` where, and returns what waits for it."""
+Keep = Callable[[Value], object]
+
+Elsewhere = Callable[[Note, Keep[Value]], Callable[[], Value]]
+"""Begins a cell in another process, tells the :data:`Note` where, and returns what waits for it.
+
+The value is given to ``Keep`` as soon as it is there: cells are waited for in order, and come in another.
+"""
 
 Cache = Literal["all", "gold", "none"]
 
@@ -140,20 +146,31 @@ class Store:
             note(ENDED, *here)
             return value
 
+        kept: set[Path] = set()
+        lock = threading.Lock()
+
+        def keep(missing: list[Path], value: Value) -> None:
+            with lock:
+                for path in missing:
+                    if path not in kept:
+                        _write(path, write(value))
+                        kept.add(path)
+
         def get(compute: Callable[[], Value], found: tuple[Value | None, list[Path]]) -> Value:
             value, missing = found
             if value is None:
                 value = compute()
             else:
                 there()
-            for path in missing:
-                _write(path, write(value))
+            keep(missing, value)
             return value
 
         if elsewhere is None:  # what was computed since it was begun is found
             return lambda: get(computed, self._find(kind, name, read))
         found = self._find(kind, name, read)
-        return functools.partial(get, elsewhere(note) if found[0] is None else computed, found)
+        if found[0] is not None:
+            return functools.partial(get, computed, found)
+        return functools.partial(get, elsewhere(note, functools.partial(keep, found[1])), found)
 
     def _find(self, kind: str, name: str, read: Callable[[bytes], Value]) -> tuple[Value | None, list[Path]]:
         """What a cell holds, if it is there, and where it is missing."""
@@ -176,13 +193,17 @@ def open_store(work: str | Path | None = None, cache: bool = True) -> Store:
     """Cells in ``work``, if there is one, and in the cache folder, for this machine alone.
 
     Raises:
-        InputError: there can be no such folder as ``work``.
+        InputError: there can be no such folder as ``work``, or it holds something else.
     """
     folders = []
     if work is not None:
         work = Path(work)
         if not work.is_dir():
             make_folder(work)
+        elif _is_something_else(work):
+            raise InputError(
+                f"'{work}' holds other things than the cells of a run; give an empty folder, or one that --work made."
+            )
         elif not can_make(work):
             log.warning(
                 "'%s' cannot be written: what is there is used, what is missing is computed and not kept.", work
@@ -191,6 +212,12 @@ def open_store(work: str | Path | None = None, cache: bool = True) -> Store:
     if cache:
         folders.append(cache_folder() / "cells" / machine())
     return Store(tuple(folders), work)
+
+
+def _is_something_else(folder: Path) -> bool:
+    """Whether there are files, and no sign of a run."""
+    visible = any(not path.name.startswith(".") for path in folder.iterdir())
+    return visible and not (folder / PROCESSES).exists() and not any(folder.glob("*/*.cell"))
 
 
 def _read(path: Path) -> bytes | None:

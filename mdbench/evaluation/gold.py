@@ -21,7 +21,7 @@ from mdbench.baselines.catalogue import baseline_entries, build_baseline
 from mdbench.core.cluster import Cluster
 from mdbench.core.errors import InputError, SequenceError, Unsupported
 from mdbench.core.progress import Advance, Note, no_advance
-from mdbench.core.store import Arrays, Store, code_hash, foreign_code, hash_of, open_store
+from mdbench.core.store import Arrays, Keep, Store, code_hash, foreign_code, hash_of, open_store
 from mdbench.evaluation.running import CHUNK
 from mdbench.tasks import DirichletMixture, Predictive, Recorded, Task
 
@@ -71,10 +71,10 @@ def begin_gold(
         def compute(shard: np.ndarray = shard) -> Arrays:
             return shard_gold(baseline, task, lengths, shard, progress)
 
-        def elsewhere(note: Note, k: int = k, n: int = n) -> Callable[[], Arrays]:
+        def elsewhere(note: Note, keep: Keep[Arrays], k: int = k, n: int = n) -> Callable[[], Arrays]:
             assert cluster is not None
             given = baseline, task, lengths, sent[k]
-            return cluster.begin(shard_gold, *given, total=n, advance=progress, note=note)
+            return cluster.begin(shard_gold, *given, total=n, advance=progress, note=note, keep=keep)
 
         there = functools.partial(progress, n)
         key = _key(task, shard, lengths, baseline)

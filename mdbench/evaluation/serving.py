@@ -15,7 +15,7 @@ from mdbench.baselines import EXACT
 from mdbench.core.cluster import CellFailure, Cluster
 from mdbench.core.errors import InputError, PredictorError, Unsupported, foreign
 from mdbench.core.progress import Advance, Note, Progress
-from mdbench.core.store import Arrays, Cache, Elsewhere, Store
+from mdbench.core.store import Arrays, Cache, Elsewhere, Keep, Store
 from mdbench.evaluation.gold import check_gold
 from mdbench.evaluation.isolation import Isolated, Limits
 from mdbench.evaluation.results import FAILED, Skipped
@@ -104,8 +104,8 @@ class Server:
             return None
 
         def of_chunk(k: int) -> Elsewhere[Arrays]:
-            def begin(note: Note) -> Callable[[], Arrays]:
-                wait = cluster.begin(predict_by_name, source, length, run, sent[k], note=note)
+            def begin(note: Note, keep: Keep[Arrays]) -> Callable[[], Arrays]:
+                wait = cluster.begin(predict_by_name, source, length, run, sent[k], note=note, keep=keep)
 
                 def wait_for() -> Arrays:
                     try:

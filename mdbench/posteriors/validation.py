@@ -31,7 +31,7 @@ from mdbench.core.errors import InputError, Unsupported
 from mdbench.core.files import as_dicts
 from mdbench.core.progress import Advance, Note, Progress, no_progress
 from mdbench.core.statistics import holm
-from mdbench.core.store import Store, code_hash, foreign_code, open_store
+from mdbench.core.store import Keep, Store, code_hash, foreign_code, open_store
 from mdbench.core.verdict import Verdict
 from mdbench.evaluation.gold import check_gold, gold_predictive
 from mdbench.tasks import DirichletMixture, Mixture, Stream, Task, as_task, load_suite, sample
@@ -433,9 +433,9 @@ def _begin(
         "foreign code": foreign_code(task, method),
     }
 
-    def elsewhere(note: Note) -> Callable[[], dict[str, Any]]:
+    def elsewhere(note: Note, keep: Keep[dict[str, Any]]) -> Callable[[], dict[str, Any]]:
         assert cluster is not None
-        return cluster.begin(compute, part, total=n, advance=advance, note=note)
+        return cluster.begin(compute, part, total=n, advance=advance, note=note, keep=keep)
 
     there = functools.partial(advance, n)
     begun = kept.begin_json(

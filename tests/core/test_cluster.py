@@ -1,7 +1,10 @@
 import os
+import queue
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 
@@ -141,11 +144,89 @@ def test_workers_of_another_version_are_refused(cluster, monkeypatch):
     with pytest.raises(InputError, match=r"worker tcp://there:1 has jax 0\.0\.1, and here it is \S+; give"):
         cluster_module.check_workers(Old())
     monkeypatch.setattr(cluster, "_expected", here | {"numpy": "1"})  # one that comes later is found out by its cells
+    monkeypatch.setattr(cluster, "_strangers", {})
     with pytest.raises(InputError, match=r"worker tls://\S+ has numpy \S+, and here it is 1; give"):
         cluster.begin(lambda _advance: 1)()
 
 
-@pytest.mark.parametrize("address", ["local:0", "here", "tcp://", "10.0.0.1:8786"])
+def test_a_worker_of_another_version_that_comes_later_is_not_used_and_the_others_go_on(cluster, monkeypatch):
+    def where(_advance):
+        from distributed import get_worker
+
+        return get_worker().address
+
+    stranger = sorted(cluster._workers())[0]
+    monkeypatch.setattr(cluster, "_strangers", {})
+    cluster.everywhere(_say_another_version_on, stranger)
+    try:
+        found = {wait() for wait in [cluster.begin(where) for _ in range(8)]}
+    finally:
+        cluster.everywhere(_say_the_version_again)
+    assert found == cluster._workers().keys() - {stranger}
+    assert set(cluster._strangers) == {stranger}
+
+
+def _say_another_version_on(address, dask_worker):
+    if dask_worker.address == address:
+        cluster_module.fingerprint = lambda: cluster_module_fingerprint() | {"numpy": "1"}
+
+
+def _say_the_version_again():
+    cluster_module.fingerprint = cluster_module_fingerprint
+
+
+cluster_module_fingerprint = cluster_module.fingerprint
+
+
+def test_what_is_there_is_kept_whatever_is_waited_for(cluster, tmp_path):
+    def work(path, _advance):
+        while path is not None and not os.path.exists(path):
+            time.sleep(0.01)
+        return "there"
+
+    kept = queue.Queue()
+    first = cluster.begin(work, str(tmp_path / "go"))
+    cluster.begin(work, None, keep=kept.put)  # nobody waits for it
+    assert kept.get(timeout=30) == "there"
+    (tmp_path / "go").touch()
+    assert first() == "there"
+
+
+def test_no_worker_is_said(cluster, monkeypatch, caplog):
+    class Never:
+        asked = 0
+
+        def result(self, timeout):
+            self.asked += 1
+            assert timeout == 0.01
+            if self.asked == 3:
+                return []
+            raise TimeoutError
+
+        def done(self):
+            return False
+
+    monkeypatch.setattr(cluster_module, "PATIENCE", 0.01)
+    monkeypatch.setattr(cluster, "_workers", dict)
+    assert cluster._replies(Never()) == []
+    assert [record.message for record in caplog.records] == ["mdbench: the cluster has no worker; waiting for one ..."]
+
+
+def test_a_scheduler_that_goes_away_is_said(cluster, monkeypatch):
+    class FutureCancelledError(Exception):
+        pass
+
+    def gone(_future):
+        raise FutureCancelledError("scheduler-connection-lost")
+
+    monkeypatch.setattr(cluster, "_replies", gone)
+    with pytest.raises(InputError, match="the Dask scheduler is gone"):
+        cluster.begin(lambda _advance: 1)()
+
+
+@pytest.mark.parametrize(
+    "address", ["local:0", "here", "tcp://", "10.0.0.1:8786", "tcp://10.0.0.1", "http://10.0.0.1:80"]
+)
 def test_an_address_that_is_none(address):
     with pytest.raises(InputError, match="--cluster takes local"), open_cluster(address):
         pass
@@ -157,6 +238,35 @@ def test_nobody_answers(monkeypatch):
         pytest.raises(InputError, match=r"scheduler at 'tcp://127\.0\.0\.1:1' does not answer within 0\.5 s"),
         open_cluster("tcp://127.0.0.1:1"),
     ):
+        pass
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+def test_something_else_answers(monkeypatch, says):
+    monkeypatch.setattr(cluster_module, "ANSWER", 0.5)
+
+    def serve(listening):
+        taken, _ = listening.accept()
+        taken.sendall(says)
+        time.sleep(3)
+        taken.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=(listening,), daemon=True).start()
+        address = f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(InputError, match=r"Dask scheduler"), open_cluster(address):
+            pass
+
+
+def test_tls_without_certificates_is_a_sentence():
+    said = r"no Dask scheduler can be asked at 'tls://127\.0\.0\.1:1': .*ssl_context"
+    with pytest.raises(InputError, match=said), open_cluster("tls://127.0.0.1:1"):
+        pass
+
+
+def test_more_processes_than_a_machine_can_bear():
+    said = r"--cluster local:9999 is 9999 processes, and this machine has \d+ cores"
+    with pytest.raises(InputError, match=said), open_cluster("local:9999"):
         pass
 
 

@@ -179,3 +179,10 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path):
     """`python tests/kills.py` does thirty, and full disks, read-only folders and two runs at once."""
     kills = runpy.run_path(str(Path(__file__).parents[1] / "kills.py"))
     kills["killed"](2, 0, kills["prepared"](tmp_path), say=lambda _line: None)
+
+
+def test_a_folder_of_other_things_is_no_folder_of_work(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds other things than the cells of a run; give an empty folder"):
+        open_store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
