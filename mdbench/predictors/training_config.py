@@ -57,7 +57,7 @@ class TrainingConfig:
         d_rel: width of a disentangled model's relative-position values; the construction needs the order m, but wider
             ones make the optimiser find it many times sooner.
         width: of a standard model's residual stream.
-        heads: of a standard model's attention.
+        heads: of a standard model's attention; the presets give it 4.
         target: what is learned at the last position: ``token`` (one-hot y_{T+1}, the paper's), ``conditional``
             (p_λ(· | y)) or ``bayes`` (p_B(· | y)); all three have the same optimum.
         loss: ``squared_error`` of the linear output, or ``cross_entropy`` of its softmax.
