@@ -172,11 +172,16 @@ class Cluster:
             _on_worker, self._expected, self._topic, of_calls, *itertools.chain(*(call.arguments for call in calls)),
             key=f"{calls[0].function.__name__}-{uuid.uuid4().hex}", pure=False, retries=ATTEMPTS - 1, **given,
         )  # fmt: skip
-        replies = functools.cache(functools.partial(self._replies, future))  # asked for once, kept while one needs it
+        once, fetch = threading.Lock(), functools.cache(functools.partial(self._replies, future))
+
+        def replies() -> list[_Reply]:  # sent here once, whoever asks first, and held while one needs it
+            with once:
+                return fetch()
+
         for place, call in enumerate(calls):
             call.replies, call.place, call.alone = replies, place, len(calls) == 1
         if any(call.keep for call in calls):
-            future.add_done_callback(functools.partial(_keep, calls))
+            future.add_done_callback(functools.partial(_keep, calls, replies))
 
     def _workers(self) -> dict[str, Any]:
         """What is known of each, by address."""
@@ -202,12 +207,7 @@ class Cluster:
                 assert call.replies is not None, "it has been sent"
                 try:
                     reply = call.replies()[call.place]
-                    if not isinstance(reply.error, _Stranger):
-                        break
-                    self._refuse(reply.error, call)
                 except Exception as error:  # whatever happened there
-                    if isinstance(error, InputError):
-                        raise
                     if type(error).__name__ in ("FutureCancelledError", "CancelledError"):
                         raise InputError(
                             "the Dask scheduler is gone; when there is one again, the same command with --work goes on."
@@ -220,6 +220,10 @@ class Cluster:
                         raise CellFailure("the workers that computed it died, one after the other") from None
                     if not call.alone:
                         call.told.begun = 0
+                else:
+                    if not isinstance(reply.error, _Stranger):
+                        break
+                    self._refuse(reply.error, call)
                 self._send([call])
         finally:
             del self._told[call.name]
@@ -290,10 +294,10 @@ class _Told:
             self.shown = done
 
 
-def _keep(calls: list[_Call], future: Any) -> None:
+def _keep(calls: list[_Call], replies: Callable[[], list[_Reply]], future: Any) -> None:
     """When all of them are there: those that came to something."""
     if future.status == "finished":
-        for call, reply in zip(calls, future.result(), strict=True):
+        for call, reply in zip(calls, replies(), strict=True):
             if call.keep is not None and reply.error is None:
                 call.keep(reply.value)
 
