@@ -14,7 +14,6 @@ where there is one, at nothing.
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -145,11 +144,15 @@ class LagMixture(Mixture):
 
     def any_likelihoods(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B n c"]:
         """:meth:`likelihoods` of checked contexts, impossible ones too."""
-        table = np.ascontiguousarray(self.matrices).ravel()
-        x = _looked_up(table, self.n_states, self.order, np.ascontiguousarray(tokens), self.n_components)
+        x = _looked_up(*self.table, self.n_states, self.order, np.ascontiguousarray(tokens), self.n_components)
         if self.independent is not None:
             x[..., self.order] = self.independent.take(tokens[:, self.order :])
         return x
+
+    @property
+    def table(self) -> tuple[Float[np.ndarray, " entries"], int]:
+        """The entries of the matrices, and how many there are from those of one lag to those of the next."""
+        return np.ascontiguousarray(self.matrices).ravel(), self.n_states**2
 
     def rows(self, contexts: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B c q"]:
         """π_g(y_{T+1-g}, ·), and the independent distribution."""
@@ -254,10 +257,15 @@ class SharedMatrix(LagMixture):
         """q, the size of the vocabulary."""
         return len(self.transition)
 
-    @functools.cached_property
+    @property
     def matrices(self) -> Float[np.ndarray, "m q q"]:
         """π for every lag."""
         return np.broadcast_to(self.transition, (self.order, *self.transition.shape))
+
+    @property
+    def table(self) -> tuple[Float[np.ndarray, " entries"], int]:
+        """Those of π, which are there once for all lags."""
+        return np.ascontiguousarray(self.transition).ravel(), 0
 
     def _component_rows(self, window: Any) -> Any:
         import jax.numpy as jnp
@@ -273,7 +281,7 @@ class DirichletLagMixture(DirichletMixture, LagMixture):
 
 @compiled
 def _looked_up(
-    table: Float[np.ndarray, " m_q_q"], q: int, m: int, tokens: Int[np.ndarray, "B T"], n_components: int
+    table: Float[np.ndarray, " entries"], lag: int, q: int, m: int, tokens: Int[np.ndarray, "B T"], n_components: int
 ) -> Float[np.ndarray, "B n c"]:
     """π_g(y_{t-g}, y_t) of tokens that are known to be states; components after the lags are left open."""
     batch, length = tokens.shape
@@ -282,7 +290,7 @@ def _looked_up(
         row, found = tokens[i], x[i]
         for g in range(m):
             for t in range(m, length):
-                entry = (g * q + row[t - g - 1]) * q + row[t]
+                entry = g * lag + row[t - g - 1] * q + row[t]
                 found[t - m, g] = table[np.uint64(entry)]  # unsigned: no look at whether it counts from the end
     return x
 

@@ -53,20 +53,15 @@ def descend_evenly(x: Float[np.ndarray, "batch n m"], eta: float, steps: int) ->
     first = _first_step(np.ascontiguousarray(x), float(eta))
     if steps == 1:
         return np.exp(first)
-    log_x = np.zeros((padded_length(n), x.shape[2], len(x)))  # sequences side by side, for vector instructions
-    log_x[:n] = np.log(x.transpose(1, 2, 0))
+    log_x = np.log(padded(x)).transpose(1, 2, 0)  # sequences side by side, for vector instructions
     return np.asarray(_descend_padded(log_x, first.T, n, eta, steps - 1)).T
 
 
 def padded(x: Float[np.ndarray, "batch n m"]) -> Float[np.ndarray, "batch more m"]:
     """With transitions that say nothing, so that many lengths share compiled code."""
-    more = padded_length(x.shape[1]) - x.shape[1]
+    n = x.shape[1]
+    more = max(LEAST_PADDED, 1 << (n - 1).bit_length()) - n
     return np.pad(x, ((0, 0), (0, more), (0, 0)), constant_values=1.0)
-
-
-def padded_length(n: int) -> int:
-    """How many transitions there are after padding."""
-    return max(LEAST_PADDED, 1 << (n - 1).bit_length())
 
 
 @compiled
