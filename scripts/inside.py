@@ -6,11 +6,10 @@ a table it makes that alone.
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Callable, Sequence
 
-from tables import Table, short, span
+from tables import Table, make, short
 
 import mdbench
 from mdbench.mechanism.identification import Identified
@@ -62,9 +61,10 @@ def slope(found: Identified) -> str:
     return "" if found.adaptation is None else f"{found.adaptation.slope:.2f}"
 
 
-def seed_of(found: Identified) -> str:
-    """Its number, at the end of its row's name."""
-    return found.row.rpartition("=")[2]
+def span(values: Sequence[float], show: Callable[[float], str]) -> str:
+    """From the least to the largest."""
+    low, high = show(min(values)), show(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def three_layers() -> None:
@@ -78,7 +78,8 @@ def three_layers() -> None:
             strict=True,
         ):
             shares = (share(found, name, interval=name == "tokens_free") for name in SHOWN)
-            table.add(str(length), seed_of(found), *shares, slope(found), f"{scale:.2f}", f"{over_keys:.2g}")
+            seed = found.row.rpartition("=")[2]
+            table.add(str(length), seed, *shares, slope(found), f"{scale:.2f}", f"{over_keys:.2g}")
     table.put()
 
 
@@ -100,10 +101,10 @@ def others() -> None:
             nearest = ", ".join(f"`{found.nearest}`" for found in seeds)
             fits = [[found[found.nearest] for found in seeds], [found[step] for found in seeds]]
             shares = [[100 * f.explained for f in each if f.explained is not None] for each in fits]
-            of_nearest, of_step = (f"{span(each, '.0f')}%" if each else "" for each in shares)
+            of_nearest, of_step = (f"{span(each, '{:.0f}'.format)}%" if each else "" for each in shares)
             slopes = [found.adaptation.slope for found in seeds if found.adaptation is not None]
             scales = [scale for scale, *_ in matrices(name, task, length)] if not name.startswith("standard") else []
-            cells = (span(values) if values else "" for values in (slopes, scales))
+            cells = (span(values, "{:.2f}".format) if values else "" for values in (slopes, scales))
             where = (f"`{name}`", task.removeprefix("mtd-"), str(length))
             table.add(*where, nearest, of_nearest, f"`{step}` {of_step}", *cells)
     table.put()
@@ -113,18 +114,14 @@ def patched() -> None:
     """What parts do, three seeds."""
     found = mdbench.patch("trained_l3", task=SMALL, length=32, n_sequences=512)
     headings = ["what is replaced", "by", "excess KL, three seeds", "with the readout fitted anew"]
-    table = Table("patched", headings)
-    table.add("nothing", "", between([one.excess_kl for one in found.interventions if not one.layer]), "")
+    table, two_digits = Table("patched", headings), functools.partial(short, digits=2)
+    table.add("nothing", "", span([one.excess_kl for one in found.interventions if not one.layer], two_digits), "")
     for layer, part, by in REPLACED:
-        each = (between([one.excess_kl for one in found.of(layer, part, by, refit)]) for refit in (False, True))
+        each = (
+            span([one.excess_kl for one in found.of(layer, part, by, refit)], two_digits) for refit in (False, True)
+        )
         table.add(f"{part} of layer {layer}", by, *each)
     table.put()
-
-
-def between(values: Sequence[float]) -> str:
-    """From the least to the largest."""
-    low, high = short(min(values), 2), short(max(values), 2)
-    return low if low == high else f"{low} to {high}"
 
 
 TABLES: dict[str, Callable[[], None]] = {
@@ -135,13 +132,5 @@ TABLES: dict[str, Callable[[], None]] = {
 }
 
 
-def main() -> None:
-    """Make what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[[], *TABLES], metavar="NAME", help=", ".join(TABLES))
-    for name in parser.parse_args().names or TABLES:
-        TABLES[name]()
-
-
 if __name__ == "__main__":
-    main()
+    make(__doc__, TABLES)

@@ -20,7 +20,7 @@ import functools
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,12 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def with_table(page: str, name: str, text: str) -> str:
-    """A page with this table in the place that has its name, if it has one."""
-    place = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)"
-    return re.sub(place, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.DOTALL)
-
-
 def put(name: str, text: str) -> None:
-    """Write a table into the page of docs/ that has its name; show it."""
+    """Write a table into the place of docs/ that has its name; show it."""
+    place = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     for page in sorted((ROOT / "docs").rglob("*.md")):
         old = page.read_text(encoding="utf-8")
-        new = with_table(old, name, text)
+        new = place.sub(lambda m: f"{m[1]}{text}\n{m[2]}", old)
         if new != old:
             page.write_text(new, encoding="utf-8")
     print(f"{name}\n{text}\n", flush=True)
@@ -85,10 +80,16 @@ def short(value: float, digits: int = 3) -> str:
     return re.sub(r"e([+-])0", r"e\1", f"{value:.{digits - 1}e}")
 
 
-def span(values: Sequence[float], form: str = ".2f") -> str:
-    """From the least to the largest."""
-    low, high = (f"{value:{form}}" for value in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
+def make(description: str | None, parts: Mapping[str, Callable[[], object]]) -> None:
+    """Make the parts that the command line names, all if none."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(parts)}; all if none")
+    names = parser.parse_args().names
+    for name in names:
+        if name not in parts:
+            parser.error(f"'{name}' is none of {', '.join(parts)}")
+    for name in names or parts:
+        parts[name]()
 
 
 @functools.cache
@@ -204,12 +205,10 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def main() -> None:
-    """Write all of them."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    for name, made in TABLES.items():
-        put(name, made())
+def write(name: str) -> None:
+    """One of them, into its page."""
+    put(name, TABLES[name]())
 
 
 if __name__ == "__main__":
-    main()
+    make(__doc__, {name: functools.partial(write, name) for name in TABLES})

@@ -9,14 +9,13 @@ goes to the place in the pages that has its name.
 
 from __future__ import annotations
 
-import argparse
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tables import put, put_found, table
+from tables import make, put, put_found, table
 
 import mdbench
 from mdbench.claims.finding import Curve, Panel
@@ -173,18 +172,6 @@ PARTS: dict[str, Callable[[], None]] = {
 }
 
 
-def main() -> None:
-    """Make what was asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PARTS)}; all if none")
-    names = parser.parse_args().names
-    for name in names:
-        if name not in PARTS:
-            parser.error(f"'{name}' is none of {', '.join(PARTS)}")
-    DOCS.mkdir(exist_ok=True)
-    for name in names or PARTS:
-        PARTS[name]()
-
-
 if __name__ == "__main__":
-    main()
+    DOCS.mkdir(exist_ok=True)
+    make((__doc__ or "").split("\n", maxsplit=1)[0], PARTS)

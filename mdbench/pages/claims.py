@@ -259,14 +259,14 @@ def _draw_panel(ax: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
 def _draw_curve(ax: Axes, curve: Curve, colour: str) -> None:
     few = curve.seeds is not None and curve.seeds < BAND
     ranges = None if curve.band is None else (np.array(curve.band[0]), np.array(curve.band[1]))
-    if isinstance(curve.x[0], str) and not curve.dashed:
+    words = isinstance(curve.x[0], str)
+    if words and not curve.dashed:
         error = None if ranges is None else [np.array(curve.y) - ranges[0], ranges[1] - np.array(curve.y)]
         ax.errorbar(curve.x, curve.y, error, fmt="o", color=colour, label=curve.label or None, markersize=3)
         ax.tick_params(axis="x", labelrotation=90, labelsize=6)
         return
     label = f"{curve.label} (one seed)" if curve.seeds == 1 else curve.label
-    marked = len(curve.x) < MARKED and not isinstance(curve.x[0], str)
-    style = ("--" if curve.dashed else "-") + ("o" if marked else "")
+    style = ("--" if curve.dashed else "-") + ("o" if len(curve.x) < MARKED and not words else "")
     above = 3 if curve.dashed else 2  # what others are held against is seen where both are the same
     width = 0.7 if few or curve.dashed else 1.4
     ax.plot(curve.x, curve.y, style, color=colour, label=label or None, linewidth=width, markersize=2.5, zorder=above)
