@@ -52,11 +52,15 @@ def put(name: str, text: str) -> None:
 
 def put_found(name: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """The same of a table that takes long to make, with the day and the revision."""
+    put(name, f"{table(headings, rows)}\n\n*Made on {datetime.date.today()}, revision {revision('scripts')}.*")
+
+
+def revision(*folders: str) -> str:
+    """Of mdbench, and whether it, or these folders, have changed since."""
     git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
-    revision = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip() or "unknown"
-    changed = git(["git", "diff", "--quiet", "HEAD", "--", "mdbench", "tasks", "baselines", "scripts"]).returncode
-    made = f"*Made on {datetime.date.today()}, revision {revision}{'-dirty' if changed else ''}.*"
-    put(name, f"{table(headings, rows)}\n\n{made}")
+    found = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip() or "unknown"
+    changed = git(["git", "diff", "--quiet", "HEAD", "--", "mdbench", "tasks", "baselines", *folders]).returncode
+    return found + ("-dirty" if changed else "")
 
 
 class Table:

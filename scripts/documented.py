@@ -1,0 +1,249 @@
+"""The commands and code of README and docs/: what they are, when they are run, and what came of the long ones.
+
+Fenced blocks of a page are taken in order, in a folder of its own: a block whose first line is a comment with the name
+of a file is that file; Python is executed; lines for the shell are commands. `RULES` says when a command is run, or why
+it is not. tests/test_docs.py runs those of seconds and of a minute. Of all others
+
+    python scripts/documented.py [--all] [PAGE ..]
+
+does what a page says, as a reader would, and stores day, revision, seconds and output in docs/results/commands.json;
+the test asks that each of them is there, as it stands in its page, and ended well. Without a name it follows the pages
+that have something new; with --all these and all others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from tables import put, revision, table
+
+import mdbench
+from mdbench.core.files import write_text
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+STORED_IN = ROOT / "docs" / "results" / "commands.json"
+MOST_OUTPUT = 4000  # characters that are kept of what a command says, its last ones
+
+SECONDS = "takes seconds"  # so `make test` runs it
+MINUTE = "takes a minute at most"  # so the slow tests run it
+STORED = "takes longer, or changes an environment"  # so its output is stored
+
+# When a command is run, or why not: the first that fits it says it.
+RULES = {
+    r"^(pip install (-e|\./)|cp |python gpt/)": STORED,
+    r"^(?!mdbench\b)": "not a command of mdbench: it installs, builds, or starts what this machine may lack",
+    r"tcp://": "needs machines",
+    r"--device cuda": "needs a GPU",
+    r"\bRECORD\b": "stands for any record; the line above it names one",
+    r"mdbench (new-predictor|list|show|sample|reproduce --list|[a-z-]+ --help)\b": SECONDS,
+    r"mdbench reproduce\b": ".ci/run runs it",
+    r"nuts|laplace|my_|mine|mine/|run:|gpt\.py|two_dice|--record|--cluster|--n-sequences 2048": STORED,
+    r"mdbench (evaluate|compare)\b|examples/nights.csv": MINUTE,
+    r"": STORED,
+}
+NOT_RUN = {  # Python
+    "dask_jobqueue": "needs a SLURM cluster",
+    "Baseline[Coin]": "an excerpt of tests/outside/outside_eg/counts.py",
+}
+IN_MINUTES = ("post.nc", "train(")  # Python whose output is stored
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its text, and the line on which it begins."""
+
+    language: str
+    text: str
+    line: int
+
+
+class Step(NamedTuple):
+    """One thing that a page has its reader do, and when it is done: write a file, run Python, or a command."""
+
+    kind: str
+    text: str
+    when: str
+    block: Block
+
+
+def tokens_of(path: Path) -> list[Token]:
+    """A page as Markdown."""
+    return MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
+
+
+def blocks_of(path: Path) -> Iterator[Block]:
+    """Its fenced blocks."""
+    for token in tokens_of(path):
+        if token.type == "fence" and token.map:
+            yield Block(token.info.split(" ")[0], token.content, token.map[0] + 1)
+
+
+def commands_of(block: Block) -> Iterator[str]:
+    """Lines of a block for the shell, continued ones joined, comments left out."""
+    if block.language not in ("", "sh", "bash", "console"):
+        return
+    for line in block.text.replace("\\\n", " ").splitlines():
+        command = re.sub(r"\s+", " ", re.sub(r"\s+#.*", "", line.strip().removeprefix("$ ")))
+        if re.match(r"(mdbench|make|pip|python|dask|git|pytest|cd|cp|\.) ", command):
+            yield command
+
+
+def when(command: str) -> str:
+    """`SECONDS`, `MINUTE`, `STORED`, or the reason why it is not run."""
+    return next(said for pattern, said in RULES.items() if re.search(pattern, command))
+
+
+def steps_of(path: Path) -> Iterator[Step]:
+    """What a reader does who follows a page."""
+    for block in blocks_of(path):
+        file = re.match(r"# (?P<name>[\w./]+\.(py|toml|csv))\b", block.text)
+        if file:
+            yield Step("file", file["name"], SECONDS, block)
+        elif block.language == "python" and block.text[0] not in " #":
+            not_run = next((why for part, why in NOT_RUN.items() if part in block.text), None)
+            minutes = any(part in block.text for part in IN_MINUTES)
+            yield Step("python", block.text, not_run or (STORED if minutes else MINUTE), block)
+        for command in commands_of(block):
+            yield Step("command", command, when(command), block)
+
+
+def where(path: Path, line: int) -> str:
+    """Of a block."""
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def write(name: str, block: Block) -> None:
+    """The file that a block is."""
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(block.text, encoding="utf-8")
+
+
+def stored() -> dict[str, list[dict[str, object]]]:
+    """What was run, by page."""
+    return json.loads(STORED_IN.read_text(encoding="utf-8")) if STORED_IN.exists() else {}
+
+
+def missing() -> list[Path]:
+    """Pages with something that is not stored, or that ended badly."""
+    found = stored()
+    done = {page: {run["text"] for run in runs if run["code"] == 0} for page, runs in found.items()}
+    return [
+        path
+        for path in PAGES
+        if {step.text for step in steps_of(path) if step.when == STORED} - done.get(str(path.relative_to(ROOT)), set())
+    ]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of a reader: what is installed here, and in an environment above it what the page installs."""
+    venv.create(folder, with_pip=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    here = next(path for path in sys.path if path.endswith("site-packages"))
+    (site / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    base = Path(sys.executable).parent
+    (folder / "bin" / "mdbench").write_text(f"#!{folder}/bin/python\nfrom mdbench.cli import main\nmain()\n")
+    (folder / "bin" / "mdbench").chmod(0o755)
+    return os.environ | {"PATH": f"{folder}/bin:{base}:{os.environ['PATH']}", "COLUMNS": "160"}
+
+
+def supply() -> None:
+    """What stands for the reader's own: a matrix, sequences, a task, predictions."""
+    matrix = [[0.75, 0.25], [0.35, 0.65]]
+    np.savetxt("pi.csv", matrix, delimiter=",")
+    drawn = mdbench.sample(mdbench.MTD("own", np.array(matrix), 2), 1000, 3, seed=1)
+    for name in ("s.csv", "seq.csv"):
+        np.savetxt(name, np.asarray(drawn.tokens), fmt="%d", delimiter=",")
+    Path("my_task.toml").write_text(f"order = 2\nlengths = [16, 32]\ntransition = {matrix}\n")
+    for name in ("p.npz", "P.npz"):
+        np.savez(name, **{f"T{length}": np.full((2048, 5), 0.2) for length in (16, 32, 64, 128)})
+    for name in ("examples", "scripts", "tests"):
+        Path(name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "leaderboard", "leaderboard")
+
+
+def follow(path: Path, names: dict[str, str]) -> list[dict[str, object]]:
+    """Do all that a page says, in a folder of its own, which is where we are; what is to be stored."""
+    found = []
+    for step in steps_of(path):
+        if step.kind == "file":
+            write(step.text, step.block)
+            continue
+        if step.when not in (SECONDS, MINUTE, STORED):
+            continue
+        if step.kind == "python":
+            Path("block.py").write_text(step.text)
+        command = "python block.py" if step.kind == "python" else step.text
+        print(f"{where(path, step.block.line)}  {command}", end="  ", flush=True)
+        began = time.monotonic()
+        ran = subprocess.run(["bash", "-c", command], env=names, capture_output=True, text=True)
+        seconds = time.monotonic() - began
+        print(f"{seconds:.0f} s, code {ran.returncode}", flush=True)
+        if ran.returncode:
+            print(textwrap.indent(ran.stderr[-2000:], "    "), flush=True)
+        if step.when == STORED:
+            output = ran.stdout.replace(os.getcwd(), "FOLDER")[-MOST_OUTPUT:]
+            made = {"date": str(datetime.date.today()), "revision": revision()}
+            found.append(
+                {"text": step.text, "code": ran.returncode, "seconds": round(seconds), **made, "output": output}
+            )
+    return found
+
+
+def times() -> None:
+    """How long the commands of docs/commands.md took, into that page."""
+    runs = stored().get("docs/commands.md", [])
+    put(
+        "times of commands",
+        table(
+            ["command", "seconds", "run on", "revision"],
+            [[f"`{run['text']}`", f"{run['seconds']:,}", str(run["date"]), str(run["revision"])] for run in runs],
+        ),
+    )
+
+
+def main() -> None:
+    """Follow pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="all with something new, if none")
+    parser.add_argument("--all", action="store_true", help="all pages")
+    asked = parser.parse_args()
+    pages = [page.resolve() for page in asked.pages] or (PAGES if asked.all else missing())
+    with tempfile.TemporaryDirectory() as scratch:
+        names = environment(Path(scratch) / "env") | {"MDBENCH_CACHE": f"{scratch}/cache"}
+        for path in pages:
+            folder = Path(scratch) / path.stem
+            folder.mkdir()
+            os.chdir(folder)
+            supply()
+            found = follow(path, names)
+            os.chdir(scratch)
+            shutil.rmtree(folder)
+            write_text(
+                STORED_IN,
+                json.dumps(
+                    stored() | {str(path.relative_to(ROOT)): found}, indent=1, sort_keys=True, ensure_ascii=False
+                )
+                + "\n",
+            )
+    times()
+
+
+if __name__ == "__main__":
+    main()
