@@ -7,12 +7,14 @@ a table it makes that alone.
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable, Sequence
 
-from tables import Table, make, short
+from tables import Table, make, scores, short
 
 import mdbench
 from mdbench.mechanism.identification import Identified
+from mdbench.mechanism.inspection import Inside
 
 SMALL, LENGTHS = "mtd-q5-m3", (16, 32, 64, 128)
 SHOWN = ("tokens_free", "tokens_sum_free", "md1_adaptive_tuned", "md1")
@@ -24,6 +26,8 @@ OTHERS = (
     ("standard_l3", SMALL, (16, 32), "md1"),
     ("standard_l5", SMALL, (16, 32), "md1"),
 )
+LOOKED_INTO = (("trained_l3", SMALL), ("trained_l5", SMALL), ("trained_l3", "mtd-q3-m2"))
+STEPS = (1, 3, 5, 13, 27, 44, 100, 300, 900, 1000, 1200, 1500, 3000, 10000)  # about; the nearest snapshot is shown
 REPLACED = (  # layer, part, by what
     (1, "attention", "its mean"),
     (3, "attention", "its mean"),
@@ -41,10 +45,15 @@ def identified(name: str, task: str, lengths: Sequence[int]) -> list[Identified]
 
 
 @functools.cache
+def inside(name: str, task: str, length: int) -> list[Inside]:
+    """Each training seed beside the construction."""
+    return mdbench.inspect(name, task=task, length=length).runs
+
+
 def matrices(name: str, task: str, length: int) -> list[tuple[float, float, float]]:
     """Of each seed of a disentangled network: slope of W_A against log π, its KL over keys, and over rows."""
-    inside = [run.transition for run in mdbench.inspect(name, task=task, length=length).runs]
-    return [(w.scale, w.kl_over_keys, w.kl_rows) for w in inside if w is not None]
+    found = [run.transition for run in inside(name, task, length)]
+    return [(w.scale, w.kl_over_keys, w.kl_rows) for w in found if w is not None]
 
 
 def share(found: Identified, algorithm: str, interval: bool = False) -> str:
@@ -85,9 +94,62 @@ def three_layers() -> None:
 
 def paper_number() -> None:
     """W_A at the paper's length."""
-    table = Table("W_A", ["seed", "KL of W_A over keys", "over rows of π", "slope"])
+    table = Table("W_A", ["seed", "KL of W_A over keys", "over rows of π", "slope", "excess KL"])
+    _, excess = scores(SMALL, "trained_l3")[192]
     for seed, (scale, over_keys, over_rows) in enumerate(matrices("trained_l3", SMALL, 192)):
-        table.add(str(seed), f"{over_keys:.3f}", f"{over_rows:.3f}", f"{scale:.2f}")
+        table.add(str(seed), f"{over_keys:.3f}", f"{over_rows:.3f}", f"{scale:.2f}", short(excess[seed], 2))
+    table.put()
+
+
+def layers() -> None:
+    """Layers beside the construction's, from the least seed to the largest."""
+    headings = ["network", "task", "T", "attention in common, from layer 1 on", "last layer: R² of a step"]
+    table = Table("layers", [*headings, "its attention on the lags", "layer 1 off the lags", "layer 2 against that"])
+    two, whole = "{:.2f}".format, "{:.0f}".format
+    for name, task in LOOKED_INTO:
+        for length in LENGTHS:
+            runs = inside(name, task, length)
+            common = zip(*([100 * layer.overlap_last for layer in run.layers] for run in runs), strict=True)
+            steps = [run.step_size for run in runs if run.step_size is not None]
+            leaks = [run.leak for run in runs if run.leak is not None]
+            table.add(
+                f"`{name}`",
+                task.removeprefix("mtd-"),
+                str(length),
+                "; ".join(f"{span(each, whole)}%" for each in common),
+                span([step.r_squared for step in steps], two),
+                span([100 * step.on_lags for step in steps], whole) + "%",
+                span([100 * share for leak in leaks for share in (leak.leak.min(), leak.leak.max())], whole) + "%",
+                span([leak.correlation for leak in leaks], two),
+            )
+    table.put()
+
+
+def lengths_of_steps() -> None:
+    """How tuned step sizes go with the length."""
+    table = Table("step sizes", ["algorithm", "η goes as T to the power", "95% interval"])
+    found = mdbench.identify("md1", task=SMALL, lengths=LENGTHS, n_sequences=256).exponents
+    for name in ("md1", "md2", "md5"):
+        power, low, high = found[name]
+        table.add(f"`{name}`", f"{power:.2f}", f"{low:.2f} .. {high:.2f}")
+    table.put()
+
+
+def on_the_way() -> None:
+    """Snapshots of one training run."""
+    headings = ["step", "shares of the nearest mixture", "KL to it", "excess KL", "slope of the step", "W_A: slope"]
+    table = Table("phases", headings)
+    with tempfile.TemporaryDirectory() as folder:
+        config = mdbench.preset_config("bayes", 16, start_length=0, learning_rate=0.02, snapshots=40)
+        mdbench.train(SMALL, config, folder, seeds=(0,))
+        found = mdbench.phases_of(f"{folder}/seed0", task=SMALL).snapshots
+    shown = {min(found, key=lambda one: abs(one.step - step)).step for step in STEPS}
+    for one in found:
+        if one.step in shown:
+            shares = sorted(one.mixture.items(), key=lambda item: -item[1])[:2]
+            mixed = ", ".join(f"`{name}` {100 * share:.0f}%" for name, share in shares)
+            slopes = ("" if slope is None else f"{slope:.2f}" for slope in (one.adaptation, one.scale))
+            table.add(f"{one.step:,}", mixed, short(one.mixture_kl, 2), short(one.excess_kl, 2), *slopes)
     table.put()
 
 
@@ -127,6 +189,9 @@ def patched() -> None:
 TABLES: dict[str, Callable[[], None]] = {
     "patched": patched,
     "W_A": paper_number,
+    "phases": on_the_way,
+    "step sizes": lengths_of_steps,
+    "layers": layers,
     "three trained layers": three_layers,
     "other networks": others,
 }
