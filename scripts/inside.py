@@ -140,8 +140,8 @@ def on_the_way() -> None:
     headings = ["step", "shares of the nearest mixture", "KL to it", "excess KL", "slope of the step", "W_A: slope"]
     table = Table("phases", headings)
     with tempfile.TemporaryDirectory() as folder:
-        config = mdbench.preset_config("bayes", 16, start_length=0, learning_rate=0.02, snapshots=40)
-        mdbench.train(SMALL, config, folder, seeds=(0,))
+        config = mdbench.preset_config("bayes", 16, start_length=0, learning_rate=0.02)
+        mdbench.train(SMALL, config, folder, seeds=(0,), snapshots=40)
         found = mdbench.phases_of(f"{folder}/seed0", task=SMALL).snapshots
     shown = {min(found, key=lambda one: abs(one.step - step)).step for step in STEPS}
     for one in found:
