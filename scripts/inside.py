@@ -127,7 +127,7 @@ def layers() -> None:
 
 def lengths_of_steps() -> None:
     """How tuned step sizes go with the length."""
-    table = Table("step sizes", ["algorithm", "η goes as T to the power", "95% interval"])
+    table = Table("steps against length", ["algorithm", "η goes as T to the power", "95% interval"])
     found = mdbench.identify("md1", task=SMALL, lengths=LENGTHS, n_sequences=256).exponents
     for name in ("md1", "md2", "md5"):
         power, low, high = found[name]
@@ -190,7 +190,7 @@ TABLES: dict[str, Callable[[], None]] = {
     "patched": patched,
     "W_A": paper_number,
     "phases": on_the_way,
-    "step sizes": lengths_of_steps,
+    "steps against length": lengths_of_steps,
     "layers": layers,
     "three trained layers": three_layers,
     "other networks": others,
