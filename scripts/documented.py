@@ -32,14 +32,14 @@ from typing import NamedTuple
 import numpy as np
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from tables import put, revision, table
+from tables import COMMANDS as STORED_IN
+from tables import TABLES, TIMES, put, revision
 
 import mdbench
 from mdbench.core.files import write_text
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-STORED_IN = ROOT / "docs" / "results" / "commands.json"
 MOST_OUTPUT = 4000  # characters that are kept of what a command says, its last ones
 
 SECONDS = "takes seconds"  # so `make test` runs it
@@ -178,6 +178,28 @@ def supply() -> None:
     shutil.copytree(ROOT / "leaderboard", "leaderboard")
 
 
+class Ran(NamedTuple):
+    """What came of a command: peak memory is that of its largest process."""
+
+    code: int
+    seconds: float
+    gib: float
+    output: str
+    said: str  # on stderr
+
+
+def run(command: str, names: dict[str, str]) -> Ran:
+    """In a shell with these variables."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        began = time.monotonic()
+        process = subprocess.Popen(["bash", "-c", command], env=names, stdout=out, stderr=err)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        out.seek(0), err.seek(0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
+        return Ran(code, seconds, used.ru_maxrss / 2**20, out.read(), err.read())
+
+
 def follow(path: Path, names: dict[str, str]) -> list[dict[str, object]]:
     """Do all that a page says, in a folder of its own, which is where we are; what is to be stored."""
     found = []
@@ -191,31 +213,16 @@ def follow(path: Path, names: dict[str, str]) -> list[dict[str, object]]:
             Path("block.py").write_text(step.text)
         command = "python block.py" if step.kind == "python" else step.text
         print(f"{where(path, step.block.line)}  {command}", end="  ", flush=True)
-        began = time.monotonic()
-        ran = subprocess.run(["bash", "-c", command], env=names, capture_output=True, text=True)
-        seconds = time.monotonic() - began
-        print(f"{seconds:.0f} s, code {ran.returncode}", flush=True)
-        if ran.returncode:
-            print(textwrap.indent(ran.stderr[-2000:], "    "), flush=True)
+        ran = run(command, names)
+        print(f"{ran.seconds:.0f} s, {ran.gib:.2f} GiB, code {ran.code}", flush=True)
+        if ran.code:
+            print(textwrap.indent(ran.said[-2000:], "    "), flush=True)
         if step.when == STORED:
-            output = ran.stdout.replace(os.getcwd(), "FOLDER")[-MOST_OUTPUT:]
+            output = ran.output.replace(os.getcwd(), "FOLDER")[-MOST_OUTPUT:]
+            measured = {"code": ran.code, "seconds": round(ran.seconds), "gib": round(ran.gib, 2)}
             made = {"date": str(datetime.date.today()), "revision": revision()}
-            found.append(
-                {"text": step.text, "code": ran.returncode, "seconds": round(seconds), **made, "output": output}
-            )
+            found.append({"text": step.text, **measured, **made, "output": output})
     return found
-
-
-def times() -> None:
-    """How long the commands of docs/commands.md took, into that page."""
-    runs = stored().get("docs/commands.md", [])
-    put(
-        "times of commands",
-        table(
-            ["command", "seconds", "run on", "revision"],
-            [[f"`{run['text']}`", f"{run['seconds']:,}", str(run["date"]), str(run["revision"])] for run in runs],
-        ),
-    )
 
 
 def main() -> None:
@@ -242,7 +249,8 @@ def main() -> None:
                 )
                 + "\n",
             )
-    times()
+    for name in TIMES:
+        put(name, TABLES[name]())
 
 
 if __name__ == "__main__":

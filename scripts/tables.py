@@ -24,12 +24,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import mdbench
 from mdbench.board.reading import read_record
 from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
 from mdbench.predictors.training_config import CARD
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4")
+COMMANDS = ROOT / "docs" / "results" / "commands.json"  # what scripts/documented.py has run
+TIMES = {f"times of {page}": page for page in ("docs/commands.md", "docs/performance.md")}  # place: whose commands
 SMALL, LENGTHS, LONG = "mtd-q5-m3", (16, 32, 64, 128), (192, 256)
 
 
@@ -41,25 +44,30 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def put(name: str, text: str) -> None:
     """Write a table into the place of docs/ that has its name; show it."""
-    place = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     for page in sorted((ROOT / "docs").rglob("*.md")):
         old = page.read_text(encoding="utf-8")
-        new = place.sub(lambda m: f"{m[1]}{text}\n{m[2]}", old)
+        new = filled(old, name, text)
         if new != old:
             page.write_text(new, encoding="utf-8")
     print(f"{name}\n{text}\n", flush=True)
 
 
+def filled(page: str, name: str, text: str) -> str:
+    """A page with this in its place of that name, if it has one."""
+    place = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    return place.sub(lambda m: f"{m[1]}{text}\n{m[2]}", page)
+
+
 def put_found(name: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """The same of a table that takes long to make, with the day and the revision."""
-    put(name, f"{table(headings, rows)}\n\n*Made on {datetime.date.today()}, revision {revision('scripts')}.*")
+    put(name, f"{table(headings, rows)}\n\n*Made on {datetime.date.today()}, revision {revision()}.*")
 
 
-def revision(*folders: str) -> str:
-    """Of mdbench, and whether it, or these folders, have changed since."""
+def revision() -> str:
+    """Of mdbench, and whether it has changed since."""
     git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
     found = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip() or "unknown"
-    changed = git(["git", "diff", "--quiet", "HEAD", "--", "mdbench", "tasks", "baselines", *folders]).returncode
+    changed = git(["git", "diff", "--quiet", "HEAD", "--", "mdbench", "tasks", "baselines"]).returncode
     return found + ("-dirty" if changed else "")
 
 
@@ -198,7 +206,72 @@ def three_layers() -> str:
     return table(["T", *(f"`{n}`" for n in names)], rows)
 
 
+def against_steps() -> str:
+    """How many times the excess KL of a construction steps of tuned sizes have, from the least to the most over cells."""
+    rows = []
+    of_each = (
+        ("constructed_l4", "md1"),
+        ("constructed_l5", "md2"),
+        ("constructed_l5", "md5"),
+        ("constructed_l7", "md5"),
+    )
+    for name, steps in of_each:
+        factors = {(task, k): excess(task, steps, k) / excess(task, name, k) for task in TASKS for k in LENGTHS}
+        cells = min(factors, key=factors.__getitem__), max(factors, key=factors.__getitem__)
+        ends = (f"{float(short(factors[task, k])):g} ({task.removeprefix('mtd-')}, T = {k})" for task, k in cells)
+        rows.append([f"`{name}`", f"`{steps}`", *ends])
+    return table(["construction", "steps", "excess KL of the steps over its own, at least", "at most"], rows)
+
+
+# ---------------------------------------------------------------------------------------------------- others
+
+
+def times(page: str) -> str:
+    """How long the commands of a page took that are not a matter of seconds."""
+    runs = json.loads(COMMANDS.read_text(encoding="utf-8")).get(page, [])
+    rows = (
+        [f"`{run['text']}`", f"{run['seconds']:,}", str(run["gib"]), f"{run['date']}, {run['revision']}"]
+        for run in runs
+    )
+    return table(["command", "seconds", "GiB", "run on, revision"], rows)
+
+
+def on_a_gpu() -> str:
+    """Shipped runs that a GPU trained from their first step to their last, by preset."""
+    rows: dict[tuple[str, str], list[float]] = {}
+    for path in SHIPPED_WEIGHTS.rglob(CARD):
+        made = json.loads(path.read_text(encoding="utf-8"))
+        if made["device"].startswith("NVIDIA") and "then" not in made["device"]:
+            config = made["config"]
+            rows.setdefault((config["model"], config["target"]), []).append(made["wall_seconds"])
+    cells = (
+        [model, target, str(len(s)), f"{min(s):.0f} .. {max(s):.0f}"] for (model, target), s in sorted(rows.items())
+    )
+    return table(["model", "target", "runs", "seconds of a run"], cells)
+
+
+def classes() -> str:
+    """Which rows of the board compute the same function at T = 32."""
+    found = mdbench.agree(task=SMALL, length=32, leaderboard=ROOT / "leaderboard")
+    return table(
+        ["class", "rows"], [[str(k), ", ".join(f"`{row}`" for row in rows)] for k, rows in enumerate(found.classes, 1)]
+    )
+
+
+def seeds_apart() -> str:
+    """How far the training seeds of three layers are from each other."""
+    names = [f"trained_l3:seed={seed}" for seed in range(3)]
+    found = mdbench.agree(names, task=SMALL, length=32, leaderboard=ROOT / "leaderboard").matrix
+    rows = ([f"`{name}`", *(short(value, 2) if value else "" for value in found[k])] for k, name in enumerate(names))
+    return table(["KL from, to", *(f"`{name}`" for name in names)], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    **{name: functools.partial(times, page) for name, page in TIMES.items()},
+    "trained on a GPU": on_a_gpu,
+    "classes": classes,
+    "seeds apart": seeds_apart,
+    "constructions against steps": against_steps,
     "core tasks": core,
     "depth": depth,
     "five layers": five_layers,

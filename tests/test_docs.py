@@ -1,8 +1,6 @@
-"""What README and docs/ say: every command and code block runs, or the reason why not stands here; every link leads.
+"""What README and docs/ say: every command and code block runs, or the reason why not stands in `RULES`; links lead.
 
-Fenced blocks of a page are taken in order, in a folder of its own: a block whose first line is a comment with the name
-of a file is that file; lines that begin with `mdbench` are commands; Python is executed. `RULES` says when
-a command is run, or why it is not; all of them are parsed by the application itself, whatever it is that they would do.
+scripts/documented.py says what the blocks are, and runs those that take minutes; their output is stored.
 """
 
 import ast
@@ -16,88 +14,37 @@ import sys
 import textwrap
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
 import typer
 from markdown.extensions.toc import slugify
-from markdown_it import MarkdownIt
 
 import mdbench
 from mdbench.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+sys.path.insert(0, str(ROOT / "scripts"))
+import documented  # noqa: E402  # of scripts/
+import tables  # noqa: E402
+from documented import (  # noqa: E402  # noqa: E402
+    MINUTE,
+    NOT_RUN,
+    PAGES,
+    RULES,
+    SECONDS,
+    blocks_of,
+    commands_of,
+    steps_of,
+    tokens_of,
+    where,
+)
+
 MADE = {"leaderboard/index.html", "tour.md"}  # pages of the site that are made when it is built
-
-SECONDS = "takes seconds"  # so `make test` runs it
-MINUTES = "takes a minute at most"  # so the slow tests run it
-
-# When a command is run, or why not: the first that fits it says it.
-RULES = {
-    r"^(?!mdbench\b)": "not a command of mdbench: it installs, builds, or starts what this machine may lack",
-    r"tcp://": "needs machines",
-    r"--cluster": "tests/evaluation/test_on_a_cluster.py runs such commands",
-    r"--device cuda": "needs a GPU",
-    r"my_task|mine/|run:runs|paper_l|RECORD|NAME\b|\.\.\.": "stands for what the reader has made",
-    r"mdbench new-predictor": SECONDS,
-    r"gpt\.py": "needs a model that the reader trains in minutes",
-    r"my_idea|two_dice": "needs a package that the line before it installs; .ci/run does all that",
-    r"mdbench (list|show|sample|reproduce --list|[a-z-]+ --help)\b": SECONDS,
-    r"mdbench reproduce\b": ".ci/run and tests/claims run it",
-    r"mdbench (identify|inspect|patch|agree|check)\b": "minutes; tests/mechanism, board and evaluation run small ones",
-    r"mdbench (train|tune|baseline validate|phases)\b": "minutes to days; tests/training, tests/cli run small ones",
-    r"mdbench (leaderboard|verify|score)\b|--record": "needs records: .ci/run, tests/board, examples/tour.py have them",
-    r"\bnuts\b|gold reference|ctw": "minutes to hours; .ci/run and tests/baselines run small ones",
-    r"--n-sequences 2048": "a minute and more; records of the board hold the same scores",
-    r"\b(s|seq|pi|p|x)\.(csv|npz)\b": "data of the reader; tests/posteriors and tests/series read many forms of files",
-    r"": MINUTES,
-}
-PYTHON_NOT_RUN = {
-    "dask_jobqueue": "needs a SLURM cluster",
-    "Baseline[Coin]": "an excerpt of tests/outside/outside_eg/counts.py",
-    "post.nc": "needs the file that a command before it writes in minutes; tests/posteriors write and read one",
-    "train(": "minutes; tests/training trains",
-}
-
-
-class Block(NamedTuple):
-    """A fenced block: its language, its text, and the line on which it begins."""
-
-    language: str
-    text: str
-    line: int
-
-
-def tokens_of(path):
-    return MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
-
-
-def blocks_of(path):
-    for token in tokens_of(path):
-        if token.type == "fence":
-            yield Block(token.info.split(" ")[0], token.content, token.map[0] + 1)
-
-
-def commands_of(block):
-    """Lines of a block for the shell, continued ones joined, comments left out."""
-    if block.language not in ("", "sh", "bash", "console"):
-        return
-    for line in block.text.replace("\\\n", " ").splitlines():
-        command = re.sub(r"\s+#.*", "", line.strip().removeprefix("$ "))
-        if re.match(r"(mdbench|make|pip|python|dask|git|pytest|cd|cp|\.) ", command):
-            yield command
-
 
 ALL = [(path, block) for path in PAGES for block in blocks_of(path)]
 COMMANDS = [(path, block.line, command) for path, block in ALL for command in commands_of(block)]
 OURS = [(path, line, command) for path, line, command in COMMANDS if command.startswith("mdbench ")]
-
-
-def when(command):
-    """`SECONDS`, `MINUTES`, or the reason why it is not run."""
-    return next(said for pattern, said in RULES.items() if re.search(pattern, command))
 
 
 def command_of(application, words):
@@ -107,19 +54,10 @@ def command_of(application, words):
     return application, words
 
 
-def is_run(block):
-    """Whether it is Python that stands for itself: no excerpt, and nothing of `PYTHON_NOT_RUN`."""
-    return block.language == "python" and block.text[0] not in " #" and not any(p in block.text for p in PYTHON_NOT_RUN)
-
-
 def numbers_of(text):
     """The numbers in the rows of a table as `mdbench evaluate` prints it, seconds aside."""
     rows = [line.split("│")[1:-2] for line in text.splitlines() if line.startswith("│")]
     return [float(number) for row in rows for cell in row for number in re.findall(r"(?<![\w.])\d[\d.e-]*", cell)]
-
-
-def where(path, line):
-    return f"{path.relative_to(ROOT)}:{line}"
 
 
 @pytest.mark.parametrize("command", [c for *_, c in OURS], ids=[f"{where(p, k)} {c[:40]}" for p, k, c in OURS])
@@ -161,22 +99,22 @@ def reader(tmp_path, monkeypatch, run):
         monkeypatch.chdir(tmp_path / path.stem)
         for name in ("examples", "leaderboard"):
             Path(name).symlink_to(ROOT / name)
-        done, shown, names = 0, "", {"__name__": "__main__"}
+        done, shown, names, steps = 0, "", {"__name__": "__main__"}, [*steps_of(path)]
         for block in blocks_of(path):
-            file = re.match(r"# (?P<name>[\w./]+\.(py|toml|csv))\b", block.text)
-            if file:
-                Path(file["name"]).parent.mkdir(parents=True, exist_ok=True)
-                Path(file["name"]).write_text(block.text, encoding="utf-8")
-            elif slow and is_run(block):
-                exec(compile(block.text, where(path, block.line), "exec"), names)
-                done += 1
-            elif shown and (said := numbers_of(block.text)):
+            if shown and (said := numbers_of(block.text)):
                 assert said == pytest.approx(numbers_of(shown), rel=0.01, nan_ok=True), where(path, block.line)
             shown = ""
-            for command in commands_of(block):
-                if when(command) == (MINUTES if slow else SECONDS):
-                    found = run(*shlex.split(command)[1:])
-                    assert found.code == 0, f"{where(path, block.line)}: {command}\n{found.err}"
+            for step in (step for step in steps if step.block == block):
+                if step.kind == "file":
+                    documented.write(step.text, block)
+                elif step.when != (MINUTE if slow else SECONDS):
+                    continue
+                elif step.kind == "python":
+                    exec(compile(block.text, where(path, block.line), "exec"), names)
+                    done += 1
+                else:
+                    found = run(*shlex.split(step.text)[1:])
+                    assert found.code == 0, f"{where(path, block.line)}: {step.text}\n{found.err}"
                     done, shown = done + 1, found.out
         return done
 
@@ -187,13 +125,7 @@ def test_commands_of_seconds_run(reader):
     assert sum(reader(path, slow=False) for path in PAGES) > 2
 
 
-RUNNABLE = [
-    path
-    for path in PAGES
-    if any(
-        is_run(block) or any(when(command) == MINUTES for command in commands_of(block)) for block in blocks_of(path)
-    )
-]
+RUNNABLE = [path for path in PAGES if any(step.when == MINUTE for step in steps_of(path))]
 
 
 @pytest.mark.slow
@@ -202,11 +134,19 @@ def test_what_a_page_says_runs(path, reader):
     reader(path, slow=True)
 
 
+def test_what_takes_minutes_was_run_as_it_stands_and_ended_well():
+    """After such a command or block has changed: python scripts/documented.py."""
+    assert [str(path.relative_to(ROOT)) for path in documented.missing()] == []
+    for page, runs in documented.stored().items():
+        assert {run["text"] for run in runs} <= {step.text for step in steps_of(ROOT / page)}, f"{page}: gone from it"
+
+
 def test_every_reason_not_to_run_is_needed():
-    """A rule that fits no command any more goes."""
-    assert set(RULES.values()) == {when(command) for _, _, command in COMMANDS}
-    python = "".join(block.text for _, block in ALL if block.language == "python")
-    assert all(part in python for part in PYTHON_NOT_RUN)
+    """A rule that fits nothing any more goes."""
+    steps = [step for path in PAGES for step in steps_of(path)]
+    said = {step.when for step in steps}
+    assert {*RULES.values(), *NOT_RUN.values()} <= said
+    assert all(any(part in step.text for step in steps) for part in documented.IN_MINUTES)
 
 
 PYTHON = [(path, block) for path, block in ALL if block.language == "python"]
@@ -295,9 +235,6 @@ def test_lines_can_be_read_side_by_side(path):
 
 # -------------------------------------------------------------------------------------------------------------- numbers
 
-sys.path.insert(0, str(ROOT / "scripts"))
-import tables  # noqa: E402  # of scripts/
-
 PLACE = re.compile(r"^<!-- (?P<name>.+?) -->\n(?P<table>.*?)\n<!-- end -->$", re.DOTALL | re.MULTILINE)
 PLACES = [(path, place) for path in PAGES for place in PLACE.finditer(path.read_text(encoding="utf-8"))]
 
@@ -325,43 +262,85 @@ def test_each_place_for_a_table_has_one_script_that_fills_it():
         assert len(filled) == 1, f"{name}: {filled}"
 
 
-MEASURED = re.compile(r"(?<![\w.^/])\d(?:\.\d+)?e-?\d+|(?<![\w.^/:])\d+\.\d+(?![\w.])|\b\d+%")
-CONSTANT = re.compile(r"1e-?\d+|0\.0*1|95%|5%|1\.000|3\.11|2604\.10848")  # tolerances, levels, names
-SAYS_WHENCE = re.compile(r"^(mdbench|python|pytest|make|time) |throw-away|the command above|as before")
-HOLDS_NUMBERS = re.compile(r"claims|leaderboard|attempts|performance|\.csv|\.json")
+WRITTEN_WHOLE = {"docs/claims.md"}  # by a command, from docs/claims.json: tests/claims
+HISTORY = {"docs/corrections.md"}  # what was once said
+# Numbers that may be measured: with a point, an exponent or a percent sign, or before a unit.
+MEASURED = re.compile(
+    r"(?<![\w.^/])(?:\d+(?:\.\d+)?e-?\d+|\d+\.\d+(?!\.?\d)|\d+(?=%)|\d[\d,]*(?= (?:times|s|ms|GiB|MB|hours)\b))(?!\w)"
+)
+NUMBER = re.compile(r"(?<![\w.^/])\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+CONSTANT = re.compile(r"1e-?\d+|0\.0*1|95|5|1\.000|3\.11")  # tolerances, levels, names
+NAMED = re.compile(r"(?:tests|scripts|mdbench|baselines|tasks)/[\w/.-]+\.(?:py|toml)")  # files of code and settings
+
+
+def values_of(text):
+    return {float(number.replace(",", "")) for number in NUMBER.findall(text) if number.strip(",")}
+
+
+def is_among(number, values):
+    """Whether it is one of them, as it is rounded, or as a share in percent."""
+    digits = max(len(re.sub(r"e.*|\.|,", "", number).lstrip("0")), 1)
+    value = float(number.replace(",", ""))
+    return any(value in (float(f"{known:.{digits}g}"), float(f"{100 * known:.{digits}g}")) for known in values)
+
+
+def given_by_files(path, tokens):
+    """Numbers in files that these tokens name: of code, and tables of other pages."""
+    text = ""
+    children = [child for token in tokens for child in token.children or []]
+    names = {name for token in tokens for name in NAMED.findall(token.content)}
+    for child in children:
+        target = child.attrGet("href") if child.type == "link_open" else ""
+        file = (path.parent / unquote(target.partition("#")[0])).resolve()
+        if not target or re.match(r"[a-z]+:", target) or not file.is_file():
+            continue
+        if file.suffix in {".py", ".toml"} or file.name == "claims.md":
+            text += file.read_text(encoding="utf-8")
+        elif file.suffix == ".md" and file != path:
+            text += written_by_scripts(file)
+    return values_of(
+        text + "".join((ROOT / name).read_text(encoding="utf-8") for name in names if (ROOT / name).is_file())
+    )
+
+
+def written_by_scripts(path):
+    """All of a page that a command has written: places, what commands print, stored output."""
+    text = path.read_text(encoding="utf-8")
+    runs = documented.stored().get(str(path.relative_to(ROOT)), [])
+    parts = [place["table"] for place in PLACE.finditer(text)]
+    parts += [block.text for block in blocks_of(path)]
+    return "\n".join([*parts, *(f"{run['seconds']} {run['output']}" for run in runs)])
 
 
 def sections_of(path):
-    """The heading of each section, the text that is no code, and whether it says where its numbers come from."""
-    heading, numbers, whence = "", set(), False
-    tokens = tokens_of(path)
-    in_table = 0
-    for before, token in itertools.pairwise(tokens):
-        in_table += (token.type == "table_open") - (token.type == "table_close")
-        if token.type == "inline" and before.type == "heading_open":
-            yield heading, numbers, whence
-            heading, numbers, whence = token.content, set(), False
-        elif token.type == "inline":
-            text = "".join(c.content or " " for c in token.children if c.type in ("text", "softbreak"))
-            if not in_table:
-                numbers |= {number for number in MEASURED.findall(text) if not CONSTANT.fullmatch(number)}
-            whence = (
-                whence
-                or bool(SAYS_WHENCE.search(text))
-                or any(
-                    (c.type == "code_inline" and SAYS_WHENCE.match(c.content))
-                    or (c.type == "link_open" and HOLDS_NUMBERS.search(c.attrGet("href")))
-                    for c in token.children
-                )
-            )
-        elif token.type == "fence":
-            whence = whence or any(SAYS_WHENCE.match(line.strip()) for line in token.content.splitlines())
-        elif token.type == "html_block":
-            whence = whence or bool(re.match(r"<!-- (?!end)", token.content))
-    yield heading, numbers, whence
+    """The tokens of each section of the second level, without those in places."""
+    text, section = path.read_text(encoding="utf-8"), []
+    inside = [range(text.count("\n", 0, p.start()), text.count("\n", 0, p.end())) for p in PLACE.finditer(text)]
+    for token in tokens_of(path):
+        if token.type == "heading_open" and token.tag in ("h1", "h2"):
+            yield section
+            section = []
+        if token.type == "fence" or (token.type == "inline" and not any(token.map[0] in lines for lines in inside)):
+            section.append(token)
+    yield section
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_section_with_measured_numbers_says_what_measured_them(path):
-    """A command, a table that a script fills, a claim, a file; or that the script was thrown away."""
-    assert [(heading, numbers) for heading, numbers, whence in sections_of(path) if numbers and not whence] == []
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if str(path.relative_to(ROOT)) not in WRITTEN_WHOLE | HISTORY],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_measured_numbers_of_a_page_are_those_of_its_tables(path):
+    """Or stand in what a command printed, or in a file of code or a page that the section names."""
+    here, wrong = values_of(written_by_scripts(path)), []
+    for section in sections_of(path):
+        known = here | given_by_files(path, section)
+        for token in section:
+            text = "".join(c.content or " " for c in token.children or [] if c.type in ("text", "softbreak"))
+            text = re.sub(r"arXiv \d+\.\d+|\*(Made|Stored|Run) on .*", "", text)
+            wrong += [
+                f"{where(path, token.map[0] + 1)}: {number}"
+                for number in MEASURED.findall(text)
+                if not CONSTANT.fullmatch(number) and not is_among(number, known)
+            ]
+    assert not wrong

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from measuring import Row, growth, in_turn, ratio
+from tables import Table
 
 from mdbench.baselines import Exact, Urn, chains, nuts
 from mdbench.baselines.baseline import sequence_seeds
@@ -235,8 +236,8 @@ def _in_chunks(work: Callable[[slice], Any], n: int, width: int) -> np.ndarray:
 
 def costs() -> None:
     """Time of a sequence by order, length and batch, and peak memory so far."""
-    print("| m | T | B | s a sequence | nodes x transitions, last rung | peak GiB |")
-    print("|---|---|---|---|---|---|")
+    headings = ["m", "T", "B", "s a sequence", "nodes x transitions, last rung", "peak GiB"]
+    table = Table("costs of exact", headings)
     for m, length, batch, kind in (
         (2, 128, 1024, "drawn"), (3, 32, 1024, "drawn"), (3, 128, 1, "drawn"), (3, 128, 64, "drawn"),
         (3, 128, 1024, "drawn"), (3, 256, 1024, "drawn"), (4, 128, 1024, "drawn"), (4, 256, 64, "drawn"),
@@ -253,7 +254,8 @@ def costs() -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         top = (length - m) * quadrature._ladder(length - m)[-1] ** (m - 1)
         name = f"{length} ({kind})" if kind != "drawn" else str(length)
-        print(f"| {m} | {name} | {batch} | {seconds:.3g} | {top:.1e} | {memory:.2f} |", flush=True)
+        table.add(str(m), name, str(batch), f"{seconds:.3g}", f"{top:.1e}", f"{memory:.2f}")
+    table.put()
     for m, length in ((6, 192), (7, 128), (8, 64)):
         task, contexts = _random_case(m, length, 1)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import subprocess
 import textwrap
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import psutil
 from measuring import Row
 from pydantic import TypeAdapter, ValidationError
 from scipy import stats
+from tables import filled
 
 from mdbench.core.device import n_cores
 from mdbench.core.errors import InputError, shown
@@ -246,7 +246,7 @@ def busy_sentence(busy: float) -> str:
 def on_page(page: str, run: Run) -> str:
     """The page with the table of that run in its place."""
     shown_there = f"{table(run)}\n\n{textwrap.fill(about(run), 120, break_on_hyphens=False)}"
-    return re.sub(r"(<!-- bench -->\n).*?(\n<!-- end -->)", lambda m: m[1] + shown_there + m[2], page, flags=re.DOTALL)
+    return filled(page, "bench", shown_there)
 
 
 def write_page(run: Run) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 import torch
 from measuring import ROUNDS, Row, alone, ratio
+from tables import Table
 from torch import nn
 
 from mdbench.core.device import n_cores, one_thread, peak_memory
@@ -56,8 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     what = f"{options.task}, {options.model}, {options.depth} layers, preset {options.preset}"
     print(f"{what}, batch 128, {options.device}, three seeds")
-    print("| T | steps a second | formula | ratio (range) | our module | ratio (range) | drawing | peak memory, GiB |")
-    print("|---|---|---|---|---|---|---|---|")
+    headings = ["T", "steps a second, all seeds", "the formula, plain", "ratio (range)", "our module, plain"]
+    table = Table(f"speed of training: {what}", [*headings, "ratio (range)", "drawing sequences", "peak memory, GiB"])
     whole_sweep = 0.0
     for length in map(int, options.lengths.split(",")):
         # A process each: how fast memory comes depends on what ran before.
@@ -70,8 +71,9 @@ def main() -> None:
         for k in (1, 2):
             ratios = sorted(each[0][0] / each[k] for each in rounds)
             plain, ratio = np.median([each[k] for each in rounds]), np.median(ratios)
-            cells.append(f"{plain:.0f} | {ratio:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})")
-        print(f"| {length} | {rate:.0f} | {' | '.join(cells)} | {share:.1%} | {memory:.2f} |", flush=True)
+            cells += [f"{plain:.0f}", f"{ratio:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"]
+        table.add(str(length), f"{rate:.0f}", *cells, f"{share:.1%}", f"{memory:.2f}")
+    table.put()
     print(f"\nthree seeds of 500,000 steps at these lengths: {whole_sweep / 3600:.1f} hours")
 
 
