@@ -48,7 +48,7 @@ STORED = "takes longer, or changes an environment"  # so its output is stored
 
 # When a command is run, or why not: the first that fits it says it.
 RULES = {
-    r"^(pip install (-e|\./)|cp |python gpt/)": STORED,
+    r"^(pip install (-e|\./)|cp |grep |python gpt/)": STORED,
     r"^(?!mdbench\b)": "not a command of mdbench: it installs, builds, or starts what this machine may lack",
     r"tcp://": "needs machines",
     r"--device cuda": "needs a GPU",
@@ -101,7 +101,7 @@ def commands_of(block: Block) -> Iterator[str]:
         return
     for line in block.text.replace("\\\n", " ").splitlines():
         command = re.sub(r"\s+", " ", re.sub(r"\s+#.*", "", line.strip().removeprefix("$ ")))
-        if re.match(r"(mdbench|make|pip|python|dask|git|pytest|cd|cp|\.) ", command):
+        if re.match(r"(mdbench|make|pip|python|dask|git|pytest|cd|cp|grep|\.) ", command):
             yield command
 
 

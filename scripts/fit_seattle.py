@@ -1,7 +1,6 @@
 """Write tasks/data/seattle-rain.toml: daily rain in Seattle, an MTD fitted to 2012 to 2014, 2015 to predict.
 
     python scripts/fit_seattle.py
-    python scripts/fit_seattle.py --fits     # only print all models of the training part
 
 Days are dry (0 mm), light (less than 5 mm) or heavy. The series is in the package vega_datasets, which the extra `data`
 installs; the task file has the numbers of the fit, and no token. The column `weather` of the same table would not do:
@@ -12,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from mdbench.posteriors.reading import Tokens
 from mdbench.series.benchmark import task_from_data
@@ -32,18 +32,16 @@ START = 3  # as in the table of docs/seattle.md
 LENGTHS = [16, 64]
 
 
-def main() -> None:
-    """Write the file, or print the fits."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fits", action="store_true")
+def fitted() -> list[dict[str, Any]]:
+    """All models of the training part."""
     tokens = read_packaged(DATA)["tokens"]
-    if parser.parse_args().fits:
-        found = fit(Tokens([tokens[: DATA["trained"]]], labels=LABELS), 7)
-        for each in found["fits"]:
-            weights = [round(w, 3) for w in each["weights"] or []]
-            intervals = [tuple(round(bound, 3) for bound in ci) for ci in each["weights_ci"] or []]
-            print(each["model"], each["order"], round(each["bic"], 1), weights, intervals)
-        return
+    return fit(Tokens([tokens[: DATA["trained"]]], labels=LABELS), 7)["fits"]
+
+
+def main() -> None:
+    """Write the file."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    tokens = read_packaged(DATA)["tokens"]
     share = (DATA["trained"] + 0.5) / len(tokens)
     given = Tokens([tokens], labels=LABELS)
     task, _ = task_from_data(given, ORDER, "seattle-rain", share=share, start=START, lengths=LENGTHS)

@@ -15,6 +15,7 @@ writes in minutes.
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import functools
 import json
@@ -166,6 +167,25 @@ def five_layers() -> str:
     return table(["T", "`trained_l5`", "its seeds 0, 1, 2", "`trained_l3`", "`md2`", "`trained_l5` to `md2`"], rows)
 
 
+def long_networks() -> str:
+    """Of longer contexts."""
+    names = ("trained_l3", "trained_l5", "standard_l3", "standard_l5")
+    seeds = (
+        [f"{short(scores(SMALL, n)[k][0])} ({', '.join(map(short, scores(SMALL, n)[k][1]))})" for n in names]
+        for k in LONG
+    )
+    rows = ([str(k), *cells, short(excess(SMALL, "md1", k))] for k, cells in zip(LONG, seeds, strict=True))
+    return table(["T", *(f"`{n}` (its seeds)" for n in names), "`md1`"], rows)
+
+
+def targets_at_32() -> str:
+    """The same at another length."""
+    names = ("conditional_l3", "trained_l3")
+    of = {name: scores(SMALL, name)[32] for name in names}
+    rows = [[f"`{n}`", short(of[n][0]), ", ".join(map(short, of[n][1]))] for n in names]
+    return table(["", "excess KL", "its seeds"], [*rows, ["`md1`", short(excess(SMALL, "md1", 32)), ""]])
+
+
 def targets() -> str:
     """What training on another target costs, and comes to, at T = 16."""
     step, rows = excess(SMALL, "md1", 16), []
@@ -207,7 +227,7 @@ def three_layers() -> str:
 
 
 def against_steps() -> str:
-    """How many times the excess KL of a construction steps of tuned sizes have, from the least to the most over cells."""
+    """Excess KL of steps of tuned sizes over that of constructions, the least and the largest of all cells."""
     rows = []
     of_each = (
         ("constructed_l4", "md1"),
@@ -258,6 +278,24 @@ def classes() -> str:
     )
 
 
+def weight_space() -> str:
+    """Excess KL on the line between two seeds, by the claim's numbers."""
+    with (ROOT / "docs" / "claims" / "weight_space.csv").open(encoding="utf-8") as file:
+        points = [
+            (row["seeds"], row["basis"], float(row["share"]), float(row["excess_kl"])) for row in csv.DictReader(file)
+        ]
+    rows = []
+    for pair in dict.fromkeys(seeds for seeds, *_ in points):
+        ends = [
+            value for seeds, basis, share, value in points if seeds == pair and basis == "turned" and share in (0, 1)
+        ]
+        highest = (
+            max(v for seeds, b, _, v in points if (seeds, b) == (pair, basis)) for basis in ("as they are", "turned")
+        )
+        rows.append([pair, short(max(ends)), *map(short, highest)])
+    return table(["seeds", "the worse end", "highest, as they are", "highest, the second turned"], rows)
+
+
 def seeds_apart() -> str:
     """How far the training seeds of three layers are from each other."""
     names = [f"trained_l3:seed={seed}" for seed in range(3)]
@@ -271,11 +309,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "trained on a GPU": on_a_gpu,
     "classes": classes,
     "seeds apart": seeds_apart,
+    "weight space": weight_space,
     "constructions against steps": against_steps,
     "core tasks": core,
     "depth": depth,
     "five layers": five_layers,
     "targets": targets,
+    "targets at 32": targets_at_32,
+    "long networks": long_networks,
     "constructions": constructions,
     "long constructions": long_constructions,
     "three layers": three_layers,

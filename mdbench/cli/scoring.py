@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 @app.command()
 def evaluate(
     predictor: Annotated[
-        list[str], typer.Option("--predictor", help="Name, or name:option=value,option=value; repeat for several.")
+        list[str],
+        typer.Option(
+            "--predictor", help="Name, or name:option=value,option=value; FILE.py:NAME, run:FOLDER. Repeat for several."
+        ),
     ],
     task: Tasks = None,
     suite: Suite = None,
