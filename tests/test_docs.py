@@ -5,6 +5,7 @@ scripts/documented.py says what the blocks are, and runs those that take minutes
 
 import ast
 import csv
+import functools
 import importlib
 import itertools
 import posixpath
@@ -14,6 +15,7 @@ import sys
 import textwrap
 import tomllib
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
@@ -267,63 +269,69 @@ WRITTEN_WHOLE = {"docs/claims.md"}  # by a command, from docs/claims.json: tests
 HISTORY = {"docs/corrections.md"}  # what was once said
 # Numbers that may be measured: with a point, an exponent or a percent sign, or before a unit.
 MEASURED = re.compile(
-    r"(?<![\w.^/])(?:\d+(?:\.\d+)?e-?\d+|\d+\.\d+(?!\.?\d)|\d+(?=%)|\d[\d,]*(?= (?:times|s|ms|GiB|MB|hours)\b))(?!\w)"
+    r"(?:(?<![\w.^/])-)?(?<![\w.^/])"
+    r"(?:\d+(?:\.\d+)?e-?\d+|\d+\.\d+(?!\.?\d)|\d+(?=%)|\d[\d,]*(?= (?:times|s|ms|GiB|MB|hours)\b))(?!\w)"
 )
-NUMBER = re.compile(r"(?<![\w.^/])\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
-CONSTANT = re.compile(r"1e-?\d+|0\.0*1|95|5|1\.000|3\.11")  # tolerances, levels, names
+NUMBER = re.compile(r"(?:(?<![\w.^/])-)?(?<![\w.^/])\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+CONSTANT = re.compile(r"1e-?\d+|0\.0*1|95|5|1\.000|3\.11|0\.0376")  # tolerances, levels, names, the paper's
 NAMED = re.compile(r"(?:tests|scripts|mdbench|baselines|tasks)/[\w/.-]+\.(?:py|toml)")  # files of code and settings
 
 
-def values_of(text):
-    return {float(number.replace(",", "")) for number in NUMBER.findall(text) if number.strip(",")}
+class Section(NamedTuple):
+    """Of the second level: its anchors, what people wrote, and what commands wrote."""
+
+    anchors: set[str]
+    prose: list
+    made: str
+
+
+@functools.cache
+def sections_of(path):
+    text = path.read_text(encoding="utf-8")
+    output = {run["text"]: run["output"] for run in documented.stored().get(str(path.relative_to(ROOT)), [])}
+    places = {text.count("\n", 0, p.start()): (text.count("\n", 0, p.end()), p["table"]) for p in PLACE.finditer(text)}
+    sections, end = [Section(set(), [], "")], -1  # end: of the place that we are in
+    for before, token in itertools.pairwise(tokens_of(path)):
+        section = sections[-1]
+        if before.type == "heading_open":
+            if before.tag == "h2":
+                section = Section(set(), [], "")
+                sections.append(section)
+            section.anchors.add(slugify("".join(child.content for child in token.children), "-"))
+        elif token.map and token.map[0] in places and token.map[0] > end:
+            end, table = places[token.map[0]]
+            sections[-1] = section._replace(made=section.made + table)
+        elif token.type == "fence":
+            block = documented.Block("", token.content, 0)
+            printed = (output.get(step, "") for step in (token.content, *commands_of(block)))
+            sections[-1] = section._replace(made="\n".join([section.made, token.content, *printed]))
+        elif token.type == "inline" and token.map[0] > end:
+            section.prose.append(token)
+    if str(path.relative_to(ROOT)) in WRITTEN_WHOLE:
+        return [s._replace(made=s.made + " ".join(token.content for token in s.prose)) for s in sections]
+    return sections
+
+
+def known_to(section, path):
+    """Numbers that commands wrote into it or into sections that it links to, or that stand in code that it names."""
+    texts = [section.made]
+    files = {ROOT / name for token in section.prose for name in NAMED.findall(token.content)}
+    for child in (child for token in section.prose for child in token.children):
+        target, _, anchor = (child.attrGet("href") or "" if child.type == "link_open" else "").partition("#")
+        file = (path.parent / unquote(target)).resolve() if target else path
+        if file.suffix in {".py", ".toml"}:
+            files.add(file)
+        elif file in PAGES and (target or anchor):
+            texts += [other.made for other in sections_of(file) if not anchor or anchor in other.anchors]
+    texts += [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    return {float(number.replace(",", "")) for text in texts for number in NUMBER.findall(text) if number[-1] != ","}
 
 
 def is_among(number, values):
     """Whether it is one of them, as it is rounded, or as a share in percent."""
-    digits = max(len(re.sub(r"e.*|\.|,", "", number).lstrip("0")), 1)
+    digits = max(len(re.sub(r"e.*|[.,-]", "", number).lstrip("0")), 1)
     value = float(number.replace(",", ""))
     return any(value in (float(f"{known:.{digits}g}"), float(f"{100 * known:.{digits}g}")) for known in values)
-
-
-def given_by_files(path, tokens):
-    """Numbers in files that these tokens name: of code, and tables of other pages."""
-    text = ""
-    children = [child for token in tokens for child in token.children or []]
-    names = {name for token in tokens for name in NAMED.findall(token.content)}
-    for child in children:
-        target = child.attrGet("href") if child.type == "link_open" else ""
-        file = (path.parent / unquote(target.partition("#")[0])).resolve()
-        if not target or re.match(r"[a-z]+:", target) or not file.is_file():
-            continue
-        if file.suffix in {".py", ".toml"} or file.name == "claims.md":
-            text += file.read_text(encoding="utf-8")
-        elif file.suffix == ".md" and file != path:
-            text += written_by_scripts(file)
-    return values_of(
-        text + "".join((ROOT / name).read_text(encoding="utf-8") for name in names if (ROOT / name).is_file())
-    )
-
-
-def written_by_scripts(path):
-    """All of a page that a command has written: places, what commands print, stored output."""
-    text = path.read_text(encoding="utf-8")
-    runs = documented.stored().get(str(path.relative_to(ROOT)), [])
-    parts = [place["table"] for place in PLACE.finditer(text)]
-    parts += [block.text for block in blocks_of(path)]
-    return "\n".join([*parts, *(f"{run['seconds']} {run['output']}" for run in runs)])
-
-
-def sections_of(path):
-    """The tokens of each section of the second level, without those in places."""
-    text, section = path.read_text(encoding="utf-8"), []
-    inside = [range(text.count("\n", 0, p.start()), text.count("\n", 0, p.end())) for p in PLACE.finditer(text)]
-    for token in tokens_of(path):
-        if token.type == "heading_open" and token.tag in ("h1", "h2"):
-            yield section
-            section = []
-        if token.type == "fence" or (token.type == "inline" and not any(token.map[0] in lines for lines in inside)):
-            section.append(token)
-    yield section
 
 
 @pytest.mark.parametrize(
@@ -332,13 +340,13 @@ def sections_of(path):
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_measured_numbers_of_a_page_are_those_of_its_tables(path):
-    """Or stand in what a command printed, or in a file of code or a page that the section names."""
-    here, wrong = values_of(written_by_scripts(path)), []
+    """Or stand in what a command printed, in a section that is linked to, or in a file of code that is named."""
+    wrong = []
     for section in sections_of(path):
-        known = here | given_by_files(path, section)
-        for token in section:
-            text = "".join(c.content or " " for c in token.children or [] if c.type in ("text", "softbreak"))
-            text = re.sub(r"arXiv \d+\.\d+|\*(Made|Stored|Run) on .*", "", text)
+        known = known_to(section, path)
+        for token in section.prose:
+            text = "".join(child.content or " " for child in token.children if child.type in ("text", "softbreak"))
+            text = re.sub(r"arXiv \d+\.\d+|\*?(Made|Stored|Run) on .*", "", text)
             wrong += [
                 f"{where(path, token.map[0] + 1)}: {number}"
                 for number in MEASURED.findall(text)
