@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import re
@@ -27,18 +28,16 @@ import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from tables import COMMANDS as STORED_IN
-from tables import TABLES, TIMES, put, revision
+from tables import COMMANDS, ROOT, TABLES, TIMES, json_text, put, revision
 
 import mdbench
 from mdbench.core.files import write_text
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_OUTPUT = 4000  # characters that are kept of what a command says, its last ones
 
@@ -48,22 +47,25 @@ STORED = "takes longer, or changes an environment"  # so its output is stored
 
 # When a command is run, or why not: the first that fits it says it.
 RULES = {
-    r"^(pip install (-e|\./)|cp |grep |python gpt/)": STORED,
-    r"^(?!mdbench\b)": "not a command of mdbench: it installs, builds, or starts what this machine may lack",
-    r"tcp://": "needs machines",
+    r"^(make|\.) ": "CI does this",
+    r"^dask |tcp://": "needs machines",
+    r"^pip install '": "the environment has all of mdbench's extras",
+    r"^python scripts/train_weights.py": "hours; tests/training holds its recipes to the cards",
     r"--device cuda": "needs a GPU",
     r"\bRECORD\b": "stands for any record; the line above it names one",
-    r"mdbench (new-predictor|list|show|sample|reproduce --list|[a-z-]+ --help)\b": SECONDS,
-    r"mdbench reproduce\b": ".ci/run runs it",
-    r"nuts|laplace|my_|mine|mine/|run:|gpt\.py|two_dice|--record|--cluster|--n-sequences 2048": STORED,
-    r"mdbench (evaluate|compare)\b|examples/nights.csv": MINUTE,
+    r"^mdbench (new-predictor|list|show|sample|reproduce --list|[a-z-]+ --help)\b": SECONDS,
+    r"^mdbench reproduce\b": ".ci/run runs it",
+    r"nuts|laplace|my_|mine|mine/|run:|gpt\.py|two_dice|--record|--cluster|--n-sequences (2048|1000+)\b": STORED,
+    r"^mdbench (evaluate|compare)\b|examples/nights.csv": MINUTE,
     r"": STORED,
 }
 NOT_RUN = {  # Python
     "dask_jobqueue": "needs a SLURM cluster",
     "Baseline[Coin]": "an excerpt of tests/outside/outside_eg/counts.py",
+    'torch.load("mine.pt"': "needs a file of the reader",
 }
 IN_MINUTES = ("post.nc", "train(")  # Python whose output is stored
+COMMAND = re.compile(r"(mdbench|make|pip|python|dask|grep|cp|\.) ")
 
 
 class Block(NamedTuple):
@@ -75,12 +77,21 @@ class Block(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One thing that a page has its reader do, and when it is done: write a file, run Python, or a command."""
+    """One thing that a page has its reader do.
+
+    Attributes:
+        kind: ``file``, ``python`` or ``command``.
+        text: the file's name, the code, or the command.
+        when: it is run, or why it is not; None of a file.
+        block: where it stands.
+        before: hash of all files and Python above it on the page.
+    """
 
     kind: str
     text: str
-    when: str
+    when: str | None
     block: Block
+    before: str
 
 
 def tokens_of(path: Path) -> list[Token]:
@@ -95,14 +106,16 @@ def blocks_of(path: Path) -> Iterator[Block]:
             yield Block(token.info.split(" ")[0], token.content, token.map[0] + 1)
 
 
-def commands_of(block: Block) -> Iterator[str]:
-    """Lines of a block for the shell, continued ones joined, comments left out."""
-    if block.language not in ("", "sh", "bash", "console"):
-        return
-    for line in block.text.replace("\\\n", " ").splitlines():
-        command = re.sub(r"\s+", " ", re.sub(r"\s+#.*", "", line.strip().removeprefix("$ ")))
-        if re.match(r"(mdbench|make|pip|python|dask|git|pytest|cd|cp|grep|\.) ", command):
-            yield command
+def commands_of(block: Block) -> list[str]:
+    """Of a block that has no language: its lines for the shell, continued ones joined, comments left out.
+
+    What is printed stands in blocks of the language ``text``.
+    """
+    if block.language:
+        return []
+    joined = block.text.replace("\\\n", " ")
+    lines = (re.sub(r"\s+", " ", re.sub(r"(^|\s+)#.*", "", line)).strip() for line in joined.splitlines())
+    return [line for line in lines if line]
 
 
 def when(command: str) -> str:
@@ -111,17 +124,32 @@ def when(command: str) -> str:
 
 
 def steps_of(path: Path) -> Iterator[Step]:
-    """What a reader does who follows a page."""
+    """What a reader does who follows a page.
+
+    Raises:
+        ValueError: something in a block is neither run nor said to be none to run.
+    """
+    before = hashlib.sha256()
     for block in blocks_of(path):
         file = re.match(r"# (?P<name>[\w./]+\.(py|toml|csv))\b", block.text)
+        not_run = next((why for part, why in NOT_RUN.items() if part in block.text), None)
         if file:
-            yield Step("file", file["name"], SECONDS, block)
-        elif block.language == "python" and block.text[0] not in " #":
-            not_run = next((why for part, why in NOT_RUN.items() if part in block.text), None)
+            yield Step("file", file["name"], None, block, "")
+        elif block.language == "python":
             minutes = any(part in block.text for part in IN_MINUTES)
-            yield Step("python", block.text, not_run or (STORED if minutes else MINUTE), block)
+            yield Step("python", block.text, not_run or (STORED if minutes else MINUTE), block, before.hexdigest()[:12])
+            if not not_run and block.text[0] in " #":
+                raise ValueError(
+                    f"{where(path, block.line)}: is it a file, or an excerpt? Its first line does not say."
+                )
+        elif block.language not in ("", "text", "toml", "json"):
+            raise ValueError(f"{where(path, block.line)}: '{block.language}' is none of python, text, toml, json.")
         for command in commands_of(block):
-            yield Step("command", command, when(command), block)
+            if not COMMAND.match(command):
+                raise ValueError(f"{where(path, block.line)}: '{command}' is no command; is the block one of text?")
+            yield Step("command", command, when(command), block, before.hexdigest()[:12])
+        if file or block.language == "python":
+            before.update(block.text.encode())
 
 
 def where(path: Path, line: int) -> str:
@@ -129,25 +157,25 @@ def where(path: Path, line: int) -> str:
     return f"{path.relative_to(ROOT)}:{line}"
 
 
-def write(name: str, block: Block) -> None:
-    """The file that a block is."""
+def write_file(name: str, block: Block) -> None:
+    """What a block says that it is."""
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_text(block.text, encoding="utf-8")
 
 
-def stored() -> dict[str, list[dict[str, object]]]:
+def stored() -> dict[str, list[dict[str, Any]]]:
     """What was run, by page."""
-    return json.loads(STORED_IN.read_text(encoding="utf-8")) if STORED_IN.exists() else {}
+    return json.loads(COMMANDS.read_text(encoding="utf-8")) if COMMANDS.exists() else {}
 
 
 def missing() -> list[Path]:
-    """Pages with something that is not stored, or that ended badly."""
-    found = stored()
-    done = {page: {run["text"] for run in runs if run["code"] == 0} for page, runs in found.items()}
+    """Pages whose stored runs are others than they ask for, or ended badly."""
+    runs = stored()
     return [
         path
         for path in PAGES
-        if {step.text for step in steps_of(path) if step.when == STORED} - done.get(str(path.relative_to(ROOT)), set())
+        if [(step.text, step.before) for step in steps_of(path) if step.when == STORED]
+        != [(run["text"], run["before"]) for run in runs.get(str(path.relative_to(ROOT)), []) if run["code"] == 0]
     ]
 
 
@@ -158,7 +186,9 @@ def environment(folder: Path) -> dict[str, str]:
     here = next(path for path in sys.path if path.endswith("site-packages"))
     (site / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     base = Path(sys.executable).parent
-    (folder / "bin" / "mdbench").write_text(f"#!{folder}/bin/python\nfrom mdbench.cli import main\nmain()\n")
+    (folder / "bin" / "mdbench").write_text(
+        f"#!{folder}/bin/python\nfrom mdbench.cli import main\nif __name__ == '__main__':\n    main()\n"
+    )
     (folder / "bin" / "mdbench").chmod(0o755)
     return os.environ | {"PATH": f"{folder}/bin:{base}:{os.environ['PATH']}", "COLUMNS": "160"}
 
@@ -169,7 +199,7 @@ def supply() -> None:
     np.savetxt("pi.csv", matrix, delimiter=",")
     drawn = mdbench.sample(mdbench.MTD("own", np.array(matrix), 2), 1000, 3, seed=1)
     for name in ("s.csv", "seq.csv"):
-        np.savetxt(name, np.asarray(drawn.tokens), fmt="%d", delimiter=",")
+        np.savetxt(name, drawn.contexts, fmt="%d", delimiter=",")
     Path("my_task.toml").write_text(f"order = 2\nlengths = [16, 32]\ntransition = {matrix}\n")
     for name in ("p.npz", "P.npz"):
         np.savez(name, **{f"T{length}": np.full((2048, 5), 0.2) for length in (16, 32, 64, 128)})
@@ -205,7 +235,7 @@ def follow(path: Path, names: dict[str, str]) -> list[dict[str, object]]:
     found = []
     for step in steps_of(path):
         if step.kind == "file":
-            write(step.text, step.block)
+            write_file(step.text, step.block)
             continue
         if step.when not in (SECONDS, MINUTE, STORED):
             continue
@@ -221,7 +251,7 @@ def follow(path: Path, names: dict[str, str]) -> list[dict[str, object]]:
             output = ran.output.replace(os.getcwd(), "FOLDER")[-MOST_OUTPUT:]
             measured = {"code": ran.code, "seconds": round(ran.seconds), "gib": round(ran.gib, 2)}
             made = {"date": str(datetime.date.today()), "revision": revision()}
-            found.append({"text": step.text, **measured, **made, "output": output})
+            found.append({"text": step.text, "before": step.before, **measured, **made, "output": output})
     return found
 
 
@@ -232,25 +262,20 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="all pages")
     asked = parser.parse_args()
     pages = [page.resolve() for page in asked.pages] or (PAGES if asked.all else missing())
-    with tempfile.TemporaryDirectory() as scratch:
-        names = environment(Path(scratch) / "env") | {"MDBENCH_CACHE": f"{scratch}/cache"}
-        for path in pages:
+    for path in pages:
+        with tempfile.TemporaryDirectory() as scratch:
+            names = environment(Path(scratch) / "env")
             folder = Path(scratch) / path.stem
             folder.mkdir()
             os.chdir(folder)
             supply()
             found = follow(path, names)
-            os.chdir(scratch)
-            shutil.rmtree(folder)
-            write_text(
-                STORED_IN,
-                json.dumps(
-                    stored() | {str(path.relative_to(ROOT)): found}, indent=1, sort_keys=True, ensure_ascii=False
-                )
-                + "\n",
-            )
-    for name in TIMES:
-        put(name, TABLES[name]())
+            os.chdir(ROOT)
+        runs = stored() | {str(path.relative_to(ROOT)): found}
+        kept = {str(page.relative_to(ROOT)) for page in PAGES}
+        write_text(COMMANDS, json_text({page: runs[page] for page in runs if page in kept and runs[page]}))
+        for name in TIMES:
+            put(name, TABLES[name]())
 
 
 if __name__ == "__main__":

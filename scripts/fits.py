@@ -71,7 +71,15 @@ def pewee() -> None:
 
 def nights() -> None:
     """A panel with labels and gaps."""
-    options = ("--order", "3", "--states", "wake,light,deep,rem", "--bayes")
+    options = (
+        "--order",
+        "3",
+        "--states",
+        "wake,light,deep,rem",
+        "--bayes",
+        "--out",
+        str(ROOT / "docs" / "real_sequences"),
+    )
     found = fit(ROOT / "examples" / "nights.csv", *options)
     put_found("nights", HEADINGS, rows_of(found["fits"]))
     rows = [[str(lag), f"{p:.3f}"] for lag, p in enumerate(found["bayes"]["lags_matter"], 1)]

@@ -10,13 +10,12 @@ import functools
 import tempfile
 from collections.abc import Callable, Sequence
 
-from tables import Table, make, scores, short
+from tables import LENGTHS, SMALL, Table, make, scores, short
 
 import mdbench
 from mdbench.mechanism.identification import Identified
 from mdbench.mechanism.inspection import Inside
 
-SMALL, LENGTHS = "mtd-q5-m3", (16, 32, 64, 128)
 SHOWN = ("tokens_free", "tokens_sum_free", "md1_adaptive_tuned", "md1")
 OTHERS = (
     ("paper_l3", SMALL, (16,), "md1"),
@@ -103,7 +102,13 @@ def paper_number() -> None:
 
 def layers() -> None:
     """Layers beside the construction's, from the least seed to the largest."""
-    headings = ["network", "task", "T", "attention in common, from layer 1 on", "last layer: R² of a step"]
+    headings = [
+        "network",
+        "task",
+        "T",
+        "attention in common at the last query, from layer 1 on",
+        "last layer: R² of a step",
+    ]
     table = Table("layers", [*headings, "its attention on the lags", "layer 1 off the lags", "layer 2 against that"])
     two, whole = "{:.2f}".format, "{:.0f}".format
     for name, task in LOOKED_INTO:

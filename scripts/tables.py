@@ -27,11 +27,13 @@ from typing import Any
 
 import mdbench
 from mdbench.board.reading import read_record
+from mdbench.core.files import write_text
 from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
 from mdbench.predictors.training_config import CARD
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4")
+FOUND = ROOT / "docs" / "results" / "tables.json"  # tables that take long to make
 COMMANDS = ROOT / "docs" / "results" / "commands.json"  # what scripts/documented.py has run
 TIMES = {f"times of {page}": page for page in ("docs/commands.md", "docs/performance.md")}  # place: whose commands
 SMALL, LENGTHS, LONG = "mtd-q5-m3", (16, 32, 64, 128), (192, 256)
@@ -43,25 +45,40 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def put(name: str, text: str) -> None:
-    """Write a table into the place of docs/ that has its name; show it."""
-    for page in sorted((ROOT / "docs").rglob("*.md")):
-        old = page.read_text(encoding="utf-8")
-        new = filled(old, name, text)
-        if new != old:
-            page.write_text(new, encoding="utf-8")
-    print(f"{name}\n{text}\n", flush=True)
+# A place holds no comment: one that nobody closed does not run on to the end of the next.
+PLACE = re.compile(r"^<!-- (?P<name>.+) -->\n(?P<text>(?:(?!<!-- ).*\n)*)<!-- end -->$", re.MULTILINE)
 
 
 def filled(page: str, name: str, text: str) -> str:
     """A page with this in its place of that name, if it has one."""
-    place = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    return place.sub(lambda m: f"{m[1]}{text}\n{m[2]}", page)
+    return PLACE.sub(lambda m: f"<!-- {name} -->\n{text}\n<!-- end -->" if m["name"] == name else m[0], page)
+
+
+def put(name: str, text: str) -> None:
+    """Write a table into the place of docs/ that has its name; show it."""
+    print(f"{name}\n{text}\n", flush=True)
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if f"<!-- {name} -->\n" in path.read_text(encoding="utf-8")]
+    if not pages:
+        print(f"No page of docs/ has a place <!-- {name} -->, so this is shown alone.", flush=True)
+    for path in pages:
+        write_text(path, filled(path.read_text(encoding="utf-8"), name, text))
 
 
 def put_found(name: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """The same of a table that takes long to make, with the day and the revision."""
-    put(name, f"{table(headings, rows)}\n\n*Made on {datetime.date.today()}, revision {revision()}.*")
+    text = f"{table(headings, rows)}\n\n*Made on {datetime.date.today()}, revision {revision()}.*"
+    put(name, text)
+    write_text(FOUND, json_text(stored_tables() | {name: text}))
+
+
+def stored_tables() -> dict[str, str]:
+    """What stands in their places of tables that take long to make, by name."""
+    return json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.exists() else {}
+
+
+def json_text(content: object) -> str:
+    """As it is stored."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def revision() -> str:

@@ -108,7 +108,7 @@ def reader(tmp_path, monkeypatch, run):
             shown = ""
             for step in (step for step in steps if step.block == block):
                 if step.kind == "file":
-                    documented.write(step.text, block)
+                    documented.write_file(step.text, block)
                 elif step.when != (MINUTE if slow else SECONDS):
                     continue
                 elif step.kind == "python":
@@ -139,15 +139,28 @@ def test_what_a_page_says_runs(path, reader):
 def test_what_takes_minutes_was_run_as_it_stands_and_ended_well():
     """After such a command or block has changed: python scripts/documented.py."""
     assert [str(path.relative_to(ROOT)) for path in documented.missing()] == []
-    for page, runs in documented.stored().items():
-        assert {run["text"] for run in runs} <= {step.text for step in steps_of(ROOT / page)}, f"{page}: gone from it"
+    assert {*documented.stored()} <= {str(path.relative_to(ROOT)) for path in PAGES}
+    revisions = {run["revision"] for runs in documented.stored().values() for run in runs}
+    assert not [revision for revision in revisions if not re.fullmatch(r"[0-9a-f]{7,}", revision)]
+
+
+def test_what_a_page_shows_of_output_was_printed():
+    """A block of the language text below a command: its stored output; `reader` compares what the tests run."""
+    for path in PAGES:
+        blocks, runs = [*blocks_of(path)], documented.stored().get(str(path.relative_to(ROOT)), [])
+        printed = [" ".join(run["output"].split()) for run in runs]
+        compared = {
+            block for step in steps_of(path) if step.when == MINUTE for block in blocks[blocks.index(step.block) :][1:2]
+        }
+        for block in blocks:
+            if block.language == "text" and block not in compared and path.name != "design.md":
+                assert any(" ".join(block.text.split()) in output for output in printed), where(path, block.line)
 
 
 def test_every_reason_not_to_run_is_needed():
     """A rule that fits nothing any more goes."""
     steps = [step for path in PAGES for step in steps_of(path)]
-    said = {step.when for step in steps}
-    assert {*RULES.values(), *NOT_RUN.values()} <= said
+    assert {*RULES.values(), *NOT_RUN.values()} <= {step.when for step in steps}
     assert all(any(part in step.text for step in steps) for part in documented.IN_MINUTES)
 
 
@@ -237,15 +250,28 @@ def test_lines_can_be_read_side_by_side(path):
 
 # -------------------------------------------------------------------------------------------------------------- numbers
 
-PLACE = re.compile(r"^<!-- (?P<name>.+?) -->\n(?P<table>.*?)\n<!-- end -->$", re.DOTALL | re.MULTILINE)
-PLACES = [(path, place) for path in PAGES for place in PLACE.finditer(path.read_text(encoding="utf-8"))]
+PLACES = [(path, place) for path in PAGES for place in tables.PLACE.finditer(path.read_text(encoding="utf-8"))]
+
+
+def test_places_for_tables_are_closed_and_filled():
+    for path in PAGES:
+        comments = re.findall(r"^<!-- (.+) -->$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        closed = [word for where_, place in PLACES if where_ == path for word in (place["name"], "end")]
+        assert comments == closed, path.name
+    assert all(place["text"].startswith("| ") or place["name"] == "bench" for _, place in PLACES)
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_tables_of_committed_scores_are_those_of_the_records(name):
     """After a record has changed: python scripts/tables.py."""
-    (found,) = [place["table"] for _, place in PLACES if place["name"] == name]
-    assert found == tables.TABLES[name]()
+    (found,) = [place["text"] for _, place in PLACES if place["name"] == name]
+    assert found == tables.TABLES[name]() + "\n"
+
+
+def test_tables_that_take_long_are_those_that_a_script_has_made():
+    """Nobody changes them by hand: docs/results/tables.json has what stands there."""
+    others = {place["name"]: place["text"] for _, place in PLACES if place["name"] not in {*tables.TABLES, "bench"}}
+    assert others == {name: text + "\n" for name, text in tables.stored_tables().items()}
 
 
 def test_each_place_for_a_table_has_one_script_that_fills_it():
@@ -270,10 +296,12 @@ HISTORY = {"docs/corrections.md"}  # what was once said
 # Numbers that may be measured: with a point, an exponent or a percent sign, or before a unit.
 MEASURED = re.compile(
     r"(?:(?<![\w.^/])-)?(?<![\w.^/])"
-    r"(?:\d+(?:\.\d+)?e-?\d+|\d+\.\d+(?!\.?\d)|\d+(?=%)|\d[\d,]*(?= (?:times|s|ms|GiB|MB|hours)\b))(?!\w)"
+    r"(?:\d+(?:\.\d+)?e-?\d+|\d+\.\d+(?!\.?\d)|\d+(?=%)"
+    r"|\d[\d,]*(?=(?: times| ?[mµ]?s| seconds| minutes| hours| [GM]i?B|x|-fold)\b))"
+    r"(?!\w)%?"
 )
 NUMBER = re.compile(r"(?:(?<![\w.^/])-)?(?<![\w.^/])\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
-CONSTANT = re.compile(r"1e-?\d+|0\.0*1|95|5|1\.000|3\.11|0\.0376")  # tolerances, levels, names, the paper's
+CONSTANT = re.compile(r"1e-?\d+|0\.0*1|95%|5%|1\.000|3\.11|0\.0376")  # tolerances, levels, names, the paper's
 NAMED = re.compile(r"(?:tests|scripts|mdbench|baselines|tasks)/[\w/.-]+\.(?:py|toml)")  # files of code and settings
 
 
@@ -289,7 +317,9 @@ class Section(NamedTuple):
 def sections_of(path):
     text = path.read_text(encoding="utf-8")
     output = {run["text"]: run["output"] for run in documented.stored().get(str(path.relative_to(ROOT)), [])}
-    places = {text.count("\n", 0, p.start()): (text.count("\n", 0, p.end()), p["table"]) for p in PLACE.finditer(text)}
+    places = {
+        text.count("\n", 0, p.start()): (text.count("\n", 0, p.end()), p["text"]) for p in tables.PLACE.finditer(text)
+    }
     sections, end = [Section(set(), [], "")], -1  # end: of the place that we are in
     for before, token in itertools.pairwise(tokens_of(path)):
         section = sections[-1]
@@ -321,17 +351,18 @@ def known_to(section, path):
         file = (path.parent / unquote(target)).resolve() if target else path
         if file.suffix in {".py", ".toml"}:
             files.add(file)
-        elif file in PAGES and (target or anchor):
-            texts += [other.made for other in sections_of(file) if not anchor or anchor in other.anchors]
+        elif file in PAGES and anchor:
+            texts += [other.made for other in sections_of(file) if anchor in other.anchors]
     texts += [file.read_text(encoding="utf-8") for file in files if file.is_file()]
     return {float(number.replace(",", "")) for text in texts for number in NUMBER.findall(text) if number[-1] != ","}
 
 
 def is_among(number, values):
     """Whether it is one of them, as it is rounded, or as a share in percent."""
-    digits = max(len(re.sub(r"e.*|[.,-]", "", number).lstrip("0")), 1)
-    value = float(number.replace(",", ""))
-    return any(value in (float(f"{known:.{digits}g}"), float(f"{100 * known:.{digits}g}")) for known in values)
+    digits = max(len(re.sub(r"e.*|[.,%-]", "", number).lstrip("0")), 1)
+    value = float(number.replace(",", "").removesuffix("%"))
+    scales = (1, 100) if number.endswith("%") else (1,)
+    return any(value == float(f"{scale * known:.{digits}g}") for known in values for scale in scales)
 
 
 @pytest.mark.parametrize(
@@ -340,13 +371,16 @@ def is_among(number, values):
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_measured_numbers_of_a_page_are_those_of_its_tables(path):
-    """Or stand in what a command printed, in a section that is linked to, or in a file of code that is named."""
+    """Or in what a command printed, in a section that is linked to, or in a file of code that is named.
+
+    It finds what was mistyped or has changed since; a wrong number of one digit can be among the others by chance.
+    """
     wrong = []
     for section in sections_of(path):
         known = known_to(section, path)
         for token in section.prose:
             text = "".join(child.content or " " for child in token.children if child.type in ("text", "softbreak"))
-            text = re.sub(r"arXiv \d+\.\d+|\*?(Made|Stored|Run) on .*", "", text)
+            text = re.sub(r"arXiv \d+\.\d+", "", text)
             wrong += [
                 f"{where(path, token.map[0] + 1)}: {number}"
                 for number in MEASURED.findall(text)

@@ -108,11 +108,12 @@ def _run(lab: Laboratory) -> Finding:
         interval=None,
         unit="share of the information on π in W_A, over keys, the least of all networks",
         seeds=max(line["seed"] for line in lines) + 1,
-        says=f"Of {len(lines)} networks {enough} have {FOUND} or more; were the sign free, {either} would. "
+        says=f"Of {len(lines)} networks {enough} have {FOUND} or more. With the sign free {either} would, and the "
+        f"claim would {'hold' if either == len(lines) else 'fail all the same'}. "
         f"In {len(along)} log π is in W_A, {_range(along, 'signed')} of it over keys (over a, the key's state, as "
         f"attention does) and {_range(along, 'signed_rows')} over rows (over b, the query's, as π does). In "
-        f"{len(against)} it is in -W_A, {_range(against, 'signed')} and {_range(against, 'signed_rows')}, which no "
-        f"positive temperature finds, so that they have 0: "
+        f"{len(against)} it is in -W_A, {_range(against, 'signed')} and {_range(against, 'signed_rows')}, and as "
+        f"no positive temperature turns a sign, their share is 0: "
         + ", ".join(f"{_count(against, name)} of {_count(lines, name)} of {name}" for name in reversed(NAMES))
         + f" ({task.name}, T = {', '.join(map(str, lab.lengths))} as far as there are weights).",
         rows=lines,

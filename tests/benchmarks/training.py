@@ -56,7 +56,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="in which all are measured in turn; medians are shown")
     options = parser.parse_args()
     what = f"{options.task}, {options.model}, {options.depth} layers, preset {options.preset}"
-    print(f"{what}, batch 128, {options.device}, three seeds")
+    what += f", {options.device}, T = {options.lengths}"
+    print(f"{what}, batch 128, three seeds")
     headings = ["T", "steps a second, all seeds", "the formula, plain", "ratio (range)", "our module, plain"]
     table = Table(f"speed of training: {what}", [*headings, "ratio (range)", "drawing sequences", "peak memory, GiB"])
     whole_sweep = 0.0
