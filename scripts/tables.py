@@ -30,12 +30,14 @@ from mdbench.board.reading import read_record
 from mdbench.core.files import write_text
 from mdbench.predictors.catalogue import SHIPPED_WEIGHTS
 from mdbench.predictors.training_config import CARD
+from mdbench.tasks import load_suite
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("mtd-q3-m2", "mtd-q5-m3", "mtd-q10-m4")
 FOUND = ROOT / "docs" / "results" / "tables.json"  # tables that take long to make
 COMMANDS = ROOT / "docs" / "results" / "commands.json"  # what scripts/documented.py has run
 TIMES = {f"times of {page}": page for page in ("docs/commands.md", "docs/performance.md")}  # place: whose commands
+SUITES = ("selective", "markov", "hmm", "tree", "diversity")  # whose boards the pages of worlds show
 SMALL, LENGTHS, LONG = "mtd-q5-m3", (16, 32, 64, 128), (192, 256)
 
 
@@ -321,7 +323,38 @@ def seeds_apart() -> str:
     return table(["KL from, to", *(f"`{name}`" for name in names)], rows)
 
 
+def a_row() -> str:
+    """The row that a reader of the start page makes, among its neighbours on the board."""
+    path = ROOT / "leaderboard" / "board.csv"
+    headings, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    runs = json.loads(COMMANDS.read_text(encoding="utf-8")).get("docs/index.md", [])
+    said = next((run["output"] for run in runs if run["text"].startswith("grep ")), "")
+    (own,) = csv.reader(said.splitlines())
+    ranked = [dict(zip(headings, line, strict=True)) for line in (*lines, own) if line[0]]
+    ranked.sort(key=lambda row: float(row["score"]))
+    k = next(k for k, row in enumerate(ranked) if row["predictor"] == own[1])
+    rows = []
+    for place, row in enumerate(ranked[k - 2 : k + 3], k - 1):
+        score, low, high = (f"{float(row[column]):.3g}" for column in ("score", "interval_low", "interval_high"))
+        rows.append([str(place), f"`{row['predictor']}`", score, f"{low} .. {high}"])
+    return table(["#", "predictor", "score", "95% interval"], rows)
+
+
+def board(suite: str) -> str:
+    """What the board of a suite says: predictors, scores and mean excess KL by task."""
+    text = (ROOT / "leaderboard" / f"{suite}.md").read_text(encoding="utf-8")
+    ranking = next(part for part in text.split("\n\n") if part.startswith("| "))
+    lines = [line.strip("|").split(" | ") for line in ranking.splitlines() if line.startswith("| ")]
+    headings, *rows = [[cell.strip() for cell in line] for line in lines]
+    columns = [headings.index(name) for name in ("predictor", "score", *load_suite(suite).tasks)]
+    labels = columns[0]
+    cells = [[re.sub(r"\\(?=_)|</?code>", "", row[k]) if k == labels else row[k] for k in columns] for row in rows]
+    return table([headings[k] for k in columns], [[f"`{row[0]}`", *row[1:]] for row in cells])
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "a row": a_row,
+    **{f"board {suite}": functools.partial(board, suite) for suite in SUITES},
     **{name: functools.partial(times, page) for name, page in TIMES.items()},
     "trained on a GPU": on_a_gpu,
     "classes": classes,

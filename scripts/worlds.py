@@ -2,20 +2,19 @@
 
     python scripts/worlds.py [NAME ..]
 
-Of each world a picture, excess KL against T; what a shift costs; the two golds of atoms; what gold costs; and what the
-boards say. 2,048 sequences a cell (fewer where gold is sampled), excess KL in nats over the world's own Bayes. A table
-goes to the place in the pages that has its name.
+Of each world a picture, excess KL against T; what a shift costs; the two golds of atoms; what gold costs. 2,048
+sequences a cell (fewer where gold is sampled), excess KL in nats over the world's own Bayes. A table goes to the place
+in the pages that has its name.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tables import make, put, put_found, table
+from tables import SUITES, make, put_found
 
 import mdbench
 from mdbench.claims.finding import Curve, Panel
@@ -44,7 +43,6 @@ PICTURES = {  # family: a task, and the predictors that the picture shows
     "unknown_matrix": ("unknown-q5-m3", ("plug_in", "plug_in:rounds=10", "add_constant", "ctw", "uniform")),
 }
 ATOMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-SUITES = ("selective", "markov", "hmm", "tree", "diversity")
 
 
 def find(name: str) -> mdbench.Task:
@@ -145,30 +143,11 @@ def cost() -> None:
     put_found("cost", ["task", "sequences", "shorter", "longer"], rows)
 
 
-def boards() -> None:
-    """What the boards in leaderboard/ say, in the pages."""
-    for suite in SUITES:
-        put(f"board {suite}", of_board(suite))
-
-
-def of_board(suite: str) -> str:
-    """Predictors, scores and mean excess KL by task, from the board as Markdown."""
-    text = (ROOT / "leaderboard" / f"{suite}.md").read_text(encoding="utf-8")
-    ranking = next(part for part in text.split("\n\n") if part.startswith("| "))
-    lines = [line.strip("|").split(" | ") for line in ranking.splitlines() if line.startswith("| ")]
-    headings, *rows = [[cell.strip() for cell in line] for line in lines]
-    columns = [headings.index(name) for name in ("predictor", "score", *load_suite(suite).tasks)]
-    labels = columns[0]
-    cells = [[re.sub(r"\\(?=_)|</?code>", "", row[k]) if k == labels else row[k] for k in columns] for row in rows]
-    return table([headings[k] for k in columns], [[f"`{row[0]}`", *row[1:]] for row in cells])
-
-
 PARTS: dict[str, Callable[[], None]] = {
     **{family: lambda family=family: picture(family) for family in PICTURES},  # type: ignore[misc]
     "shifts": shifts,
     "diversity": diversity,
     "cost": cost,
-    "boards": boards,
 }
 
 

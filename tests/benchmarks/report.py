@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import textwrap
 from dataclasses import asdict, dataclass
