@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -209,11 +210,11 @@ def supply() -> None:
 
 
 class Ran(NamedTuple):
-    """What came of a command: peak memory is that of its largest process."""
+    """What came of a command: peak memory is that of its largest process, None if it is not above our own."""
 
     code: int
     seconds: float
-    gib: float
+    gib: float | None
     output: str
     said: str  # on stderr
 
@@ -227,7 +228,9 @@ def run(command: str, names: dict[str, str]) -> Ran:
         seconds = time.monotonic() - began
         out.seek(0), err.seek(0)
         code = process.returncode = os.waitstatus_to_exitcode(status)
-        return Ran(code, seconds, used.ru_maxrss / 2**20, out.read(), err.read())
+        # A process begins as a copy of the one that starts it, and its peak with that.
+        above = used.ru_maxrss > 1.05 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return Ran(code, seconds, round(used.ru_maxrss / 2**20, 2) if above else None, out.read(), err.read())
 
 
 def follow(path: Path, names: dict[str, str]) -> list[dict[str, object]]:
@@ -244,12 +247,12 @@ def follow(path: Path, names: dict[str, str]) -> list[dict[str, object]]:
         command = "python block.py" if step.kind == "python" else step.text
         print(f"{where(path, step.block.line)}  {command}", end="  ", flush=True)
         ran = run(command, names)
-        print(f"{ran.seconds:.0f} s, {ran.gib:.2f} GiB, code {ran.code}", flush=True)
+        print(f"{ran.seconds:.0f} s, {ran.gib} GiB, code {ran.code}", flush=True)
         if ran.code:
             print(textwrap.indent(ran.said[-2000:], "    "), flush=True)
         if step.when == STORED:
             output = ran.output.replace(os.getcwd(), "FOLDER")[-MOST_OUTPUT:]
-            measured = {"code": ran.code, "seconds": round(ran.seconds), "gib": round(ran.gib, 2)}
+            measured = {"code": ran.code, "seconds": round(ran.seconds), "gib": ran.gib}
             made = {"date": str(datetime.date.today()), "revision": revision()}
             found.append({"text": step.text, "before": step.before, **measured, **made, "output": output})
     return found

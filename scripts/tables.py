@@ -269,7 +269,12 @@ def times(page: str) -> str:
     """How long the commands of a page took that are not a matter of seconds."""
     runs = json.loads(COMMANDS.read_text(encoding="utf-8")).get(page, [])
     rows = (
-        [f"`{run['text']}`", f"{run['seconds']:,}", str(run["gib"]), f"{run['date']}, {run['revision']}"]
+        [
+            f"`{run['text']}`",
+            f"{run['seconds']:,}",
+            "" if run["gib"] is None else str(run["gib"]),
+            f"{run['date']}, {run['revision']}",
+        ]
         for run in runs
     )
     return table(["command", "seconds", "GiB", "run on, revision"], rows)
