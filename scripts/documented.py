@@ -267,7 +267,7 @@ def main() -> None:
     pages = [page.resolve() for page in asked.pages] or (PAGES if asked.all else missing())
     for path in pages:
         with tempfile.TemporaryDirectory() as scratch:
-            names = environment(Path(scratch) / "env")
+            names = environment(Path(scratch) / "env") | {"MDBENCH_CACHE": f"{scratch}/cache"}
             folder = Path(scratch) / path.stem
             folder.mkdir()
             os.chdir(folder)
