@@ -245,6 +245,9 @@ def test_places_for_tables_are_closed_and_filled():
         comments = re.findall(r"^<!-- (.+) -->$", path.read_text(encoding="utf-8"), re.MULTILINE)
         closed = [word for where_, place in PLACES if where_ == path for word in (place["name"], "end")]
         assert comments == closed, path.name
+        assert not re.search(r"\S\n<!-- (?!end)", path.read_text(encoding="utf-8")), (
+            f"{path.name}: no line above a place"
+        )
     assert all(place["text"].startswith("| ") or place["name"] == "bench" for _, place in PLACES)
 
 
