@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import jax
@@ -290,13 +289,3 @@ def test_worlds_of_the_examples_are_worlds_for_the_small_task(path):
 def test_what_follows_gradients_says_that_there_are_none(method, task):
     with pytest.raises(InputError, match="follows gradients, and θ of"):
         mdbench.evaluate(method, task=task, lengths=[8], n_sequences=4, references=())
-
-
-@pytest.mark.parametrize("suite", ["selective", "markov", "hmm", "tree", "diversity"])
-def test_the_pages_say_what_the_boards_say(suite):
-    """`python scripts/worlds.py boards` brings them together again."""
-    spec = spec_from_file_location("worlds_script", ROOT / "scripts" / "worlds.py")
-    worlds = module_from_spec(spec)
-    spec.loader.exec_module(worlds)
-    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "worlds").glob("*.md"))
-    assert f"<!-- board {suite} -->\n{worlds.of_board(suite)}\n<!-- end -->" in pages
