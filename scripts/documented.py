@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import hashlib
-import json
 import os
 import re
 import resource
@@ -29,12 +28,12 @@ import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from tables import COMMANDS, ROOT, TABLES, TIMES, json_text, put, revision
+from tables import COMMANDS, FROM_RUNS, ROOT, json_text, put, revision, stored
 
 import mdbench
 from mdbench.core.files import write_text
@@ -164,11 +163,6 @@ def write_file(name: str, block: Block) -> None:
     Path(name).write_text(block.text, encoding="utf-8")
 
 
-def stored() -> dict[str, list[dict[str, Any]]]:
-    """What was run, by page."""
-    return json.loads(COMMANDS.read_text(encoding="utf-8")) if COMMANDS.exists() else {}
-
-
 def missing() -> list[Path]:
     """Pages whose stored runs are others than they ask for, or ended badly."""
     runs = stored()
@@ -277,8 +271,8 @@ def main() -> None:
         runs = stored() | {str(path.relative_to(ROOT)): found}
         kept = {str(page.relative_to(ROOT)) for page in PAGES}
         write_text(COMMANDS, json_text({page: runs[page] for page in runs if page in kept and runs[page]}))
-        for name in TIMES:
-            put(name, TABLES[name]())
+    for name, make in FROM_RUNS.items():
+        put(name, make())
 
 
 if __name__ == "__main__":

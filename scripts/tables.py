@@ -78,6 +78,11 @@ def stored_tables() -> dict[str, str]:
     return json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.exists() else {}
 
 
+def stored() -> dict[str, list[dict[str, Any]]]:
+    """What scripts/documented.py has run, by page."""
+    return json.loads(COMMANDS.read_text(encoding="utf-8")) if COMMANDS.exists() else {}
+
+
 def json_text(content: object) -> str:
     """As it is stored."""
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -267,7 +272,7 @@ def against_steps() -> str:
 
 def times(page: str) -> str:
     """How long the commands of a page took that are not a matter of seconds."""
-    runs = json.loads(COMMANDS.read_text(encoding="utf-8")).get(page, [])
+    runs = stored().get(page, [])
     rows = (
         [
             f"`{run['text']}`",
@@ -332,8 +337,7 @@ def a_row() -> str:
     """The row that a reader of the start page makes, among its neighbours on the board."""
     path = ROOT / "leaderboard" / "board.csv"
     headings, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    runs = json.loads(COMMANDS.read_text(encoding="utf-8")).get("docs/index.md", [])
-    said = next((run["output"] for run in runs if run["text"].startswith("grep ")), "")
+    said = next(run["output"] for run in stored()["docs/index.md"] if run["text"].startswith("grep "))
     (own,) = csv.reader(said.splitlines())
     ranked = [dict(zip(headings, line, strict=True)) for line in (*lines, own) if line[0]]
     ranked.sort(key=lambda row: float(row["score"]))
@@ -357,10 +361,13 @@ def board(suite: str) -> str:
     return table([headings[k] for k in columns], [[f"`{row[0]}`", *row[1:]] for row in cells])
 
 
-TABLES: dict[str, Callable[[], str]] = {
+FROM_RUNS: dict[str, Callable[[], str]] = {
     "a row": a_row,
-    **{f"board {suite}": functools.partial(board, suite) for suite in SUITES},
     **{name: functools.partial(times, page) for name, page in TIMES.items()},
+}
+TABLES: dict[str, Callable[[], str]] = {
+    **FROM_RUNS,
+    **{f"board {suite}": functools.partial(board, suite) for suite in SUITES},
     "trained on a GPU": on_a_gpu,
     "classes": classes,
     "seeds apart": seeds_apart,
