@@ -47,16 +47,17 @@ COLUMNS = {  # of the files of numbers
     "`ratio`": "of two scores; of `smoothness` the largest constant over the theorem's, as `at_start` (at λ⁰) and "
     "`largest_on_grid` (over the simplex) are of each `sequence`, at `weight_of_lag_2`",
     "`largest_difference`": "of any two probabilities",
-    "`alpha`, `eta`, `strength`, `error`": "prior, step size, how much the rows of π differ (0 not at all, 1 "
-    "as in the task), and the largest error of λ, in the mean over sequences",
+    "`alpha`, `eta`, `strength`, `error`": "prior, step size (of `adaptive_step` the effective one, in the "
+    "mean over sequences), how much the rows of π differ (0 not at all, 1 as in the task), and the largest error of λ, "
+    "in the mean over sequences",
     "`tuned`, `law`, `as_inverse_from`": "step sizes, tuned and by the law; the T from which the law goes as 1/T",
     "`layer`, `overlap`, `overlap_last`": "attention in common with the construction: of informative "
     "queries, of the last one",
-    "`keys`, `rows`": "share of the information on π that is in W_A, over keys and over rows, each at the temperature "
-    "τ > 0 that suits it best (`temperature_keys`, `temperature_rows`, ..; the least one tried where the share is 0); "
+    "`keys`, `rows`": "share of the information on π that is in W_A, over keys and over rows, each at the inverse "
+    "temperature τ > 0 that suits it best (`tau_keys`, `tau_rows`, ..; the least one tried where the share is 0); "
     "`against` and `rows_against` in -W_A; `signed` and `signed_rows` the larger of both, negative if that is the one "
     "in -W_A",
-    "`slope`, `low`, `high`, `eta`": "of log effective step on log η_i, with its interval; the mean effective step",
+    "`slope`, `low`, `high`": "of log effective step on log η_i, with its interval",
     "`basis`, `share`": "whether the second seed's weights were turned into the first one's basis; how much of them "
     "is in",
 }
@@ -128,7 +129,7 @@ def number(entry: Entry) -> str:
 def render(entries: Sequence[Entry]) -> str:
     """The page of some claims."""
     count = {verdict: sum(e["verdict"] == verdict for e in entries) for verdict in Verdict}
-    commands = list(dict.fromkeys(entry["command"] for entry in entries))
+    made_by = ", some again by ".join(dict.fromkeys(f"`{entry['command']}`" for entry in entries))
     lines = [
         "# The claims, and what became of them",
         "",
@@ -152,7 +153,8 @@ def render(entries: Sequence[Entry]) -> str:
         "| excess KL | distance to the Bayes-optimal prediction, in nats |",
         "| KL to the truth | the paper's scale: it adds what gold has, and the noise of the λ that was drawn |",
         "| `trained_l3`, `paper_l3`, .. | trained networks, [by name](trained_weights.md) |",
-        "| W_A | the attention matrix of layer 1; the construction has (log π)ᵀ there ([more](inside.md)) |",
+        "| W_A | the attention matrix of layer 1; the construction has (log π)ᵀ there "
+        "([more](inside.md#w_a-and-the-papers-number)) |",
         "| undecided | neither the claim nor its opposite is shown |",
         "| ratio | of mean excess KL; over several cells (a task at one T) the geometric mean of theirs |",
         "| interval | of 95%; where training seeds count they are few, so intervals are wide |",
@@ -160,7 +162,7 @@ def render(entries: Sequence[Entry]) -> str:
         *_paragraph(
             "Rules stood before the experiments were run. After a first run a review made equality a matter of each "
             "task, where it had been one of their mean. How each claim is run: mdbench/claims/, a file each. Made by "
-            f"{' and '.join(f'`{c}`' for c in commands)}; `--fast` does it on one task with fewer sequences."
+            f"{made_by}; `--fast` does it on one task with fewer sequences."
         ),
     ]
     if any(entry["claim"] == MAIN for entry in entries):

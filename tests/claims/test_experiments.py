@@ -44,7 +44,7 @@ def test_a_matrix_of_log_pi_has_all_of_pi_at_any_temperature(temperature):
     free = np.random.default_rng(0).normal(size=(5, 1))  # what a softmax over keys cannot see
     found = shares(TASK, log_pi / temperature + free)
     assert found["keys"] == pytest.approx(1, abs=1e-8)
-    assert found["temperature_keys"] == pytest.approx(temperature, rel=1e-3)
+    assert found["tau_keys"] == pytest.approx(temperature, rel=1e-3)
     assert found["against"] == pytest.approx(0, abs=1e-6)
     assert found["rows"] < 1 - 1e-3
     assert shares(TASK, log_pi / temperature)["rows"] == pytest.approx(1, abs=1e-8)
