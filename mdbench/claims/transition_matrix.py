@@ -115,12 +115,11 @@ def _run(lab: Laboratory) -> Finding:
         "ask ("
         + ", ".join(f"{_count(against, name)} of {_count(lines, name)} of {name}" for name in reversed(NAMES))
         + f"). With the sign free {either} would have {FOUND} or more, and the claim would "
-        f"{'hold' if either == len(lines) else 'fail all the same'}; but the others are near, all have "
-        f"{min(abs(line['signed']) for line in lines):.2f} or more. "
-        f"So all hold much of log π, with one sign or the other: over keys (normalised over a, the key's state, as "
-        f"attention is) {_range(along, 'signed')} in W_A and {_range(against, 'signed')} in -W_A, over rows "
-        f"(normalised over b, the query's, as a row of π is) {_range(along, 'signed_rows')} and "
-        f"{_range(against, 'signed_rows')}.",
+        f"{'hold' if either == len(lines) else 'fail all the same'}; the least is "
+        f"{min(abs(line['signed']) for line in lines):.2f}. "
+        f"Over keys (normalised over a, the key's state, as attention is) the shares are {_range(along, 'signed')} in "
+        f"W_A and {_range(against, 'signed')} in -W_A, over rows (normalised over b, the query's, as a row of π is) "
+        f"{_range(along, 'signed_rows')} and {_range(against, 'signed_rows')}.",
         rows=lines,
         panels=panels,
     )
