@@ -34,6 +34,7 @@ from jaxtyping import Bool, Float
 
 from mdbench.core.statistics import CONFIDENCE, Spread, holm, pooled, ten_digits
 from mdbench.core.wording import interval_text, p_text
+from mdbench.evaluation.results import is_at_gold
 from mdbench.tasks import Suite
 
 DRAWS = 2000  # of the bootstrap
@@ -138,7 +139,7 @@ def standings(rows: dict[str, dict[Place, Excess]], unit: dict[Place, Excess] | 
             low, high = (a, b) if resampling.difference(a, b) < 0 else (b, a)
             better[high].add(low)
             apart[keys.index(a), keys.index(b)] = apart[keys.index(b), keys.index(a)] = True
-    ordered = sorted(keys, key=lambda key: (ten_digits(scores[key][0]), key))
+    ordered = sorted(keys, key=lambda key: (0.0 if _at_gold(rows[key]) else ten_digits(scores[key][0]), key))
     order = [keys.index(key) for key in ordered]
     letters = tie_groups(apart[np.ix_(order, order)])
     worse = {key: sum(key in low for low in better.values()) for key in keys}
@@ -152,6 +153,11 @@ def standings(rows: dict[str, dict[Place, Excess]], unit: dict[Place, Excess] | 
         )
         for k, key in enumerate(ordered)
     }
+
+
+def _at_gold(cells: dict[Place, Excess]) -> bool:
+    """Whether a row's scores are rounding errors, whose order depends on the processor."""
+    return all(is_at_gold(float(x.of_runs(x.values.shape[1]).mean()), x.gold_error) for x in cells.values())
 
 
 def planned_comparisons(suite: Suite, rows: dict[str, tuple[dict[Place, Excess], bool]]) -> list[Planned]:

@@ -41,7 +41,7 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 
 POINTS = alt.NamedData(name="points")
 
-DIGITS = 6  # of what is drawn: other processors differ far beyond
+DIGITS = 6  # of all numbers of a page: what other processors compute differs far beyond
 
 CSV_DIGITS = 8  # likewise
 
@@ -216,12 +216,10 @@ def render_csv(board: Board) -> str:
         standing, about = row.tables.get(SUITE), row.first.predictor
         gold = all_at_gold(row, board.suite.tasks)
         cells: list[Any] = [standing and standing.position, row.label, row.kind, about.distribution, about.version]
-        cells += [0.0 if gold else standing.score] if standing else [None]
+        cells.append(_score_of(row, standing, board.suite.tasks))
         cells += [None, None] if standing is None or standing.interval is None or gold else standing.interval
         cells += [*standing.ranks, " ".join(standing.groups)] if standing else [None, None, None]
-        for task in board.suite.tasks:
-            of_task = row.tables.get(task)
-            cells.append(of_task and (0.0 if all_at_gold(row, [task]) else of_task.score))
+        cells += [_score_of(row, row.tables.get(task), [task]) for task in board.suite.tasks]
         p = [mark.p for mark in row.marks.values() if mark.p is not None]
         cells += [row.n_sequences, "yes" if row.one_seed else "no", row.rerun, min(p, default=None), row.cost]
         writer.writerow(map(_plain, [*cells, "; ".join(row.references)]))
@@ -276,7 +274,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "one_seed": row.one_seed,
         "position": standing.position if standing else None,
         "score": _score(row, standing, list(board.suite.tasks)),
-        "score_sort": _sortable(standing.score if standing else None),
+        "score_sort": _sortable(_score_of(row, standing, board.suite.tasks)),
         "interval": interval_text(standing.interval) if standing and not all_at_gold(row, board.suite.tasks) else "",
         "ranks": _ranks(standing),
         "ranks_sort": sum(standing.ranks) if standing else 1e9,
@@ -284,7 +282,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "tasks": [
             {
                 "scores": _task_scores(row, task),
-                "sort": _sortable(row.tables[task].score if task in row.tables else None),
+                "sort": _sortable(_score_of(row, row.tables.get(task), [task])),
                 "ranks": _ranks(row.tables.get(task)),
             }
             for task in board.suite.tasks
@@ -400,6 +398,13 @@ def _score(row: Row, standing: Standing | None, tasks: Sequence[str]) -> str:
     return "at gold" if all_at_gold(row, tasks) else _g(standing.score)
 
 
+def _score_of(row: Row, standing: Standing | None, tasks: Sequence[str]) -> float | None:
+    """0 at gold, where a score is rounding errors, which depend on the processor."""
+    if standing is None:
+        return None
+    return 0.0 if all_at_gold(row, tasks) else standing.score
+
+
 def _ranks(standing: Standing | None) -> str:
     if standing is None:
         return ""
@@ -436,27 +441,27 @@ def _data(board: Board) -> dict[str, Any]:
                 excess.append(
                     point
                     | {
-                        "excess": lowest / 3 if gold else _sig(value),
+                        "excess": lowest / 3 if gold else value,
                         "shown": "at gold" if gold else _g(value),
                     }
                     | {
-                        "low": low if low is None else max(_sig(low), lowest),
-                        "high": high if high is None else _sig(high),
+                        "low": low if low is None else max(low, lowest),
+                        "high": high,
                     }
                 )
             of_truth = cell.mean("kl")
             if of_truth is not None and math.isfinite(of_truth) and of_truth > 1e-20:
-                kl.append(point | {"kl": _sig(of_truth)})
+                kl.append(point | {"kl": of_truth})
         standing = row.tables.get(SUITE)
         if standing and row.cost is not None and math.isfinite(standing.score):
             gold = all_at_gold(row, board.suite.tasks)
             score = _score(row, standing, board.suite.tasks)
-            where = {"score": _sig(standing.score), "cost": row.cost, "shown": score, "gold": gold}
+            where = {"score": standing.score, "cost": row.cost, "shown": score, "gold": gold}
             cost.append({"predictor": row.label, "kind": row.kind} | where)
     for p in cost:
         p["score"] = floor if p.pop("gold") else p["score"]
     agreements = {f"{t}, T = {n}": _agreement(found) for (t, n), found in board.agreements.items()}
-    return {
+    drawn = {
         "charts": {
             "excess": _lines(board, "excess", f"{title(by)} (nats)", "shown:N", lowest if by == "excess_kl" else None),
             "cost": _cost(board, floor),
@@ -467,6 +472,7 @@ def _data(board: Board) -> dict[str, Any]:
         "points": {"excess": excess, "cost": cost, "kl": kl},
         "infinite": infinite,
     }
+    return _rounded(drawn)
 
 
 def _agreement(found: Agreement) -> dict[str, Any]:
@@ -572,5 +578,10 @@ def _spec(chart: alt.TopLevelMixin) -> dict[str, Any]:
     return spec
 
 
-def _sig(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
+def _rounded(value: Any) -> Any:
+    """``value`` with each number in it to ``DIGITS`` significant ones, at any depth."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

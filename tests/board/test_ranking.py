@@ -182,6 +182,16 @@ def test_what_is_at_gold_ties():
         assert standing["unit"].ranks == (3, 3)
 
 
+def test_what_is_at_gold_stands_in_the_order_of_names():
+    # Rounding errors, of the gold too, differ between processors; the order of a board must not.
+    ones = np.ones((len(CELLS), 50))
+    for a, b in ((1e-30, 3e-30), (3e-30, 1e-30)):
+        all_rows = {name: rows({name: ones * x}, gold_error=x)[name] for name, x in (("b", b), ("a", a))}
+        all_rows |= rows({"c": ones * 1e-15, "unit": ones})
+        found = standings(all_rows, all_rows["unit"] if a < b else None)
+        assert sorted(found, key=lambda key: found[key].position) == ["a", "b", "c", "unit"]
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 5, 7])
 def test_rows_share_a_letter_just_if_they_are_not_told_apart(k):
     rng = np.random.default_rng(k)

@@ -55,6 +55,19 @@ def test_the_same_bytes_twice(run, folder):
     assert build("--check") == 1
 
 
+def test_no_number_of_a_page_has_more_digits_than_all_processors_share(run, folder):
+    # Else `--check` fails on another one, as NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4" shows.
+    assert run("leaderboard", "build", "--leaderboard", folder, "--suite", "all").code == 0
+    for name in ("hmm", "tree"):
+        data = re.search(
+            r'<script id="data" type="application/json">(.*?)</script>', (folder / f"{name}.html").read_text()
+        )
+        numbers = []
+        json.loads(data[1], parse_float=numbers.append)
+        assert len(numbers) > 50
+        assert [n for n in numbers if float(n) != float(f"{float(n):.6g}")] == []
+
+
 def test_a_board_without_records_says_which_have_some(folder):
     with pytest.raises(
         InputError, match=r"no records to rank of core-v1 .*; it has some of other suites \(hmm, tree\)"
