@@ -186,8 +186,8 @@ def environment(folder: Path) -> dict[str, str]:
         f"#!{folder}/bin/python\nfrom mdbench.cli import main\nif __name__ == '__main__':\n    main()\n"
     )
     (folder / "bin" / "mdbench").chmod(0o755)
-    quiet = {"PIP_QUIET": "1"}  # it prints where everything lies on this machine
-    return os.environ | quiet | {"PATH": f"{folder}/bin:{base}:{os.environ['PATH']}", "COLUMNS": "160"}
+    # Without PIP_QUIET pip prints where everything lies on this machine.
+    return os.environ | {"PATH": f"{folder}/bin:{base}:{os.environ['PATH']}", "COLUMNS": "160", "PIP_QUIET": "1"}
 
 
 def supply() -> None:

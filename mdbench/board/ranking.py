@@ -51,8 +51,8 @@ class Standing:
     """Of one row in one table.
 
     Attributes:
-        score: mean excess KL in nats, or geometric mean of ratios; lower is better.
-        interval: 95%, by the bootstrap; None where it is infinite.
+        score: mean excess KL in nats, or geometric mean of ratios; lower is better. 0 if all cells are at gold.
+        interval: 95%, by the bootstrap; None where it is infinite, or at gold.
         position: 1 for the lowest score.
         ranks: the lowest and highest rank that are not ruled out.
         groups: letters; two rows have one in common just if they cannot be told apart.
@@ -117,6 +117,10 @@ class Excess:
         values = self.values[:, :n]
         return values.mean(axis=1) if self.sizes is None else values.sum(axis=1) / self.sizes[:n].sum()
 
+    def mean(self, n: int) -> float:
+        """Over the first n and all runs."""
+        return float(self.of_runs(n).mean())
+
 
 def complete(excess: dict[str, dict[Place, Excess]], places: Sequence[Place]) -> dict[str, dict[Place, Excess]]:
     """The rows that have all these cells, cut to them."""
@@ -129,7 +133,7 @@ def standings(rows: dict[str, dict[Place, Excess]], unit: dict[Place, Excess] | 
         return {}
     resampling = Resampling(rows, unit)
     keys = list(rows)
-    scores = {key: resampling.score(key) for key in keys}
+    scores = {key: (0.0, None) if _at_gold(rows[key]) else resampling.score(key) for key in keys}
     pairs = list(itertools.combinations(keys, 2))
     corrected = holm([resampling.p_value(a, b) for a, b in pairs]) if pairs else []
     better: dict[str, set[str]] = {key: set() for key in keys}  # significantly so
@@ -139,7 +143,7 @@ def standings(rows: dict[str, dict[Place, Excess]], unit: dict[Place, Excess] | 
             low, high = (a, b) if resampling.difference(a, b) < 0 else (b, a)
             better[high].add(low)
             apart[keys.index(a), keys.index(b)] = apart[keys.index(b), keys.index(a)] = True
-    ordered = sorted(keys, key=lambda key: (0.0 if _at_gold(rows[key]) else ten_digits(scores[key][0]), key))
+    ordered = sorted(keys, key=lambda key: (ten_digits(scores[key][0]), key))
     order = [keys.index(key) for key in ordered]
     letters = tie_groups(apart[np.ix_(order, order)])
     worse = {key: sum(key in low for low in better.values()) for key in keys}
@@ -156,8 +160,8 @@ def standings(rows: dict[str, dict[Place, Excess]], unit: dict[Place, Excess] | 
 
 
 def _at_gold(cells: dict[Place, Excess]) -> bool:
-    """Whether a row's scores are rounding errors, whose order depends on the processor."""
-    return all(is_at_gold(float(x.of_runs(x.values.shape[1]).mean()), x.gold_error) for x in cells.values())
+    """Whether the scores of a row are rounding errors, whose order depends on the processor."""
+    return all(is_at_gold(excess.mean(excess.values.shape[1]), excess.gold_error) for excess in cells.values())
 
 
 def planned_comparisons(suite: Suite, rows: dict[str, tuple[dict[Place, Excess], bool]]) -> list[Planned]:
@@ -313,7 +317,7 @@ class Resampling:
         pairs = [(self.rows[a][place], self.rows[b][place]) for place in self.rows[a]]
         if self.unit is None:
             return max(sum(x.gold_error + y.gold_error for x, y in pairs) / len(pairs), ROUNDING * self.means(a, n)[0])
-        means = [[float(e.of_runs(n).mean()) for e in pair] for pair in pairs]
+        means = [[e.mean(n) for e in pair] for pair in pairs]
         within = (abs(p - q) <= x.gold_error + y.gold_error for (p, q), (x, y) in zip(means, pairs, strict=True))
         return math.inf if all(within) else ROUNDING
 

@@ -214,12 +214,11 @@ def render_csv(board: Board) -> str:
     writer.writerow(head)
     for row in board.rows:
         standing, about = row.tables.get(SUITE), row.first.predictor
-        gold = all_at_gold(row, board.suite.tasks)
         cells: list[Any] = [standing and standing.position, row.label, row.kind, about.distribution, about.version]
-        cells.append(_score_of(row, standing, board.suite.tasks))
-        cells += [None, None] if standing is None or standing.interval is None or gold else standing.interval
+        cells.append(standing and standing.score)
+        cells += [None, None] if standing is None or standing.interval is None else standing.interval
         cells += [*standing.ranks, " ".join(standing.groups)] if standing else [None, None, None]
-        cells += [_score_of(row, row.tables.get(task), [task]) for task in board.suite.tasks]
+        cells += [row.tables[task].score if task in row.tables else None for task in board.suite.tasks]
         p = [mark.p for mark in row.marks.values() if mark.p is not None]
         cells += [row.n_sequences, "yes" if row.one_seed else "no", row.rerun, min(p, default=None), row.cost]
         writer.writerow(map(_plain, [*cells, "; ".join(row.references)]))
@@ -274,7 +273,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "one_seed": row.one_seed,
         "position": standing.position if standing else None,
         "score": _score(row, standing, list(board.suite.tasks)),
-        "score_sort": _sortable(_score_of(row, standing, board.suite.tasks)),
+        "score_sort": _sortable(standing.score if standing else None),
         "interval": interval_text(standing.interval) if standing and not all_at_gold(row, board.suite.tasks) else "",
         "ranks": _ranks(standing),
         "ranks_sort": sum(standing.ranks) if standing else 1e9,
@@ -282,7 +281,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "tasks": [
             {
                 "scores": _task_scores(row, task),
-                "sort": _sortable(_score_of(row, row.tables.get(task), [task])),
+                "sort": _sortable(row.tables[task].score if task in row.tables else None),
                 "ranks": _ranks(row.tables.get(task)),
             }
             for task in board.suite.tasks
@@ -398,13 +397,6 @@ def _score(row: Row, standing: Standing | None, tasks: Sequence[str]) -> str:
     return "at gold" if all_at_gold(row, tasks) else _g(standing.score)
 
 
-def _score_of(row: Row, standing: Standing | None, tasks: Sequence[str]) -> float | None:
-    """0 at gold, where a score is rounding errors, which depend on the processor."""
-    if standing is None:
-        return None
-    return 0.0 if all_at_gold(row, tasks) else standing.score
-
-
 def _ranks(standing: Standing | None) -> str:
     if standing is None:
         return ""
@@ -438,17 +430,10 @@ def _data(board: Board) -> dict[str, Any]:
                 gold = at_gold(cell)
                 interval = of_score.interval if of_score else None
                 low, high = interval if interval and not gold else (None, None)
-                excess.append(
-                    point
-                    | {
-                        "excess": lowest / 3 if gold else value,
-                        "shown": "at gold" if gold else _g(value),
-                    }
-                    | {
-                        "low": low if low is None else max(low, lowest),
-                        "high": high,
-                    }
-                )
+                drawn = lowest / 3 if gold else value
+                shown = "at gold" if gold else _g(value)
+                band = {"low": low if low is None else max(low, lowest), "high": high}
+                excess.append(point | {"excess": drawn, "shown": shown} | band)
             of_truth = cell.mean("kl")
             if of_truth is not None and math.isfinite(of_truth) and of_truth > 1e-20:
                 kl.append(point | {"kl": of_truth})
@@ -461,7 +446,7 @@ def _data(board: Board) -> dict[str, Any]:
     for p in cost:
         p["score"] = floor if p.pop("gold") else p["score"]
     agreements = {f"{t}, T = {n}": _agreement(found) for (t, n), found in board.agreements.items()}
-    drawn = {
+    data = {
         "charts": {
             "excess": _lines(board, "excess", f"{title(by)} (nats)", "shown:N", lowest if by == "excess_kl" else None),
             "cost": _cost(board, floor),
@@ -472,7 +457,7 @@ def _data(board: Board) -> dict[str, Any]:
         "points": {"excess": excess, "cost": cost, "kl": kl},
         "infinite": infinite,
     }
-    return _rounded(drawn)
+    return _rounded(data)
 
 
 def _agreement(found: Agreement) -> dict[str, Any]:
